@@ -1,0 +1,56 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+PYTHON ?= python3
+BIN := .cache/venv/bin
+COLLECTION := .cache/ansible_collections/matrixops/synapse
+
+export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache
+
+.PHONY: help demo test unit sanity integration lint clean FORCE
+
+help: ## say what there is (PYTHON=python3.12 picks another Python)
+	@sed -n 's/^\([a-z ]*\):.*## /  \1\t/p' Makefile | expand -t 24
+
+demo: .cache/demo.installed .cache/synapse.installed $(COLLECTION) ## retire real homeservers on this machine
+	PYTHONPATH=tests $(BIN)/python -m demo
+
+test: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run all tests
+	$(BIN)/pytest
+
+unit sanity: .cache/dev.installed $(COLLECTION) ## run the tests that need no homeserver
+	$(BIN)/pytest tests/$@
+
+integration: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run those that start one
+	$(BIN)/pytest tests/$@
+
+lint: .cache/dev.installed $(COLLECTION) ## check style, types, changelog and documentation
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	PATH="$(CURDIR)/$(BIN):$$PATH" ansible-lint
+	PATH="$(CURDIR)/$(BIN):$$PATH" antsibull-changelog lint
+	PATH="$(CURDIR)/$(BIN):$$PATH" antsibull-docs lint-collection-docs --plugin-docs .
+
+clean: ## remove what the other targets have made
+	rm -rf .cache
+
+$(COLLECTION):
+	mkdir -p $(@D)
+	ln -s ../../.. $@
+
+.cache/demo.installed .cache/dev.installed: venv := .cache/venv
+.cache/synapse.installed: venv := .cache/synapse
+.cache/dev.installed: requirements/demo.txt
+
+.cache/%.installed: requirements/%.txt .cache/python
+	$(PYTHON) -m venv $(venv)
+	$(venv)/bin/pip install --quiet --disable-pip-version-check --requirement $<
+	touch $@
+
+# Another Python than the last time: the environments start anew.
+.cache/python: FORCE
+	@mkdir -p $(@D)
+	@$(PYTHON) -VV | cmp --quiet - $@ || { rm -rf .cache/venv .cache/synapse && $(PYTHON) -VV >$@; }
