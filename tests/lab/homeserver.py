@@ -1,0 +1,263 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One real Synapse: its configuration, its process, and the calls to it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import secrets
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import requests
+
+from .api import APPSERVICE_PREFIX, APPSERVICE_SENDER, APPSERVICE_TOKEN, REGISTRATION_SECRET, Account, Api
+from .database import VOLATILE, Database
+from .errors import LabError
+from .files import write_private
+from .waiting import wait_for_exit, wait_until
+
+_UNLIMITED = {"per_second": 100_000, "burst_count": 100_000}
+_RATE_LIMITS: dict[str, Any] = {
+    "rc_message": _UNLIMITED,
+    "rc_registration": _UNLIMITED,
+    "rc_registration_token_validity": _UNLIMITED,
+    "rc_login": {"address": _UNLIMITED, "account": _UNLIMITED, "failed_attempts": _UNLIMITED},
+    "rc_admin_redaction": _UNLIMITED,
+    "rc_joins": {"local": _UNLIMITED, "remote": _UNLIMITED},
+    "rc_joins_per_room": _UNLIMITED,
+    "rc_key_requests": _UNLIMITED,
+    "rc_3pid_validation": _UNLIMITED,
+    "rc_invites": {"per_room": _UNLIMITED, "per_user": _UNLIMITED, "per_issuer": _UNLIMITED},
+    "rc_third_party_invite": _UNLIMITED,
+    "rc_media_create": _UNLIMITED,
+    "rc_delayed_event_mgmt": _UNLIMITED,
+    "rc_room_creation": _UNLIMITED,
+    "rc_reports": _UNLIMITED,
+    "rc_user_directory": _UNLIMITED,
+    "rc_profile": _UNLIMITED,
+    "rc_federation": {
+        "window_size": 1000,
+        "sleep_limit": 100_000,
+        "reject_limit": 100_000,
+        "concurrent": 100,
+    },
+}
+_FEDERATION = {
+    "client_timeout": "5s",
+    "max_short_retries": 1,
+    "max_long_retries": 1,
+    "max_short_retry_delay": 100,
+    "max_long_retry_delay": "1s",
+    "destination_min_retry_interval": "2s",
+    "destination_retry_multiplier": 1,
+    "destination_max_retry_interval": "2s",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a server differs from the lab's usual one."""
+
+    #: Names of the ``rc_*`` settings to leave at Synapse's default; all others are raised out of the way.
+    default_limits: tuple[str, ...] = ()
+    server_notices: bool = False
+    #: Whether anybody can register; guests always can.
+    open_registration: bool = False
+    #: Top-level keys of homeserver.yaml, over everything else.
+    extra_config: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Homeserver(Api):
+    """A Synapse in a directory, with an operator's account made at the first start."""
+
+    def __init__(
+        self,
+        directory: Path,
+        federation_port: int,
+        client_port: int,
+        *,
+        ca_file: Path,
+        database: Database,
+        python: Path,
+    ) -> None:
+        super().__init__(f"http://127.0.0.1:{client_port}", f"localhost:{federation_port}")
+        self.directory = directory
+        self.ports = (federation_port, client_port)
+        self.ca_file = ca_file
+        self.database = database
+        self.python = python
+        self.config_file = directory / "homeserver.yaml"
+        self.appservice_file = directory / "appservice.yaml"
+        self.log = directory / "homeserver.log"
+        self._pid_file = directory / "homeserver.pid"
+        self._operator_file = directory / "operator.json"
+        self._process: subprocess.Popen[bytes] | None = None
+        if self._operator_file.exists():
+            self.operator = Account(**json.loads(self._operator_file.read_text()))
+
+    def configure(self, settings: Settings) -> None:
+        """Write the configuration; a running server needs a restart to see it."""
+        key_file = self.directory / "signing.key"
+        if not key_file.exists():
+            seed = base64.b64encode(secrets.token_bytes(32)).decode().rstrip("=")
+            key_file.write_text(f"ed25519 a_lab {seed}\n")
+        # JSON is YAML, too.
+        self.config_file.write_text(json.dumps(self._config(settings, key_file), indent=2))
+        self.appservice_file.write_text(json.dumps(self._appservice(), indent=2))
+        (self.directory / "log.yaml").write_text(json.dumps(_LOGGING, indent=2))
+
+    def _config(self, settings: Settings, key_file: Path) -> dict[str, Any]:
+        federation_port, client_port = self.ports
+        config: dict[str, Any] = {
+            "server_name": self.server_name,
+            "listeners": [
+                _listener(federation_port, "federation", tls=True),
+                _listener(client_port, "client", tls=False),
+            ],
+            "database": self.database.config,
+            "log_config": str(self.directory / "log.yaml"),
+            "media_store_path": str(self.directory / "media"),
+            "signing_key_path": str(key_file),
+            "tls_certificate_path": str(self.directory / "tls.crt"),
+            "tls_private_key_path": str(self.directory / "tls.key"),
+            "federation_custom_ca_list": [str(self.ca_file)],
+            "federation": _FEDERATION,
+            "ip_range_blacklist": [],
+            "federation_ip_range_blacklist": [],
+            "trusted_key_servers": [],
+            "registration_shared_secret": REGISTRATION_SECRET,
+            "macaroon_secret_key": "lab-macaroon-secret",
+            "form_secret": "lab-form-secret",
+            "bcrypt_rounds": 4,
+            # A new Synapse has some 50 of them, and dawdles over them for a minute.
+            "background_updates": {"sleep_enabled": False},
+            "presence": {"enabled": False},
+            "report_stats": False,
+            "allow_guest_access": True,
+            "app_service_config_files": [str(self.appservice_file)],
+            **{name: limit for name, limit in _RATE_LIMITS.items() if name not in settings.default_limits},
+        }
+        if settings.open_registration:
+            config |= {"enable_registration": True, "enable_registration_without_verification": True}
+        if settings.server_notices:
+            config["server_notices"] = {"system_mxid_localpart": "notices", "room_name": "Notices"}
+        return config | dict(settings.extra_config)
+
+    def _appservice(self) -> dict[str, Any]:
+        return {
+            "id": "lab-bridge",
+            "url": None,  # nobody listens: the lab only acts as the service
+            "as_token": APPSERVICE_TOKEN,
+            "hs_token": "lab-homeserver-token",
+            "sender_localpart": APPSERVICE_SENDER,
+            "namespaces": {
+                "users": [{"exclusive": True, "regex": f"@{APPSERVICE_PREFIX}.*:{self.server_name}"}],
+                "rooms": [],
+                "aliases": [],
+            },
+        }
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while the server runs, whoever started it."""
+        try:
+            pid = int(self._pid_file.read_text())
+            # A pid gets reused: the command line tells. A zombie has none.
+            command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            return None
+        return pid if str(self.config_file).encode() in command.split(b"\0") else None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process is there."""
+        return self.pid is not None
+
+    def start(self) -> None:
+        """Start the server and return once it answers."""
+        if self.running:
+            raise LabError(f"{self.server_name} is running already")
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [self.python, "-m", "synapse.app.homeserver", "--config-path", self.config_file],
+                cwd=self.directory,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Nothing else from ours: a proxy or a PYTHONPATH would get in the way.
+                env={name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
+                start_new_session=True,
+            )
+        self._pid_file.write_text(str(self._process.pid))
+        wait_until(self._answers, f"{self.server_name} answers")
+        if not self._operator_file.exists():
+            self.operator = self.register("operator", admin=True)
+            write_private(self._operator_file, asdict(self.operator))
+
+    def _answers(self) -> bool:
+        if self._process is not None and self._process.poll() is not None:
+            raise LabError(f"{self.server_name} ended at its start; the last of {self.log}:\n{self.log_tail()}")
+        try:
+            return self._session.get(f"{self.base_url}/health", timeout=5).ok
+        except requests.RequestException:
+            return False
+
+    def stop(self) -> None:
+        """End the server in good order (SIGTERM) if it runs."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End the server on the spot (SIGKILL) if it runs."""
+        self._end(signal.SIGKILL)
+
+    def _end(self, number: signal.Signals) -> None:
+        pid = self.pid
+        if pid is not None:
+            os.kill(pid, number)
+            if not wait_for_exit(pid, timeout=30):
+                raise TimeoutError(f"{self.server_name} (pid {pid}) is still there 30 s after {number.name}")
+        if self._process is not None:
+            self._process.wait()
+            self._process = None
+        self._pid_file.unlink(missing_ok=True)
+
+    def restart(self) -> None:
+        """Stop and start."""
+        self.stop()
+        self.start()
+
+    def log_tail(self, lines: int = 20) -> str:
+        """The end of the log."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def database_fingerprint(self, ignore: frozenset[str] = VOLATILE) -> dict[str, str]:
+        """Rows and digest by table; equal before and after whatever wrote nothing."""
+        return self.database.fingerprint(ignore)
+
+
+_LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(request)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "root": {"level": "INFO", "handlers": ["stderr"]},
+}
+
+
+def _listener(port: int, resource: str, *, tls: bool) -> dict[str, Any]:
+    return {
+        "port": port,
+        "bind_addresses": ["127.0.0.1"],
+        "type": "http",
+        "tls": tls,
+        "resources": [{"names": [resource]}],
+    }
