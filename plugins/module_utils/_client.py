@@ -1,0 +1,369 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A client of one Synapse homeserver: the only part of the collection that speaks HTTP.
+
+Endpoints are named by their path with C({}) where an identifier goes: C(client.get("/_synapse/admin/v2/users/{}",
+user_id)). Identifiers are always percent-encoded whole, since a C(/) in one would otherwise end the segment.
+"""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import time
+import traceback
+from typing import Any, Callable, Dict, Iterator
+from urllib.parse import quote
+
+REQUESTS_IMPORT_ERROR: str | None = None
+try:
+    import requests
+    from requests.adapters import HTTPAdapter
+    from urllib3.exceptions import NewConnectionError
+except ImportError:
+    REQUESTS_IMPORT_ERROR = traceback.format_exc()
+
+JsonDict = Dict[str, Any]
+
+ADMIN = "/_synapse/admin"
+CLIENT = "/_matrix/client"
+
+ATTEMPTS = 5
+"""How often one request is sent before its failure counts."""
+MAX_WAIT = 120.0
+"""The longest time, in seconds, that one request waits before it is sent again, whatever the server asks for."""
+PAGE_SIZE = 1000
+
+
+class SynapseError(Exception):
+    """The one error of this collection: a request that failed, or an answer that makes no sense.
+
+    I(status) is C(None) when there was no answer. I(unanswered) says that the request may have been carried out all
+    the same: it reached the server, or a proxy before it, and only the answer is missing.
+    """
+
+    def __init__(
+        self,
+        error: str,
+        *,
+        method: str | None = None,
+        url: str | None = None,
+        status: int | None = None,
+        errcode: str | None = None,
+        unanswered: bool = False,
+    ) -> None:
+        self.error = error
+        self.method = method
+        self.url = url
+        self.status = status
+        self.errcode = errcode
+        self.unanswered = unanswered
+        super().__init__(str(self))
+
+    def __str__(self) -> str:
+        request = f"{self.method} {self.url}: " if self.method else ""
+        answer = " ".join(str(part) for part in (self.status, self.errcode) if part is not None)
+        return f"{request}{answer}{': ' if answer else ''}{self.error}"
+
+    @property
+    def fatal(self) -> bool:
+        """Whether the same would happen to any other request: the server is gone, or the token is dead."""
+        return self.status == 401 or (self.method is not None and self.status is None and not self.unanswered)
+
+
+class Client:
+    """One homeserver, over a pool of connections that are kept alive. May be shared between threads.
+
+    Use it as a context manager: on leaving, a session that C(login) opened is logged out.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        access_token: str | None = None,
+        *,
+        verify: bool | str = True,
+        timeout: float = 60.0,
+        connections: int = 16,
+    ) -> None:
+        """
+        :param base_url: of the client and admin API, without C(/_matrix).
+        :param verify: whether to check the TLS certificate, or the path of the CA certificates to check it with.
+        :param timeout: seconds to wait for a connection, and for an answer.
+        :param connections: how many threads will call at the same time.
+        """
+        self.base_url = base_url.rstrip("/")
+        self.access_token = access_token
+        self._verify = verify
+        self._timeout = timeout
+        self._logged_in = False
+        self._reached = False
+        self._user_id: str | None = None
+        self._session = requests.Session()
+        adapter = HTTPAdapter(pool_maxsize=connections)
+        self._session.mount("http://", adapter)
+        self._session.mount("https://", adapter)
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
+        try:
+            if self._logged_in:
+                self.logout()
+        except SynapseError:
+            # What went wrong first is what the caller should hear of.
+            if kind is None:
+                raise
+        finally:
+            self._session.close()
+
+    def login(self, user: str, password: str) -> str:
+        """Open a session with C(m.login.password), and return its access token.
+
+        :param user: a user ID or its localpart.
+        :raises SynapseError: 403 M_FORBIDDEN when the password is wrong.
+        """
+        answer = self.post(
+            f"{CLIENT}/v3/login",
+            json={
+                "type": "m.login.password",
+                "identifier": {"type": "m.id.user", "user": user},
+                "password": password,
+                "initial_device_display_name": "matrixops.synapse",
+            },
+            repeat=False,
+        )
+        token = str(answer["access_token"])
+        self.access_token = token
+        self._logged_in = True
+        return token
+
+    def logout(self, token: str | None = None) -> bool:
+        """End the session of I(token), by default the client's own; say whether there was one to end."""
+        if token is None:
+            self._logged_in = False
+        try:
+            self.post(f"{CLIENT}/v3/logout", token=token)
+        except SynapseError as error:
+            if error.status != 401:
+                raise
+            return False
+        return True
+
+    def keep_session(self) -> None:
+        """Don't log out the session that C(login) opened: the caller will."""
+        self._logged_in = False
+
+    @property
+    def user_id(self) -> str:
+        """The account that the access token belongs to: the operator."""
+        if self._user_id is None:
+            self._user_id = str(self.get(f"{CLIENT}/v3/account/whoami")["user_id"])
+        return self._user_id
+
+    @property
+    def server_name(self) -> str:
+        """The name of the homeserver: the domain of its accounts."""
+        return self.user_id.split(":", 1)[1]
+
+    def time(self) -> datetime.datetime:
+        """The time by the homeserver's own clock (or its proxy's), to the second, in UTC."""
+        answer, _body = self._exchange("GET", f"{CLIENT}/versions")
+        try:
+            return email.utils.parsedate_to_datetime(answer.headers["Date"])
+        except (KeyError, TypeError, ValueError):
+            message = "the answer has no valid Date header"
+            raise SynapseError(message, method="GET", url=answer.url, status=200) from None
+
+    def get(self, path: str, *segments: str, params: JsonDict | None = None, token: str | None = None) -> JsonDict:
+        return self.request("GET", path, *segments, params=params, token=token)
+
+    def post(
+        self,
+        path: str,
+        *segments: str,
+        json: JsonDict | None = None,
+        token: str | None = None,
+        repeat: bool = True,
+    ) -> JsonDict:
+        return self.request("POST", path, *segments, json=json or {}, token=token, repeat=repeat)
+
+    def put(self, path: str, *segments: str, json: JsonDict) -> JsonDict:
+        return self.request("PUT", path, *segments, json=json)
+
+    def delete(self, path: str, *segments: str) -> JsonDict:
+        return self.request("DELETE", path, *segments)
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *segments: str,
+        params: JsonDict | None = None,
+        json: JsonDict | None = None,
+        token: str | None = None,
+        repeat: bool = True,
+    ) -> JsonDict:
+        """Send a request and return the JSON object that the server answers with.
+
+        A request that was turned away (429) is sent again after the time that the server asks for. So is one without
+        an answer (no connection, 502, 503, 504, a timeout), once this client has reached the server at all.
+
+        :param segments: what takes the place of each C({}) in I(path).
+        :param token: an access token other than the client's own.
+        :param repeat: whether the request may be sent again when it may have been carried out already.
+        :raises SynapseError: for any answer but 200, and for 200 with something else than a JSON object.
+        """
+        return self._exchange(method, path, *segments, params=params, json=json, token=token, repeat=repeat)[1]
+
+    def pages(
+        self, path: str, key: str, *, params: JsonDict | None = None, next_key: str = "next_token"
+    ) -> Iterator[JsonDict]:
+        """Yield the items of a paged listing: those under I(key), from one answer after the other.
+
+        :raises SynapseError: also when a page token comes twice, which would go on for ever.
+        """
+        query: JsonDict = {"limit": PAGE_SIZE, **(params or {})}
+        url = self.base_url + path
+        seen = set()
+        while True:
+            answer = self.get(path, params=query)
+            items = answer.get(key)
+            if not isinstance(items, list):
+                raise SynapseError(f"the answer has no list '{key}'", method="GET", url=url, status=200)
+            yield from items
+            token = answer.get(next_key)
+            if token is None:
+                return
+            if token in seen:
+                raise SynapseError(f"page token {token!r} came twice", method="GET", url=url, status=200)
+            seen.add(token)
+            query["from"] = token
+
+    def _exchange(
+        self,
+        method: str,
+        path: str,
+        *segments: str,
+        params: JsonDict | None = None,
+        json: JsonDict | None = None,
+        token: str | None = None,
+        repeat: bool = True,
+    ) -> tuple[requests.Response, JsonDict]:
+        url = self.base_url + path.format(*(quote(segment, safe="") for segment in segments))
+        for attempt in range(1, ATTEMPTS + 1):
+            wait = 2.0 ** (attempt - 1)
+            try:
+                answer = self._send(method, url, params, json, token)
+            except SynapseError as failure:
+                error = failure
+                again = self._reached
+            else:
+                self._reached = True
+                body = _json_object(answer)
+                if answer.status_code == 200 and body is not None:
+                    return answer, body
+                error = _error(answer, body)
+                again = answer.status_code == 429 or error.unanswered
+                wait = _asked_wait(answer, body) or wait
+                if wait > MAX_WAIT:
+                    error.error += f" (the server asks to wait {wait:.0f} s)"
+                    again = False
+            if attempt == ATTEMPTS or not again or (error.unanswered and not repeat):
+                raise error
+            time.sleep(wait)
+        raise AssertionError("not reached")
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        params: JsonDict | None,
+        json: JsonDict | None,
+        token: str | None,
+    ) -> requests.Response:
+        try:
+            return self._session.request(
+                method,
+                url,
+                params=params,
+                json=json,
+                auth=_bearer(token or self.access_token),
+                # With each request: the session's own gives way to REQUESTS_CA_BUNDLE.
+                verify=self._verify,
+                timeout=self._timeout,
+                # The token is for this server, and for no other that it may point to.
+                allow_redirects=False,
+            )
+        except requests.exceptions.SSLError as error:
+            raise SynapseError(f"TLS failed: {error}", method=method, url=url) from error
+        except requests.exceptions.ConnectTimeout as error:
+            raise SynapseError(f"no connection within {self._timeout:g} s", method=method, url=url) from error
+        except requests.exceptions.ReadTimeout as error:
+            message = f"no answer within {self._timeout:g} s"
+            raise SynapseError(message, method=method, url=url, unanswered=True) from error
+        except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
+            raise SynapseError(
+                f"connection failed: {error}", method=method, url=url, unanswered=not _never_connected(error)
+            ) from error
+        except requests.exceptions.RequestException as error:
+            raise SynapseError(str(error), method=method, url=url) from error
+
+
+def _bearer(token: str | None) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
+    """An C(auth) for requests. Without one, or with a plain header, a C(.netrc) would be used instead."""
+
+    def authenticate(request: requests.PreparedRequest) -> requests.PreparedRequest:
+        if token:
+            request.headers["Authorization"] = f"Bearer {token}"
+        return request
+
+    return authenticate
+
+
+def _never_connected(error: requests.exceptions.RequestException) -> bool:
+    cause = error.args[0] if error.args else None
+    return isinstance(getattr(cause, "reason", cause), NewConnectionError)
+
+
+def _json_object(answer: requests.Response) -> JsonDict | None:
+    try:
+        body = answer.json()
+    except ValueError:
+        return None
+    return body if isinstance(body, dict) else None
+
+
+def _error(answer: requests.Response, body: JsonDict | None) -> SynapseError:
+    kind = answer.headers.get("Content-Type", "nothing").split(";")[0]
+    if answer.is_redirect:
+        error = f"redirected to {answer.headers['Location']}: set base_url to where the client and admin API really is"
+    elif body is None:
+        error = f"answered with {kind}, not with a JSON object: is base_url that of the client and admin API?"
+    else:
+        error = str(body.get("error", answer.reason))
+    return SynapseError(
+        error,
+        method=answer.request.method,
+        url=answer.request.url,
+        status=answer.status_code,
+        errcode=None if body is None else body.get("errcode"),
+        unanswered=answer.status_code in (502, 503, 504),
+    )
+
+
+def _asked_wait(answer: requests.Response, body: JsonDict | None) -> float | None:
+    """How many seconds the server asks to wait: C(Retry-After), or C(retry_after_ms) of the Matrix specification."""
+    header = answer.headers.get("Retry-After", "")
+    if header.isdigit():
+        return float(header)
+    try:
+        then = email.utils.parsedate_to_datetime(header)
+        return max(0.0, (then - datetime.datetime.now(datetime.timezone.utc)).total_seconds())
+    except (TypeError, ValueError):
+        pass
+    milliseconds = (body or {}).get("retry_after_ms")
+    return milliseconds / 1000 if isinstance(milliseconds, (int, float)) else None

@@ -1,0 +1,81 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the modules share: the connection options, and how an error of the client becomes a failed task."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any, Iterator
+
+from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
+
+from ._client import REQUESTS_IMPORT_ERROR, Client, SynapseError
+
+CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
+    "base_url": {
+        "type": "str",
+        "default": "http://localhost:8008",
+        "fallback": (env_fallback, ["SYNAPSE_BASE_URL"]),
+    },
+    "access_token": {
+        "type": "str",
+        "no_log": True,
+        "fallback": (env_fallback, ["SYNAPSE_ACCESS_TOKEN"]),
+    },
+    "login_user": {"type": "str"},
+    "login_password": {"type": "str", "no_log": True},
+    "server_name": {"type": "str"},
+    "validate_certs": {"type": "bool", "default": True},
+    "ca_path": {"type": "path"},
+    "timeout": {"type": "int", "default": 60},
+}
+
+
+class SynapseModule(AnsibleModule):
+    """A module of this collection: any options, and those of the connection."""
+
+    def __init__(self, options: dict[str, dict[str, Any]], **more: Any) -> None:
+        more.setdefault("supports_check_mode", True)
+        super().__init__(
+            argument_spec={**CONNECTION_OPTIONS, **options},
+            mutually_exclusive=[("access_token", "login_user"), *more.pop("mutually_exclusive", ())],
+            required_together=[("login_user", "login_password")],
+            required_one_of=[("access_token", "login_user"), *more.pop("required_one_of", ())],
+            **more,
+        )
+
+    @contextmanager
+    def client(self, connections: int = 16) -> Iterator[Client]:
+        """A client that has logged in and has seen that this is the server that was meant.
+
+        A C(SynapseError) or C(OSError) out of the context, or out of closing it, fails the module.
+        """
+        if REQUESTS_IMPORT_ERROR is not None:
+            self.fail_json(msg=missing_required_lib("requests"), exception=REQUESTS_IMPORT_ERROR)
+        params = self.params
+        verify: bool | str = params["validate_certs"] and (params["ca_path"] or True)
+        try:
+            with Client(
+                params["base_url"],
+                params["access_token"],
+                verify=verify,
+                timeout=params["timeout"],
+                connections=connections,
+            ) as client:
+                if params["login_user"] is not None:
+                    client.login(params["login_user"], params["login_password"])
+                self._check_server_name(client)
+                yield client
+        except OSError as error:
+            self.fail_json(msg=f"{error.filename}: {error.strerror}")
+        except SynapseError as error:
+            self.fail_json(msg=str(error), status=error.status, errcode=error.errcode)
+
+    def _check_server_name(self, client: Client) -> None:
+        expected = self.params["server_name"]
+        if expected is not None and client.server_name != expected:
+            raise SynapseError(
+                f"Nothing was changed: the server at {client.base_url} is {client.server_name}, not '{expected}'"
+            )

@@ -1,0 +1,330 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Rooms: who of this server is in them, leaving them, and waiting until Synapse has left them."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Callable, Collection, Iterator, Sequence
+
+from ._client import ADMIN, CLIENT, Client, JsonDict, SynapseError
+from ._pool import each
+from ._users import acting_as, list_accounts
+
+MAX_POLL_PAUSE = 2.0
+"""The longest pause, in seconds, between two looks at accounts that have yet to part."""
+
+DELETION_POLL = 0.2
+"""The pause, in seconds, between two looks at what has become of a room shutdown."""
+
+
+@dataclass
+class Memberships:
+    """The rooms that an account has to do with, by what it has to do with them."""
+
+    joined: list[str] = field(default_factory=list)
+    invited: list[str] = field(default_factory=list)
+    knocked: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.joined or self.invited or self.knocked)
+
+
+@dataclass
+class Departure:
+    """What came of making one account leave: room IDs, for those in I(failed) with the reason of each.
+
+    I(error) says why the account could not be dealt with at all.
+    """
+
+    user_id: str
+    left: list[str] = field(default_factory=list)
+    rejected: list[str] = field(default_factory=list)
+    retracted: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    error: str | None = None
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.left or self.rejected or self.retracted)
+
+    @property
+    def complete(self) -> bool:
+        return not self.failed and self.error is None
+
+
+def list_rooms(client: Client, *, occupied: bool = False) -> Iterator[JsonDict]:
+    """List the rooms that the server knows of, those with most local members first.
+
+    :param occupied: only those with a local member. C(joined_local_members) comes from Synapse's statistics, which
+        follow the truth within seconds.
+
+    API: C(GET /_synapse/admin/v1/rooms).
+    """
+    params = {"order_by": "joined_local_members"}
+    for room in client.pages(f"{ADMIN}/v1/rooms", "rooms", params=params, next_key="next_batch"):
+        if occupied and not room["joined_local_members"]:
+            return
+        yield room
+
+
+def with_local_members(client: Client, concurrency: int) -> Iterator[JsonDict]:
+    """The rooms with a local member, each with who these are, at the price of one request per room."""
+    rooms = list(list_rooms(client, occupied=True))
+    for room, members in each(lambda room: local_members(client, room["room_id"]), rooms, concurrency):
+        # Statistics lag behind; the members are those of this moment.
+        if members:
+            yield {**room, "local_members": members}
+
+
+def local_members(client: Client, room_id: str) -> list[str]:
+    """The accounts of this server that are joined to a room, also those that no listing of accounts has.
+
+    API: C(GET /_synapse/admin/v1/rooms/<room_id>/members).
+    """
+    members = client.get(f"{ADMIN}/v1/rooms/{{}}/members", room_id)["members"]
+    return sorted(user_id for user_id in members if user_id.split(":", 1)[1] == client.server_name)
+
+
+def joined_rooms(client: Client, user_id: str) -> list[str]:
+    """The rooms that a local account is joined to: exact, on every version of Synapse.
+
+    API: C(GET /_synapse/admin/v1/users/<user_id>/joined_rooms).
+    """
+    return sorted(client.get(f"{ADMIN}/v1/users/{{}}/joined_rooms", user_id)["joined_rooms"])
+
+
+def still_joined(client: Client, user_ids: Collection[str], concurrency: int) -> dict[str, list[str]]:
+    """Which of these accounts are joined to which rooms, by whichever takes fewer requests: account or room by room."""
+    joined: dict[str, list[str]] = {}
+    if not user_ids:
+        return joined
+    rooms = [room["room_id"] for room in list_rooms(client, occupied=True)]
+    if len(user_ids) <= len(rooms):
+        for user_id, room_ids in each(lambda user_id: joined_rooms(client, user_id), user_ids, concurrency):
+            if room_ids:
+                joined[user_id] = room_ids
+    else:
+        for room_id, members in each(lambda room_id: local_members(client, room_id), rooms, concurrency):
+            for user_id in members:
+                if user_id in user_ids:
+                    joined.setdefault(user_id, []).append(room_id)
+    return joined
+
+
+def wait_until_parted(
+    client: Client,
+    user_ids: Sequence[str],
+    *,
+    timeout: float,
+    concurrency: int,
+    on_parted: Callable[[str], None],
+) -> dict[str, list[str]]:
+    """Wait until none of these accounts is joined to a room; return those that still are, with their rooms.
+
+    Synapse parts accounts one after the other, so that most of the time there is nothing new to see: each poll looks
+    at a few accounts only, and goes on to the next few at once when one of them has parted.
+
+    :param timeout: seconds without any progress, after which to give up.
+    """
+    waiting: deque[str] = deque(user_ids)
+    seen: dict[str, int] = {}
+    pause = 0.1
+    last_progress = time.monotonic()
+    while waiting:
+        window = [waiting.popleft() for _account in range(min(concurrency, len(waiting)))]
+        parted = progress = False
+        for user_id, room_ids in each(lambda user_id: joined_rooms(client, user_id), window, concurrency):
+            if not room_ids:
+                parted = True
+                on_parted(user_id)
+                continue
+            progress = progress or len(room_ids) < seen.get(user_id, 0)
+            seen[user_id] = len(room_ids)
+            waiting.append(user_id)
+        if parted or progress:
+            last_progress = time.monotonic()
+            pause = 0.1
+        if time.monotonic() - last_progress > timeout:
+            break
+        if waiting and not parted:
+            time.sleep(pause)
+            pause = min(2 * pause, MAX_POLL_PAUSE)
+    return still_joined(client, waiting, concurrency)
+
+
+def memberships(client: Client, user_id: str, token: str | None = None) -> Memberships:
+    """The rooms of a local account: the joined by the admin API, the others by C(/sync), which alone has them all.
+
+    :param token: an access token of the account, unless it is the operator.
+    """
+    nothing: JsonDict = {"types": []}
+    sync_filter = {
+        # No event has such a field. A filter that was never used before keeps Synapse from answering with what it
+        # answered up to two minutes ago.
+        "event_fields": [uuid.uuid4().hex],
+        "presence": nothing,
+        "account_data": nothing,
+        "room": {
+            "timeline": {"limit": 1, **nothing},
+            "state": nothing,
+            "ephemeral": nothing,
+            "account_data": nothing,
+        },
+    }
+    params = {"filter": json.dumps(sync_filter), "set_presence": "offline", "timeout": "0"}
+    rooms = client.get(f"{CLIENT}/v3/sync", params=params, token=token).get("rooms", {})
+    return Memberships(joined_rooms(client, user_id), sorted(rooms.get("invite", {})), sorted(rooms.get("knock", {})))
+
+
+def visible_memberships(client: Client, user_id: str) -> Memberships:
+    """The rooms of a local account, as far as they can be seen without a session of its own: for a dry run.
+
+    Misses invites from other servers and, before Synapse 1.121 or so, all invites and knocks.
+    API: C(GET /_synapse/admin/v1/users/<user_id>/memberships).
+    """
+    if user_id == client.user_id:
+        return memberships(client, user_id)
+    found = Memberships(joined=joined_rooms(client, user_id))
+    try:
+        known = client.get(f"{ADMIN}/v1/users/{{}}/memberships", user_id)["memberships"]
+    except SynapseError as error:
+        if error.status != 404:
+            raise
+        return found
+    found.invited = sorted(room_id for room_id, membership in known.items() if membership == "invite")
+    found.knocked = sorted(room_id for room_id, membership in known.items() if membership == "knock")
+    return found
+
+
+def leave(client: Client, room_id: str, token: str | None = None) -> None:
+    """Leave a room, turn down an invite, or take back a knock. A server notice must be joined to be left."""
+    try:
+        client.post(f"{CLIENT}/v3/rooms/{{}}/leave", room_id, token=token)
+    except SynapseError as error:
+        if error.errcode != "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM":
+            raise
+        client.post(f"{CLIENT}/v3/join/{{}}", room_id, token=token)
+        client.post(f"{CLIENT}/v3/rooms/{{}}/leave", room_id, token=token)
+
+
+def planned_departure(client: Client, user_id: str) -> Departure:
+    """What C(depart_all) would do with one account, from reads alone, as far as these can see."""
+    found = visible_memberships(client, user_id)
+    return Departure(user_id, left=found.joined, rejected=found.invited, retracted=found.knocked)
+
+
+def depart_all(client: Client, user_ids: Sequence[str], concurrency: int) -> Iterator[Departure]:
+    """Make local accounts leave every room, turn down every invite, and take back every knock, one after the other."""
+    for user_id in user_ids:
+        departure = Departure(user_id)
+        try:
+            with acting_as(client, user_id) as token:
+                found = memberships(client, user_id, token)
+                if found:
+                    with unlimited_messages(client):
+                        _leave_all(client, found, token, concurrency, departure)
+        except SynapseError as error:
+            departure.error = str(error)
+        yield departure
+
+
+def _leave_all(client: Client, found: Memberships, token: str | None, concurrency: int, departure: Departure) -> None:
+    for room_ids, done in (
+        (found.joined, departure.left),
+        (found.invited, departure.rejected),
+        (found.knocked, departure.retracted),
+    ):
+        for room_id, reason in each(lambda room_id: _attempt(client, room_id, token), room_ids, concurrency):
+            if reason is None:
+                done.append(room_id)
+            else:
+                departure.failed[room_id] = reason
+    # A second look: 200 is not yet left, and a room that somebody threw the account out of meanwhile has been left.
+    joined = set(joined_rooms(client, departure.user_id))
+    for room_id in found.joined:
+        if room_id in joined and room_id in departure.left:
+            departure.left.remove(room_id)
+            departure.failed[room_id] = "the server accepted the leave, but the account is still joined"
+        elif room_id not in joined and departure.failed.pop(room_id, ""):
+            departure.left.append(room_id)
+    for room_ids in (departure.left, departure.rejected, departure.retracted):
+        room_ids.sort()
+
+
+def _attempt(client: Client, room_id: str, token: str | None) -> str | None:
+    try:
+        leave(client, room_id, token)
+    except SynapseError as error:
+        return str(error)
+    return None
+
+
+def unlisted_members(client: Client, concurrency: int) -> dict[str, list[str]]:
+    """Rooms whose only local members are in no listing of accounts, with these members.
+
+    They are the senders of application services, and the account of server notices. Nobody can log in as them.
+    """
+    listed = {account.user_id for account in list_accounts(client)}
+    return {
+        room["room_id"]: room["local_members"]
+        for room in with_local_members(client, concurrency)
+        if listed.isdisjoint(room["local_members"])
+    }
+
+
+def clear_room(client: Client, room_id: str) -> dict[str, str]:
+    """Make all local accounts leave a room, without purging it; return who is still there, and why.
+
+    Needs nobody's session, so that it also works for C(unlisted_members).
+    API: C(DELETE /_synapse/admin/v2/rooms/<room_id>).
+    """
+    path = f"{ADMIN}/v2/rooms"
+    deletion = client.request("DELETE", f"{path}/{{}}", room_id, json={"purge": False, "block": False})
+    while True:
+        status = client.get(f"{path}/delete_status/{{}}", deletion["delete_id"])
+        if status["status"] in ("complete", "failed"):
+            break
+        time.sleep(DELETION_POLL)
+    reason = str(status.get("error") or "Synapse could not make it leave, its log says why")
+    return dict.fromkeys(local_members(client, room_id), reason)
+
+
+def depart_unlisted(client: Client, concurrency: int) -> Iterator[Departure]:
+    """Make those leave who are in no listing of accounts, from rooms that nobody else of this server is in."""
+    departures: dict[str, Departure] = {}
+    for room_id, members in unlisted_members(client, concurrency).items():
+        remaining = clear_room(client, room_id)
+        for user_id in members:
+            departure = departures.setdefault(user_id, Departure(user_id))
+            if user_id in remaining:
+                departure.failed[room_id] = remaining[user_id]
+            else:
+                departure.left.append(room_id)
+    yield from departures.values()
+
+
+@contextmanager
+def unlimited_messages(client: Client) -> Iterator[None]:
+    """Lift the operator's message rate limit, which counts leaves too, and in the end put back what was there.
+
+    Leaves of other accounts count as well: the limit belongs to the account that authenticated, which is the operator.
+    API: C(/_synapse/admin/v1/users/<user_id>/override_ratelimit).
+    """
+    path = f"{ADMIN}/v1/users/{{}}/override_ratelimit"
+    before = client.get(path, client.user_id)
+    client.post(path, client.user_id, json={"messages_per_second": 0, "burst_count": 0})
+    try:
+        yield
+    finally:
+        if before:
+            client.post(path, client.user_id, json=before)
+        else:
+            client.delete(path, client.user_id)

@@ -1,0 +1,43 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The record of a retirement, kept on the homeserver itself, in the operator's account data."""
+
+from __future__ import annotations
+
+from typing import Dict, Iterable
+
+from ._client import CLIENT, Client, SynapseError
+
+ACCOUNT_DATA_TYPE = "io.github.matrixops.decommission"
+MILESTONES = ("started", "first_wave_ended")
+PATH = f"{CLIENT}/v3/user/{{}}/account_data/{{}}"
+
+Milestones = Dict[str, int]
+"""When each milestone was reached: seconds since 1970 by the homeserver's clock."""
+
+
+def read(client: Client) -> Milestones:
+    """What is recorded; nothing, if it was recorded for a server of another name."""
+    try:
+        content = client.get(PATH, client.user_id, ACCOUNT_DATA_TYPE)
+    except SynapseError as error:
+        if error.status != 404:
+            raise
+        return {}
+    milestones = content.get("milestones")
+    if content.get("server_name") != client.server_name or not isinstance(milestones, dict):
+        return {}
+    return {name: milestones[name] for name in MILESTONES if isinstance(milestones.get(name), int)}
+
+
+def write(client: Client, milestones: Milestones) -> None:
+    content = {"server_name": client.server_name, "milestones": milestones}
+    client.put(PATH, client.user_id, ACCOUNT_DATA_TYPE, json=content)
+
+
+def changed(milestones: Milestones, *, mark: Iterable[str], clear: Iterable[str], now: int) -> Milestones:
+    """The record with the milestones in I(clear) struck out, and those in I(mark) set to I(now) unless they are set."""
+    kept = {name: time for name, time in milestones.items() if name not in clear}
+    return {**dict.fromkeys(mark, now), **kept}
