@@ -1,0 +1,96 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Retire a real homeserver: ``make demo``.
+
+Two Synapse servers that federate run on this machine's loopback, in ``.cache/demo``. One of them is filled and then
+retired with the playbook of this collection; the other is asked what it sees. Nothing else is touched.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from lab import Homeserver, Lab, populate
+from lab.files import write_private
+
+HERE = Path(__file__).parent
+DIRECTORY = HERE.parents[1] / ".cache/demo"
+USERS = 60
+BASE_PORT = 18500
+
+
+def main() -> int:
+    started = time.monotonic()
+    title("Start two Synapse servers that federate with each other")
+    with Lab(DIRECTORY, ("retiring", "staying"), base_port=BASE_PORT) as lab:
+        retiring, staying = lab["retiring"], lab["staying"]
+        print(f"{retiring.server_name} is the one to retire, {staying.server_name} stays.")
+
+        title("Fill them: accounts of every class, rooms that they share, invites and knocks")
+        populate(retiring, staying, users=USERS, big_room=USERS)
+        before = seen_by(staying, retiring)
+        print(f"{retiring.server_name} has {open_accounts(retiring)} open accounts.")
+        print(f"{staying.server_name} sees them in its rooms: {before[0]} memberships in {before[1]} rooms.")
+
+        title("ansible-playbook matrixops.synapse.decommission")
+        playbook = subprocess.run(
+            [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory(retiring),
+             "matrixops.synapse.decommission"],
+            env={**os.environ, "ANSIBLE_FORCE_COLOR": str(sys.stdout.isatty()),
+                 "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"},
+            check=False,
+        )  # fmt: skip
+        after = seen_by(staying, retiring)
+        done = playbook.returncode == 0 and after == (0, 0) and not retiring.running
+
+        title("What is left")
+        print(f"The playbook ended with exit code {playbook.returncode}.")
+        print(f"{retiring.server_name} is {'still running' if retiring.running else 'off'}.")
+        print(f"{staying.server_name}, asked by its own admin API, saw {before[0]} memberships of accounts of")
+        print(f"{retiring.server_name} in {before[1]} of its rooms before. Now it sees {after[0]}.")
+        minutes, seconds = divmod(round(time.monotonic() - started), 60)
+        print(f"\n{'Done' if done else 'NOT done'}, in {minutes} min {seconds} s.", end=" ")
+        print("The server is gone, and leaves no ghost." if done else f"Its log is {retiring.log}.")
+        return 0 if done else 1
+
+
+def title(text: str) -> None:
+    print(f"\n--- {text}\n", flush=True)
+
+
+def open_accounts(server: Homeserver) -> int:
+    return sum(not account["deactivated"] for account in server.accounts())
+
+
+def seen_by(server: Homeserver, other: Homeserver) -> tuple[int, int]:
+    """How many memberships of accounts of the other server this one sees, and in how many rooms."""
+    rooms = server.members_of(other.server_name)
+    return sum(map(len, rooms.values())), len(rooms)
+
+
+def inventory(retiring: Homeserver) -> Path:
+    """Write what the playbook needs to know, as in an infrastructure repository."""
+    variables = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
+        "decommission_base_url": retiring.base_url,
+        "decommission_access_token": retiring.admin_token,
+        "decommission_confirm": retiring.server_name,
+        "decommission_propagation_period": "5s",
+        "decommission_power_off_tasks": str(HERE / "power_off.yml"),
+        "homeserver_pid": retiring.pid,
+        "homeserver_port": retiring.base_url.rpartition(":")[2],
+    }
+    path = DIRECTORY / "inventory.yml"
+    write_private(path, {"matrix_retiring": {"hosts": {"retiring": variables}}})
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Real Synapse servers, filled once and put back to that for each test; and Ansible, as its users run it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import Homeserver, Lab, MissingError, Population, populate
+
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Federation:
+    """A server to retire and one that stays, and what was filled into the first."""
+
+    lab: Lab
+    retiring: Homeserver
+    staying: Homeserver
+    population: Population
+    changed: bool = False
+
+    @property
+    def connection(self) -> dict[str, Any]:
+        """The connection options of a module."""
+        return {"base_url": self.retiring.base_url, "access_token": self.retiring.admin_token}
+
+    @property
+    def role_variables(self) -> dict[str, Any]:
+        """The variables of a host whose server is to be retired. To power off means to write a file."""
+        return {
+            "decommission_base_url": self.retiring.base_url,
+            "decommission_access_token": self.retiring.admin_token,
+            "decommission_confirm": self.retiring.server_name,
+            "decommission_propagation_period": "3s",
+            "decommission_power_off_tasks": str(Path(__file__).with_name("power_off.yml")),
+            "off_marker": str(self.lab.directory / "a" / "powered_off"),
+        }
+
+    @property
+    def to_close(self) -> set[str]:
+        """The accounts that a drain must close: all that are open, but the admins."""
+        return {
+            account["name"]
+            for account in self.retiring.accounts()
+            if not account["admin"] and not (account["deactivated"] and account["erased"])
+        }
+
+    def ghosts(self) -> dict[str, list[str]]:
+        """Who of the retiring server is in which room, as the other server sees it."""
+        return self.staying.members_of(self.retiring.server_name)
+
+
+@contextmanager
+def filled_federation(directory: str, base_port: int, *, users: int, **options: Any) -> Iterator[Federation]:
+    """Two servers, started and filled."""
+    with Lab(ROOT / ".cache/tests" / directory, base_port=base_port, **options) as lab:
+        population = populate(lab["a"], lab["b"], users=users, big_room=users)
+        yield Federation(lab, lab["a"], lab["b"], population)
+
+
+@pytest.fixture(scope="session")
+def snapshot(skip_or_fail: Callable[[str], None]) -> Iterator[Federation]:
+    """A small federation, to which ``filled`` goes back after each test that changed it."""
+    try:
+        with filled_federation("small", 18600, users=12) as federation:
+            federation.lab.snapshot("filled")
+            yield federation
+    except MissingError as missing:
+        skip_or_fail(str(missing))
+
+
+@pytest.fixture
+def filled(snapshot: Federation) -> Federation:
+    """The small federation as it was filled, for tests that only read."""
+    if snapshot.changed:
+        snapshot.lab.restore("filled")
+        snapshot.changed = False
+    return snapshot
+
+
+@pytest.fixture
+def federation(filled: Federation) -> Federation:
+    """The small federation as it was filled, for tests that change it."""
+    filled.changed = True
+    return filled
+
+
+class Result(dict[str, Any]):
+    """What a module answered, and all that Ansible printed."""
+
+    def __init__(self, answer: dict[str, Any], output: str) -> None:
+        super().__init__(answer)
+        self.output = output
+
+
+RunModule = Callable[..., Result]
+RunPlaybook = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def run_playbook(tmp_path: Path) -> RunPlaybook:
+    """Run ``ansible-playbook``: a playbook by its FQCN or path, against hosts with variables."""
+
+    def run(
+        playbook: str | Path, hosts: dict[str, Any], *arguments: str, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        inventory = tmp_path / "inventory.json"
+        groups = {"matrix_retiring": {"hosts": {name: {**local, **more} for name, more in hosts.items()}}}
+        inventory.write_text(json.dumps(groups))
+        return subprocess.run(
+            [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, playbook, *arguments],
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1", **environment},
+            cwd=tmp_path,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+
+    return run
+
+
+@pytest.fixture
+def run_module(run_playbook: RunPlaybook, tmp_path: Path) -> RunModule:
+    """Run one module through Ansible; return what it answered, also when it failed."""
+
+    def run(name: str, options: dict[str, Any], *arguments: str, **environment: str) -> Result:
+        answer = tmp_path / "answer.json"
+        answer.unlink(missing_ok=True)
+        task = {f"matrixops.synapse.{name}": options, "register": "answer"}
+        keep = {"ansible.builtin.copy": {"content": "{{ answer | to_json }}", "dest": str(answer), "mode": "0600"}}
+        keep |= {"check_mode": False, "diff": False}
+        play = {"hosts": "all", "gather_facts": False, "tasks": [{"block": [task], "always": [keep]}]}
+        playbook = tmp_path / "playbook.json"
+        playbook.write_text(json.dumps([play]))
+        process = run_playbook(playbook, {"host": {}}, *arguments, **environment)
+        assert answer.exists(), process.stdout
+        result = Result(json.loads(answer.read_text()), process.stdout)
+        assert (process.returncode == 0) is not result.get("failed", False), process.stdout
+        return result
+
+    return run

@@ -1,0 +1,131 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Bad input: each gets an error that says what is wrong, and nothing is changed."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from lab.api import PASSWORD
+
+from .conftest import Federation, RunModule, RunPlaybook
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_changed(filled: Federation) -> Iterator[None]:
+    before = filled.retiring.database_fingerprint()
+    yield
+    assert filled.retiring.database_fingerprint() == before
+
+
+def closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def federation_url(federation: Federation) -> str:
+    return f"https://{federation.retiring.server_name}"
+
+
+CONNECTIONS: dict[str, tuple[Callable[[Federation], dict[str, Any]], str]] = {
+    "wrong token": (lambda f: {"access_token": "syt_wrong"}, "401 M_UNKNOWN_TOKEN"),
+    "not an admin's token": (
+        lambda f: {"access_token": f.population.tokens[f.population.users[0]]},
+        "403 M_FORBIDDEN: You are not a server admin",
+    ),
+    "wrong password": (
+        lambda f: {"access_token": None, "login_user": "operator", "login_password": "wrong"},
+        "403 M_FORBIDDEN: Invalid username or password",
+    ),
+    "unknown host": (lambda f: {"base_url": "http://synapse.invalid:8008"}, "connection failed"),
+    "refused": (lambda f: {"base_url": f"http://127.0.0.1:{closed_port()}"}, "Connection refused"),
+    "TLS that does not verify": (lambda f: {"base_url": federation_url(f)}, "TLS failed"),
+    "TLS not checked, but no client API": (
+        lambda f: {"base_url": federation_url(f), "validate_certs": False},
+        "text/html, not with a JSON object",
+    ),
+    "HTML": (lambda f: {"base_url": f"{f.retiring.base_url}/_matrix/static"}, "is base_url that of"),
+    "another server": (lambda f: {"server_name": "example.org"}, "not 'example.org'"),
+    "no token": (lambda f: {"access_token": None}, "access_token, login_user"),
+}
+
+
+@pytest.mark.parametrize("name", CONNECTIONS)
+def test_connection(filled: Federation, run_module: RunModule, name: str) -> None:
+    options, message = CONNECTIONS[name]
+    connection = {**filled.connection, **options(filled), "all_users": True}
+    connection = {key: value for key, value in connection.items() if value is not None}
+    result = run_module("synapse_user_deactivate", connection)
+    assert result["failed"]
+    assert message in result["msg"]
+    assert "Traceback" not in result.output
+
+
+def test_a_ca_that_did_sign_the_certificate(filled: Federation, run_module: RunModule) -> None:
+    tls = {"base_url": federation_url(filled), "ca_path": str(filled.lab.ca_file)}
+    # An environment that names another CA, as many have, must not win.
+    result = run_module(
+        "synapse_server_info", {**filled.connection, **tls}, REQUESTS_CA_BUNDLE="/etc/ssl/certs/ca-certificates.crt"
+    )
+    assert "404: answered with text/html" in result["msg"]
+
+
+@pytest.mark.parametrize(
+    ("name", "user_ids", "message"),
+    [
+        ("synapse_admin_leave_rooms", ["@nobody:{server}"], "does not exist"),
+        ("synapse_admin_leave_rooms", ["@operator:elsewhere.example"], "is not an account of {server}"),
+        ("synapse_user_deactivate", None, "set either user_ids or all_users"),
+    ],
+)
+def test_accounts(
+    filled: Federation, run_module: RunModule, name: str, user_ids: list[str] | None, message: str
+) -> None:
+    server = filled.retiring.server_name
+    options: dict[str, Any] = dict(filled.connection)
+    if user_ids is not None:
+        options["user_ids"] = [user_id.format(server=server) for user_id in user_ids]
+    result = run_module(name, options)
+    assert result["failed"] and "Nothing was changed" in result["msg"]
+    assert message.format(server=server) in result["msg"]
+
+
+ROLE_VARIABLES: dict[str, tuple[dict[str, Any], str]] = {
+    "confirm missing": ({"decommission_confirm": None}, "decommission_confirm is not set"),
+    "confirm wrong": ({"decommission_confirm": "example.org"}, "decommission_confirm is 'example.org'"),
+    "a period without a unit": ({"decommission_propagation_period": "7"}, "a number and one of the units"),
+    "a word for a boolean": ({"decommission_erase": "perhaps"}, "decommission_erase"),
+    "a stage that there is not": ({"decommission_stages": ["drian"]}, "drian"),
+    "a variable that there is not": ({"decommission_poweroff": False}, "there is no variable decommission_poweroff"),
+    "no tasks to power off with": ({"decommission_power_off_tasks": "nowhere.yml"}, "there is no file"),
+    "no tasks, and the host is this machine": (
+        {"decommission_power_off_tasks": None},
+        "the machine that Ansible runs on",
+    ),
+    "wrong password": (
+        {
+            "decommission_access_token": None,
+            "decommission_login_user": "operator",
+            "decommission_login_password": "wrong",
+        },
+        "403 M_FORBIDDEN: Invalid username or password",
+    ),
+    "keep somebody who is not there": ({"decommission_keep_users": ["@archvie:localhost:18601"]}, "does not exist"),
+}
+
+
+@pytest.mark.parametrize("name", ROLE_VARIABLES)
+def test_role_variables(filled: Federation, run_playbook: RunPlaybook, name: str) -> None:
+    variables, message = ROLE_VARIABLES[name]
+    host = {**filled.role_variables, **variables}
+    host = {key: value for key, value in host.items() if value is not None}
+    result = run_playbook("matrixops.synapse.decommission", {"a": host})
+    assert result.returncode == 2, result.stdout
+    assert message in result.stdout.replace("\n", " ")
+    assert PASSWORD not in result.stdout and filled.retiring.admin_token not in result.stdout

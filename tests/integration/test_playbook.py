@@ -1,0 +1,174 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The whole playbook against real servers; what came of it is read from both servers' admin APIs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from lab import MissingError
+from lab.api import PASSWORD
+from lab.waiting import wait_until
+
+from .conftest import Federation, RunPlaybook, filled_federation
+
+PLAYBOOK = "matrixops.synapse.decommission"
+
+
+def powered_off(federation: Federation) -> bool:
+    return Path(federation.role_variables["off_marker"]).exists()
+
+
+def assert_drained(federation: Federation, kept: frozenset[str] = frozenset()) -> None:
+    """Nobody of the retired server is left: not by its own word, nor by the other server's."""
+    retiring = federation.retiring
+    for account in retiring.accounts():
+        assert account["deactivated"] is not (account["admin"] or account["name"] in kept), account
+        assert retiring.joined_rooms(account["name"]) == []
+    assert retiring.members_of(retiring.server_name) == {}
+    wait_until(lambda: not federation.ghosts(), "the other server was told")
+
+
+@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+def big(request: pytest.FixtureRequest, skip_or_fail: Any) -> Iterator[Federation]:
+    users = {"sqlite": 300, "postgresql": 40}[request.param]
+    try:
+        with filled_federation("big", 18620, users=users, database=request.param) as federation:
+            yield federation
+    except MissingError as missing:
+        skip_or_fail(str(missing))
+
+
+def test_retire(big: Federation, run_playbook: RunPlaybook) -> None:
+    """Check mode, the run, and a second run, on 300 users in shared rooms."""
+    to_close = big.to_close
+    assert len(big.ghosts()[big.population.big_room]) > 200 or len(to_close) < 100
+    before = big.retiring.database_fingerprint()
+    checked = run_playbook(PLAYBOOK, {"a": big.role_variables}, "--check", "--diff")
+    assert checked.returncode == 0, checked.stdout
+    assert big.retiring.database_fingerprint() == before
+    assert f"Would deactivate {len(to_close)} accounts" in checked.stdout
+    assert "Would wait until" in checked.stdout
+    assert not powered_off(big)
+
+    done = run_playbook(PLAYBOOK, {"a": big.role_variables})
+    assert done.returncode == 0, done.stdout
+    assert f"Deactivated {len(to_close)} accounts" in done.stdout
+    assert_drained(big)
+    assert powered_off(big)
+
+    before = big.retiring.database_fingerprint()
+    again = run_playbook(PLAYBOOK, {"a": {**big.role_variables, "decommission_power_off": False}})
+    assert again.returncode == 0, again.stdout
+    assert "changed=0 " in again.stdout
+    assert big.retiring.database_fingerprint() == before
+    for output in (checked.stdout, done.stdout, again.stdout):
+        assert big.retiring.admin_token not in output
+
+
+def test_not_due_yet(federation: Federation, run_playbook: RunPlaybook) -> None:
+    """Without waiting, the run ends cleanly and is gone on with later; the period counts from the first run."""
+    patient = {**federation.role_variables, "decommission_wait": False, "decommission_propagation_period": "1h"}
+    first = run_playbook(PLAYBOOK, {"a": patient})
+    assert first.returncode == 0, first.stdout
+    assert "Not due yet: run this again after" in first.stdout
+    assert not powered_off(federation)
+    assert_drained(federation)
+
+    # The gate holds against whoever asks for nothing but the power-off.
+    alone = run_playbook(PLAYBOOK, {"a": {**patient, "decommission_wait": True}}, "--tags", "power_off")
+    assert alone.returncode == 2, alone.stdout
+    assert "the propagation period is not over before" in alone.stdout
+    assert not powered_off(federation)
+
+    later = run_playbook(PLAYBOOK, {"a": {**patient, "decommission_propagation_period": "1s"}})
+    assert later.returncode == 0, later.stdout
+    assert powered_off(federation)
+
+
+def test_somebody_comes_back_while_waiting(federation: Federation, run_playbook: RunPlaybook) -> None:
+    """An account that is open again, or a member, keeps the host on; the next run closes it, and waits anew."""
+    host = {**federation.role_variables, "decommission_power_off": False}
+    assert run_playbook(PLAYBOOK, {"a": host}).returncode == 0
+    newcomer = federation.retiring.register("newcomer")
+    federation.retiring.join(
+        newcomer.token, federation.population.shared_by_other[0], via=federation.staying.server_name
+    )
+    gate = run_playbook(PLAYBOOK, {"a": federation.role_variables}, "--tags", "power_off")
+    assert gate.returncode == 2, gate.stdout
+    assert "is not drained" in gate.stdout and newcomer.user_id in gate.stdout
+    assert not powered_off(federation)
+    again = run_playbook(PLAYBOOK, {"a": federation.role_variables})
+    assert again.returncode == 0, again.stdout
+    assert "Waiting until" in again.stdout
+    assert_drained(federation)
+    assert powered_off(federation)
+
+
+def test_in_a_play_of_ones_own(federation: Federation, run_playbook: RunPlaybook, tmp_path: Path) -> None:
+    """The role, with a password instead of a token, some stages only, and an account that is kept."""
+    kept = federation.population.users[0]
+    host = {
+        **federation.role_variables,
+        "decommission_login_user": "operator",
+        "decommission_login_password": PASSWORD,
+        "decommission_keep_users": [kept],
+    }
+    del host["decommission_access_token"]
+    tokens = federation.retiring.database_fingerprint()["access_tokens"]
+    role = {
+        "ansible.builtin.include_role": {"name": "matrixops.synapse.decommission"},
+        "vars": {"decommission_stages": ["preflight", "drain", "leave_rooms", "verify"]},
+    }
+    play = tmp_path / "play.yml"
+    play.write_text(yaml.safe_dump([{"hosts": "matrix_retiring", "gather_facts": False, "tasks": [role]}]))
+    result = run_playbook(play, {"a": host}, "-vvvv")
+    assert result.returncode == 0, result.stdout
+    assert_drained(federation, kept=frozenset({kept}))
+    assert not powered_off(federation)
+    assert PASSWORD not in result.stdout
+    assert "syt_" not in result.stdout
+    assert tokens != federation.retiring.database_fingerprint()["access_tokens"], "those of the drained are gone"
+    assert federation.retiring.call("GET", "/_matrix/client/v3/devices", token=federation.retiring.admin_token)[
+        "devices"
+    ] == [federation_device(federation)]
+
+
+def federation_device(federation: Federation) -> dict[str, Any]:
+    """The device of the operator's first session."""
+    devices = federation.retiring.call("GET", "/_matrix/client/v3/devices", token=federation.retiring.admin_token)
+    (device,) = devices["devices"]
+    return dict(device)
+
+
+def test_preflight_alone_is_an_audit(filled: Federation, run_playbook: RunPlaybook) -> None:
+    before = filled.retiring.database_fingerprint()
+    result = run_playbook(PLAYBOOK, {"a": filled.role_variables}, "--tags", "preflight")
+    assert result.returncode == 0, result.stdout
+    assert f"To deactivate and erase: {len(filled.to_close)} accounts" in result.stdout
+    assert filled.retiring.database_fingerprint() == before
+
+
+def test_one_host_fails_and_stays_on(federation: Federation, run_playbook: RunPlaybook) -> None:
+    """A wrong name in the inventory stops that host, and no other, and the exit code says so."""
+    hosts = {
+        "a": federation.role_variables,
+        "b": {
+            **federation.role_variables,
+            "decommission_base_url": federation.staying.base_url,
+            "decommission_access_token": federation.staying.admin_token,
+        },
+    }
+    before = federation.staying.members_of(federation.staying.server_name)
+    result = run_playbook(PLAYBOOK, hosts)
+    assert result.returncode == 2, result.stdout
+    assert f"is {federation.staying.server_name}" in result.stdout
+    assert_drained(federation)
+    assert powered_off(federation)
+    assert federation.staying.members_of(federation.staying.server_name) == before
