@@ -21,7 +21,7 @@ options:
     description:
       - Access token of an admin of the server, the operator.
       - If not set, the value of the environment variable E(SYNAPSE_ACCESS_TOKEN) is used.
-      - Either this or O(login_user) is required.
+      - Either this or O(login_user) is required. If there are both, O(login_user) is used.
     type: str
   login_user:
     description:

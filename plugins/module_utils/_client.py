@@ -12,9 +12,11 @@ from __future__ import annotations
 
 import datetime
 import email.utils
+import re
+import sys
 import time
 import traceback
-from typing import Any, Callable, Dict, Iterator
+from typing import Any, Callable, Dict, Iterator, TypeVar
 from urllib.parse import quote
 
 REQUESTS_IMPORT_ERROR: str | None = None
@@ -26,6 +28,7 @@ except ImportError:
     REQUESTS_IMPORT_ERROR = traceback.format_exc()
 
 JsonDict = Dict[str, Any]
+Kind = TypeVar("Kind")
 
 ADMIN = "/_synapse/admin"
 CLIENT = "/_matrix/client"
@@ -73,6 +76,43 @@ class SynapseError(Exception):
         return self.status == 401 or (self.method is not None and self.status is None and not self.unanswered)
 
 
+class Answer(Dict[str, Any]):
+    """A JSON object that a server answered with. What is not as it must be in it is an error of the server's."""
+
+    def __init__(self, content: JsonDict, method: str, url: str) -> None:
+        super().__init__(content)
+        self._method = method
+        self._url = url
+
+    def error(self, problem: str) -> SynapseError:
+        return SynapseError(f"the answer {problem}", method=self._method, url=self._url, status=200)
+
+    def take(self, key: str, kind: type[Kind], default: Kind | None = None) -> Kind:
+        """The value of a key, which must be of that type. Without a default it must be there."""
+        value = self.get(key, default)
+        if not isinstance(value, kind):
+            raise self.error(f"has no {kind.__name__} '{key}'")
+        return value
+
+    def objects(self, key: str) -> list[Answer]:
+        """The value of a key, which must be a list of JSON objects."""
+        items = self.take(key, list)
+        if not all(isinstance(item, dict) for item in items):
+            raise self.error(f"has something else than objects in '{key}'")
+        return [Answer(item, self._method, self._url) for item in items]
+
+    def texts(self, key: str) -> list[str]:
+        """The value of a key, which must be a list of strings."""
+        items = self.take(key, list)
+        if not all(isinstance(item, str) for item in items):
+            raise self.error(f"has something else than strings in '{key}'")
+        return items
+
+    def object(self, key: str) -> Answer:
+        """The value of a key, which must be a JSON object, and if it is not there is an empty one."""
+        return Answer(self.take(key, dict, {}), self._method, self._url)
+
+
 class Client:
     """One homeserver, over a pool of connections that are kept alive. May be shared between threads.
 
@@ -94,6 +134,9 @@ class Client:
         :param timeout: seconds to wait for a connection, and for an answer.
         :param connections: how many threads will call at the same time.
         """
+        if access_token is not None and not re.fullmatch("[!-~]+", access_token):
+            # Said here, because requests would say it with the token in it.
+            raise SynapseError("the access token has characters in it, or blanks, that none has")
         self.base_url = base_url.rstrip("/")
         self.access_token = access_token
         self._verify = verify
@@ -136,7 +179,7 @@ class Client:
             },
             repeat=False,
         )
-        token = str(answer["access_token"])
+        token = answer.take("access_token", str)
         self.access_token = token
         self._logged_in = True
         return token
@@ -161,7 +204,11 @@ class Client:
     def user_id(self) -> str:
         """The account that the access token belongs to: the operator."""
         if self._user_id is None:
-            self._user_id = str(self.get(f"{CLIENT}/v3/account/whoami")["user_id"])
+            answer = self.get(f"{CLIENT}/v3/account/whoami")
+            user_id = answer.take("user_id", str)
+            if ":" not in user_id:
+                raise answer.error(f"has '{user_id}' for a user ID")
+            self._user_id = user_id
         return self._user_id
 
     @property
@@ -171,14 +218,14 @@ class Client:
 
     def time(self) -> datetime.datetime:
         """The time by the homeserver's own clock (or its proxy's), to the second, in UTC."""
-        answer, _body = self._exchange("GET", f"{CLIENT}/versions")
+        answer, body = self._exchange("GET", f"{CLIENT}/versions")
         try:
-            return email.utils.parsedate_to_datetime(answer.headers["Date"])
-        except (KeyError, TypeError, ValueError):
-            message = "the answer has no valid Date header"
-            raise SynapseError(message, method="GET", url=answer.url, status=200) from None
+            date = email.utils.parsedate_to_datetime(answer.headers["Date"])
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise body.error("has no valid Date header") from None
+        return date if date.tzinfo else date.replace(tzinfo=datetime.timezone.utc)
 
-    def get(self, path: str, *segments: str, params: JsonDict | None = None, token: str | None = None) -> JsonDict:
+    def get(self, path: str, *segments: str, params: JsonDict | None = None, token: str | None = None) -> Answer:
         return self.request("GET", path, *segments, params=params, token=token)
 
     def post(
@@ -188,13 +235,13 @@ class Client:
         json: JsonDict | None = None,
         token: str | None = None,
         repeat: bool = True,
-    ) -> JsonDict:
+    ) -> Answer:
         return self.request("POST", path, *segments, json=json or {}, token=token, repeat=repeat)
 
-    def put(self, path: str, *segments: str, json: JsonDict) -> JsonDict:
+    def put(self, path: str, *segments: str, json: JsonDict) -> Answer:
         return self.request("PUT", path, *segments, json=json)
 
-    def delete(self, path: str, *segments: str) -> JsonDict:
+    def delete(self, path: str, *segments: str) -> Answer:
         return self.request("DELETE", path, *segments)
 
     def request(
@@ -206,7 +253,7 @@ class Client:
         json: JsonDict | None = None,
         token: str | None = None,
         repeat: bool = True,
-    ) -> JsonDict:
+    ) -> Answer:
         """Send a request and return the JSON object that the server answers with.
 
         A request that was turned away (429) is sent again after the time that the server asks for. So is one without
@@ -221,25 +268,21 @@ class Client:
 
     def pages(
         self, path: str, key: str, *, params: JsonDict | None = None, next_key: str = "next_token"
-    ) -> Iterator[JsonDict]:
+    ) -> Iterator[Answer]:
         """Yield the items of a paged listing: those under I(key), from one answer after the other.
 
         :raises SynapseError: also when a page token comes twice, which would go on for ever.
         """
         query: JsonDict = {"limit": PAGE_SIZE, **(params or {})}
-        url = self.base_url + path
         seen = set()
         while True:
             answer = self.get(path, params=query)
-            items = answer.get(key)
-            if not isinstance(items, list):
-                raise SynapseError(f"the answer has no list '{key}'", method="GET", url=url, status=200)
-            yield from items
+            yield from answer.objects(key)
             token = answer.get(next_key)
             if token is None:
                 return
-            if token in seen:
-                raise SynapseError(f"page token {token!r} came twice", method="GET", url=url, status=200)
+            if not isinstance(token, (str, int)) or token in seen:
+                raise answer.error(f"has {token!r} for a page token, which can't be or has been one before")
             seen.add(token)
             query["from"] = token
 
@@ -252,7 +295,11 @@ class Client:
         json: JsonDict | None = None,
         token: str | None = None,
         repeat: bool = True,
-    ) -> tuple[requests.Response, JsonDict]:
+    ) -> tuple[requests.Response, Answer]:
+        for segment in segments:
+            # They would go, percent-encoded or not, and the segment before them with them.
+            if segment in ("", ".", ".."):
+                raise SynapseError(f"'{segment}' is no identifier")
         url = self.base_url + path.format(*(quote(segment, safe="") for segment in segments))
         for attempt in range(1, ATTEMPTS + 1):
             wait = 2.0 ** (attempt - 1)
@@ -265,10 +312,12 @@ class Client:
                 self._reached = True
                 body = _json_object(answer)
                 if answer.status_code == 200 and body is not None:
-                    return answer, body
+                    return answer, Answer(body, method, url)
                 error = _error(answer, body)
                 again = answer.status_code == 429 or error.unanswered
-                wait = _asked_wait(answer, body) or wait
+                asked = _asked_wait(answer, body)
+                if asked is not None and asked > 0:
+                    wait = asked
                 if wait > MAX_WAIT:
                     error.error += f" (the server asks to wait {wait:.0f} s)"
                     again = False
@@ -292,7 +341,7 @@ class Client:
                 params=params,
                 json=json,
                 auth=_bearer(token or self.access_token),
-                # With each request: the session's own gives way to REQUESTS_CA_BUNDLE.
+                # With each request: the session's own gives way to REQUESTS_CA_BUNDLE, also if it names a CA.
                 verify=self._verify,
                 timeout=self._timeout,
                 # The token is for this server, and for no other that it may point to.
@@ -309,7 +358,8 @@ class Client:
             raise SynapseError(
                 f"connection failed: {error}", method=method, url=url, unanswered=not _never_connected(error)
             ) from error
-        except requests.exceptions.RequestException as error:
+        except (requests.exceptions.RequestException, OSError, ValueError) as error:
+            # Such as a URL, a token or a path of CA certificates that can't be one.
             raise SynapseError(str(error), method=method, url=url) from error
 
 
@@ -350,7 +400,7 @@ def _error(answer: requests.Response, body: JsonDict | None) -> SynapseError:
         method=answer.request.method,
         url=answer.request.url,
         status=answer.status_code,
-        errcode=None if body is None else body.get("errcode"),
+        errcode=None if body is None else str(body["errcode"]) if "errcode" in body else None,
         unanswered=answer.status_code in (502, 503, 504),
     )
 
@@ -358,12 +408,14 @@ def _error(answer: requests.Response, body: JsonDict | None) -> SynapseError:
 def _asked_wait(answer: requests.Response, body: JsonDict | None) -> float | None:
     """How many seconds the server asks to wait: C(Retry-After), or C(retry_after_ms) of the Matrix specification."""
     header = answer.headers.get("Retry-After", "")
-    if header.isdigit():
-        return float(header)
+    try:
+        return float(int(header))
+    except (ValueError, OverflowError):
+        pass
     try:
         then = email.utils.parsedate_to_datetime(header)
-        return max(0.0, (then - datetime.datetime.now(datetime.timezone.utc)).total_seconds())
-    except (TypeError, ValueError):
+        return (then - datetime.datetime.now(then.tzinfo)).total_seconds()
+    except (TypeError, ValueError, OverflowError):
         pass
     milliseconds = (body or {}).get("retry_after_ms")
-    return milliseconds / 1000 if isinstance(milliseconds, (int, float)) else None
+    return min(milliseconds, sys.maxsize) / 1000 if isinstance(milliseconds, (int, float)) else None

@@ -14,7 +14,7 @@ from typing import Callable, Iterable, Iterator, Sequence
 
 from ._client import Client, SynapseError
 from ._pool import each
-from ._rooms import still_joined, wait_until_parted
+from ._rooms import depart_all, joined_rooms, still_joined, wait_until_parted
 from ._users import Account, deactivate, find_accounts, list_accounts, refuse
 
 Log = Callable[..., None]
@@ -22,14 +22,18 @@ Log = Callable[..., None]
 
 @dataclass
 class Drain:
-    """What came of a drain. I(closed) maps the accounts that it closed to the state that they were in before."""
+    """What came of a drain.
+
+    I(closed) maps the accounts that it closed to the state that they were in before, I(failed) those that it could not
+    close to the reason, and I(not_parted) those that could not be made to leave to their rooms and the reason of each.
+    """
 
     closed: dict[str, str] = field(default_factory=dict)
     unchanged: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-    not_parted: dict[str, list[str]] = field(default_factory=dict)
+    not_parted: dict[str, dict[str, str]] = field(default_factory=dict)
     passes: int = 0
-    aborted: str | None = None
+    aborted: SynapseError | None = None
 
 
 @contextmanager
@@ -38,11 +42,15 @@ def json_lines(path: str | None) -> Iterator[Log]:
     if path is None:
         yield _ignore
         return
-    with open(path, "a", buffering=1, encoding="utf-8") as file:
+    # Without a buffer: what has been written is there for tail -f, and after a crash.
+    with open(path, "ab", buffering=0) as file:
 
         def write(user_id: str, result: str, **more: object) -> None:
             line = {"time": round(time.time(), 3), "user_id": user_id, "result": result, **more}
-            file.write(json.dumps(line) + "\n")
+            try:
+                file.write(json.dumps(line).encode() + b"\n")
+            except OSError as error:
+                raise SynapseError(f"the log can't be written: {error}") from error
 
         yield write
 
@@ -59,7 +67,7 @@ def drain(
     erase: bool = True,
     allow_admins: bool = False,
     wait: bool = True,
-    wait_timeout: float = 600.0,
+    wait_timeout: float = 60.0,
     max_passes: int = 5,
     concurrency: int = 8,
     log: Log,
@@ -71,41 +79,42 @@ def drain(
     is found, since somebody may have come in the meantime.
 
     :param user_ids: the accounts, or C(None) for every account of the server but admins and those in I(keep).
-    :param wait_timeout: seconds without any progress, after which to stop waiting for accounts to part.
+    :param wait_timeout: seconds without any progress, after which Synapse has forgotten those that are still in rooms.
     :param max_passes: after how many passes an account that came in the meantime counts as failed.
     :param dry_run: only say what would be done.
     :raises SynapseError: before anything is changed, for an account that does not exist or must not be closed.
     """
-    result = Drain()
-    while True:
+
+    def look() -> tuple[list[Account], set[str]]:
+        """The accounts to close, and those that are closed."""
         accounts = _select(client, user_ids, set(keep), allow_admins)
-        still_open = [account for account in accounts if not _is_closed(account, erase)]
-        todo = [account for account in still_open if account.user_id not in result.failed]
-        if result.passes == 0:
-            result.unchanged = len(accounts) - len(todo)
-            if dry_run:
-                result.closed = {account.user_id: account.state for account in todo}
+        to_close = [account for account in accounts if not _is_closed(account, erase)]
+        return to_close, {account.user_id for account in accounts}.difference(a.user_id for a in to_close)
+
+    to_close, closed = look()
+    result = Drain(unchanged=len(closed))
+    if dry_run:
+        result.closed = {account.user_id: account.state for account in to_close}
+        return result
+    try:
+        while result.passes < max_passes:
+            result.passes += 1
+            _let_leave(client, to_close, wait_timeout, concurrency)
+            in_rooms = list(still_joined(client, closed, concurrency)) if wait else []
+            in_rooms += _close(client, to_close, erase, concurrency, log, result)
+            if wait:
+                result.not_parted = _see_out(client, in_rooms, erase, wait_timeout, concurrency, log)
+            if user_ids is not None:
                 return result
-        elif not todo:
-            return result
-        elif result.passes == max_passes:
-            for account in todo:
-                result.failed[account.user_id] = f"is open after {max_passes} passes: who keeps bringing it back?"
-            return result
-        result.passes += 1
-        try:
-            waiting: list[str] = []
-            if wait:
-                closed_before = {account.user_id for account in accounts} - {account.user_id for account in still_open}
-                waiting = list(still_joined(client, closed_before, concurrency))
-            waiting += _close(client, todo, erase, concurrency, log, result)
-            if wait:
-                _see_out(client, waiting, wait_timeout, concurrency, log, result)
-        except SynapseError as error:
-            result.aborted = str(error)
-            return result
-        if user_ids is not None:
-            return result
+            to_close, closed = look()
+            to_close = [account for account in to_close if account.user_id not in result.failed]
+            if not to_close:
+                return result
+        for account in to_close:
+            result.failed[account.user_id] = f"is open after {max_passes} passes: who keeps bringing it back?"
+    except SynapseError as error:
+        result.aborted = error
+    return result
 
 
 def _is_closed(account: Account, erase: bool) -> bool:
@@ -124,10 +133,21 @@ def _select(client: Client, user_ids: Sequence[str] | None, keep: set[str], allo
     for account in accounts.values():
         if account.account_class == "operator":
             refused[account.user_id] = "is the operator: its access token would die in the middle of the work"
+        elif account.user_id in keep:
+            refused[account.user_id] = "is to be kept"
         elif account.account_class == "admin" and not allow_admins:
             refused[account.user_id] = "is an admin, and allow_admins is not set"
     refuse(refused)
     return list(accounts.values())
+
+
+def _let_leave(client: Client, accounts: Iterable[Account], timeout: float, concurrency: int) -> None:
+    """Wait for those who were deactivated, and are to be erased, but may still be leaving their rooms.
+
+    An old Synapse that is told to deactivate an account again while it leaves forgets the rest of its rooms.
+    """
+    leaving = still_joined(client, [a.user_id for a in accounts if a.state == "deactivated"], concurrency)
+    wait_until_parted(client, list(leaving), timeout=timeout, concurrency=concurrency, on_parted=_ignore)
 
 
 def _close(
@@ -155,15 +175,41 @@ def _close(
 
 
 def _see_out(
-    client: Client, user_ids: Sequence[str], timeout: float, concurrency: int, log: Log, result: Drain
-) -> None:
-    not_parted = wait_until_parted(
-        client,
-        user_ids,
-        timeout=timeout,
-        concurrency=concurrency,
-        on_parted=lambda user_id: log(user_id, "parted"),
-    )
-    for user_id, room_ids in not_parted.items():
-        log(user_id, "not parted", rooms=room_ids)
-    result.not_parted.update(not_parted)
+    client: Client, user_ids: Sequence[str], erase: bool, timeout: float, concurrency: int, log: Log
+) -> dict[str, dict[str, str]]:
+    """Wait until all have parted, and help those whose leave Synapse has dropped. Return who is still where and why."""
+
+    def wait_for(user_ids: Sequence[str]) -> list[str]:
+        return list(
+            wait_until_parted(
+                client,
+                user_ids,
+                timeout=timeout,
+                concurrency=concurrency,
+                on_parted=lambda user_id: log(user_id, "parted"),
+            )
+        )
+
+    stuck = wait_for(user_ids)
+    if stuck:
+        # Synapse tries once more. Not before nothing moves any more: on old versions, an account that is deactivated
+        # again while it is leaving stays for good.
+        for user_id in stuck:
+            try:
+                deactivate(client, user_id, erase=erase)
+                log(user_id, "queued again")
+            except SynapseError as error:
+                if error.fatal:
+                    raise
+                log(user_id, "not queued again", error=str(error))
+        stuck = wait_for(stuck)
+    not_parted = {}
+    for departure in depart_all(client, stuck, concurrency):
+        rooms = joined_rooms(client, departure.user_id)
+        if rooms:
+            reason = departure.error or "the server says nothing"
+            not_parted[departure.user_id] = {room_id: departure.failed.get(room_id, reason) for room_id in rooms}
+            log(departure.user_id, "not parted", rooms=not_parted[departure.user_id])
+        else:
+            log(departure.user_id, "parted")
+    return not_parted

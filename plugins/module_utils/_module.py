@@ -40,36 +40,43 @@ class SynapseModule(AnsibleModule):
         more.setdefault("supports_check_mode", True)
         super().__init__(
             argument_spec={**CONNECTION_OPTIONS, **options},
-            mutually_exclusive=[("access_token", "login_user"), *more.pop("mutually_exclusive", ())],
             required_together=[("login_user", "login_password")],
             required_one_of=[("access_token", "login_user"), *more.pop("required_one_of", ())],
             **more,
         )
+        for option in ("timeout", "concurrency", "max_passes", "wait_timeout"):
+            if self.params.get(option, 1) < 1:
+                self.fail_json(msg=f"Nothing was changed: {option} is {self.params[option]}, but must be 1 or more.")
 
     @contextmanager
-    def client(self, connections: int = 16) -> Iterator[Client]:
+    def client(self, connections: int = 16, *, token_only: bool = False) -> Iterator[Client]:
         """A client that has logged in and has seen that this is the server that was meant.
+
+        With I(token_only), it does neither, and only has the access token.
 
         A C(SynapseError) or C(OSError) out of the context, or out of closing it, fails the module.
         """
         if REQUESTS_IMPORT_ERROR is not None:
             self.fail_json(msg=missing_required_lib("requests"), exception=REQUESTS_IMPORT_ERROR)
         params = self.params
+        login = params["login_user"] is not None and not token_only
         verify: bool | str = params["validate_certs"] and (params["ca_path"] or True)
         try:
             with Client(
                 params["base_url"],
-                params["access_token"],
+                # An environment that has a token must not keep anybody from logging in.
+                None if login else params["access_token"],
                 verify=verify,
                 timeout=params["timeout"],
                 connections=connections,
             ) as client:
-                if params["login_user"] is not None:
+                if login:
                     client.login(params["login_user"], params["login_password"])
-                self._check_server_name(client)
+                if not token_only:
+                    self._check_server_name(client)
                 yield client
         except OSError as error:
-            self.fail_json(msg=f"{error.filename}: {error.strerror}")
+            self.fail_json(msg=str(error))
         except SynapseError as error:
             self.fail_json(msg=str(error), status=error.status, errcode=error.errcode)
 

@@ -16,23 +16,35 @@ Result = TypeVar("Result")
 def each(function: Callable[[Item], Result], items: Iterable[Item], concurrency: int) -> Iterator[tuple[Item, Result]]:
     """Call I(function) for each item in up to I(concurrency) threads; yield items with results as they come.
 
-    Items are taken as threads get free, so that an endless supply costs no memory. What I(function) raises is raised
-    here; items that no thread has taken up by then are dropped.
+    Items are taken as threads get free, so that an endless supply costs no memory. If I(function) raises, then what no
+    thread has taken up yet is dropped, what is under way is still yielded, and the exception is raised here.
     """
     running: dict[Future[Result], Item] = {}
+    failures: list[BaseException] = []
+
+    def finished() -> Iterator[tuple[Item, Result]]:
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            item = running.pop(future)
+            failure = None if future.cancelled() else future.exception()
+            if failure is not None:
+                failures.append(failure)
+            elif not future.cancelled():
+                yield item, future.result()
+
     with ThreadPoolExecutor(max_workers=concurrency) as executor:
         try:
             for item in items:
                 running[executor.submit(function, item)] = item
                 if len(running) >= 2 * concurrency:
-                    yield from _finished(running)
-            while running:
-                yield from _finished(running)
+                    yield from finished()
+                if failures:
+                    break
+            while running and not failures:
+                yield from finished()
         finally:
             for future in running:
                 future.cancel()
-
-
-def _finished(running: dict[Future[Result], Item]) -> Iterator[tuple[Item, Result]]:
-    for future in wait(running, return_when=FIRST_COMPLETED).done:
-        yield running.pop(future), future.result()
+        while running:
+            yield from finished()
+    if failures:
+        raise failures[0]

@@ -29,7 +29,12 @@ def read(client: Client) -> Milestones:
     milestones = content.get("milestones")
     if content.get("server_name") != client.server_name or not isinstance(milestones, dict):
         return {}
-    return {name: milestones[name] for name in MILESTONES if isinstance(milestones.get(name), int)}
+    return {name: milestones[name] for name in MILESTONES if _is_time(milestones.get(name))}
+
+
+def _is_time(value: object) -> bool:
+    # To Python, true is an int, and would be a second after the start of 1970.
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def write(client: Client, milestones: Milestones) -> None:

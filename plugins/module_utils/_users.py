@@ -10,7 +10,7 @@ import time
 from contextlib import contextmanager
 from typing import Iterable, Iterator, NamedTuple, Sequence
 
-from ._client import ADMIN, Client, JsonDict, SynapseError
+from ._client import ADMIN, Answer, Client, JsonDict, SynapseError
 from ._pool import each
 
 CLASSES = ("operator", "admin", "appservice", "guest", "user")
@@ -22,8 +22,8 @@ FEW = 100
 """Up to so many accounts are read one by one; for more, all accounts of the server are listed."""
 SHOWN = 10
 """How many of the accounts that are refused a message names."""
-LOOKS = (1.0, 2.0, 4.0, 8.0, 16.0)
-"""Seconds between looks at an account whose deactivation got no answer: Synapse may still be at it."""
+LOOKS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
+"""Seconds before each of the looks at an account whose deactivation got no answer: Synapse may still be at it."""
 
 
 class Account(NamedTuple):
@@ -64,16 +64,22 @@ def list_users(client: Client, *, name: str | None = None, active: bool | None =
     if name is not None:
         params["name"] = name
     seen = set()
-    for user in _list_with_guests(client, params):
+    for answer in _list_with_guests(client, params):
+        user = _user(answer)
         if user["name"] in seen or (active is False and not user["deactivated"]):
             continue
         # An account that is registered while we list moves others to the next page, where they come again.
         seen.add(user["name"])
-        # SQLite has some of them as 0 and 1 on old versions.
-        yield {**user, **{key: bool(user.get(key)) for key in ("admin", "is_guest", "deactivated", "locked")}}
+        yield user
 
 
-def _list_with_guests(client: Client, params: dict[str, str]) -> Iterator[JsonDict]:
+def _user(answer: Answer) -> JsonDict:
+    """An account with all that a decision hangs on. Old versions have some of it as 0 and 1."""
+    flags = {key: bool(answer.take(key, int)) for key in ("admin", "is_guest", "deactivated")}
+    return {**answer, **flags, "name": answer.take("name", str)}
+
+
+def _list_with_guests(client: Client, params: dict[str, str]) -> Iterator[Answer]:
     path = f"{ADMIN}/v2/users"
     try:
         yield from client.pages(path, "users", params=params)
@@ -136,7 +142,7 @@ def get_user(client: Client, user_id: str) -> JsonDict:
 
     API: C(GET /_synapse/admin/v2/users/<user_id>).
     """
-    return client.get(f"{ADMIN}/v2/users/{{}}", user_id)
+    return _user(client.get(f"{ADMIN}/v2/users/{{}}", user_id))
 
 
 def with_details(client: Client, users: Iterable[JsonDict], concurrency: int) -> Iterator[JsonDict]:
@@ -165,9 +171,9 @@ def deactivate(client: Client, user_id: str, *, erase: bool) -> None:
             if not error.unanswered:
                 raise
             for pause in LOOKS:
+                time.sleep(pause)
                 if is_closed():
                     return
-                time.sleep(pause)
             if attempt == 2:
                 raise
 
@@ -184,7 +190,7 @@ def acting_as(client: Client, user_id: str) -> Iterator[str | None]:
         return
     valid_until = int(client.time().timestamp() * 1000) + SESSION_MS
     login = client.post(f"{ADMIN}/v1/users/{{}}/login", user_id, json={"valid_until_ms": valid_until})
-    token = str(login["access_token"])
+    token = login.take("access_token", str)
     try:
         yield token
     finally:

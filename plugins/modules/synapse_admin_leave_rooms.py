@@ -98,6 +98,7 @@ accounts:
 
 from typing import Any, Iterable, Sequence
 
+from ansible_collections.matrixops.synapse.plugins.module_utils._client import SynapseError
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
 from ansible_collections.matrixops.synapse.plugins.module_utils._rooms import (
     Departure,
@@ -148,18 +149,25 @@ def main() -> None:
             user_ids = [a.user_id for a in accounts if a.account_class in ("operator", "admin")]
         else:
             user_ids = list(find_accounts(client, module.params["user_ids"]))
-        if module.check_mode:
-            departures = [planned_departure(client, user_id) for user_id in user_ids]
-        else:
-            departures = list(depart_all(client, user_ids, concurrency))
-            if module.params["unlisted"]:
-                departures.extend(depart_unlisted(client, concurrency))
+        departures: list[Departure] = []
+        problem = None
+        try:
+            if module.check_mode:
+                departures.extend(planned_departure(client, user_id) for user_id in user_ids)
+            else:
+                departures.extend(depart_all(client, user_ids, concurrency))
+                if module.params["unlisted"]:
+                    departures.extend(depart_unlisted(client, concurrency))
+        except SynapseError as error:
+            problem = error
 
     result = {
         "changed": any(departure.changed for departure in departures),
         "accounts": [as_result(departure) for departure in departures],
         "diff": {"before": as_lines(departures), "after": ""},
     }
+    if problem is not None:
+        module.fail_json(msg=str(problem), status=problem.status, errcode=problem.errcode, **result)
     incomplete = [departure for departure in departures if not departure.complete]
     if incomplete:
         module.fail_json(msg=message(incomplete), **result)

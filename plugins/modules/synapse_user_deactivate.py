@@ -45,7 +45,7 @@ options:
     default: false
   keep:
     description:
-      - With O(all_users=true), accounts to leave alone.
+      - Accounts to leave alone. With O(all_users=true), each must exist; among O(user_ids), each is refused.
     type: list
     elements: str
     default: []
@@ -67,10 +67,12 @@ options:
     default: true
   wait_timeout:
     description:
-      - With O(wait=true), for how many seconds to put up with no account leaving any room, before giving up. There is
-        no limit to how long the whole may take.
+      - With O(wait=true), for how many seconds nobody on the whole server must have left a room, before those who are
+        still in one count as forgotten by Synapse. They are deactivated once more, which makes Synapse try again. If
+        that does not help either, each is logged in to with the admin API, and leaves by hand.
+      - There is no limit to how long the whole may take.
     type: int
-    default: 600
+    default: 60
   max_passes:
     description:
       - With O(all_users=true), how often to list the accounts and deactivate those that are found, before giving up.
@@ -136,9 +138,16 @@ not_parted:
       description: The account.
       type: str
     rooms:
-      description: The IDs of the rooms that it is still joined to.
+      description: The rooms that it is still joined to, with the reason of each.
       type: list
-      elements: str
+      elements: dict
+      contains:
+        room_id:
+          description: The room ID.
+          type: str
+        reason:
+          description: What the server said.
+          type: str
 passes:
   description: How often the accounts were listed and anything was done.
   returned: when the accounts could be looked at
@@ -167,7 +176,13 @@ def as_result(outcome: Drain, erase: bool, elapsed: float) -> dict[str, Any]:
         "deactivated": len(outcome.closed),
         "unchanged": outcome.unchanged,
         "failures": [{"user_id": user_id, "reason": reason} for user_id, reason in outcome.failed.items()],
-        "not_parted": [{"user_id": user_id, "rooms": rooms} for user_id, rooms in outcome.not_parted.items()],
+        "not_parted": [
+            {
+                "user_id": user_id,
+                "rooms": [{"room_id": room_id, "reason": reason} for room_id, reason in rooms.items()],
+            }
+            for user_id, rooms in outcome.not_parted.items()
+        ],
         "passes": outcome.passes,
         "elapsed": round(elapsed, 3),
         "rate": round(len(outcome.closed) / elapsed, 2) if elapsed else 0.0,
@@ -188,9 +203,10 @@ def problem(outcome: Drain) -> str:
         told.append(f"{len(outcome.failed)} accounts could not be deactivated, such as {user_id}: {reason}.")
     if outcome.not_parted:
         user_id, rooms = next(iter(outcome.not_parted.items()))
+        room_id, reason = next(iter(rooms.items()))
         told.append(
-            f"{len(outcome.not_parted)} accounts are deactivated but still in rooms, such as {user_id} in {rooms[0]}:"
-            " Synapse's log says why it could not leave."
+            f"{len(outcome.not_parted)} accounts are deactivated but still in rooms, such as {user_id} in {room_id}:"
+            f" {reason}."
         )
     return " ".join(told)
 
@@ -204,7 +220,7 @@ def main() -> None:
             "erase": {"type": "bool", "default": True},
             "allow_admins": {"type": "bool", "default": False},
             "wait": {"type": "bool", "default": True},
-            "wait_timeout": {"type": "int", "default": 600},
+            "wait_timeout": {"type": "int", "default": 60},
             "max_passes": {"type": "int", "default": 5, "no_log": False},
             "concurrency": {"type": "int", "default": 8},
             "log_path": {"type": "path"},
@@ -232,7 +248,8 @@ def main() -> None:
     result = as_result(outcome, params["erase"], time.monotonic() - started)
     message = problem(outcome)
     if message:
-        module.fail_json(msg=message, **result)
+        error = outcome.aborted
+        module.fail_json(msg=message, status=error and error.status, errcode=error and error.errcode, **result)
     module.exit_json(**result)
 
 

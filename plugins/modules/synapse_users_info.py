@@ -33,6 +33,13 @@ options:
       - Return and count only accounts that are not deactivated (V(true)), or only those that are (V(false)).
       - Accounts that are locked or suspended are not deactivated.
     type: bool
+  joined:
+    description:
+      - Return only accounts that are joined to a room (V(true)), or only those that are not (V(false)). RV(counts) and
+        RV(total) are of both all the same. Implies O(gather=joined_rooms).
+      - This reads the rooms of one account after the other, which is exact, where the room list of Synapse goes by
+        statistics.
+    type: bool
   name:
     description:
       - Return and count only accounts with this in their localpart or display name.
@@ -89,7 +96,7 @@ users:
       type: str
     joined_rooms:
       description: The IDs of the rooms that the account is joined to.
-      returned: with O(gather=joined_rooms)
+      returned: with O(gather=joined_rooms) or O(joined)
       type: list
       elements: str
 counts:
@@ -104,7 +111,7 @@ total:
 """
 
 from collections import Counter
-from typing import Any
+from typing import Any, Iterator
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
@@ -121,27 +128,34 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._users import (
 
 
 def users_info(client: Client, params: dict[str, Any]) -> dict[str, Any]:
-    users = list_users(client, name=params["name"], active=params["active"])
-    if "details" in params["gather"]:
-        users = with_details(client, users, params["concurrency"])
+    """List the accounts as the options say. Only those that are returned are ever held in memory."""
     counter: Counter[tuple[str, str]] = Counter()
-    found: list[dict[str, Any]] = []
-    for user in users:
-        user["class"] = account_class(user, client.user_id)
-        user["state"] = account_state(user)
-        counter[user["class"], user["state"]] += 1
-        if user["class"] in params["classes"]:
-            found.append(user)
-    if "joined_rooms" in params["gather"]:
-        for user, rooms in each(lambda user: joined_rooms(client, user["name"]), found, params["concurrency"]):
-            user["joined_rooms"] = rooms
-    found.sort(key=lambda user: str(user["name"]))
+    concurrency = params["concurrency"]
+
+    def classified() -> Iterator[dict[str, Any]]:
+        users = list_users(client, name=params["name"], active=params["active"])
+        if "details" in params["gather"]:
+            users = with_details(client, users, concurrency)
+        for user in users:
+            user["class"] = account_class(user, client.user_id)
+            user["state"] = account_state(user)
+            counter[user["class"], user["state"]] += 1
+            if user["class"] in params["classes"]:
+                yield user
+
+    def with_rooms() -> Iterator[dict[str, Any]]:
+        for user, rooms in each(lambda user: joined_rooms(client, user["name"]), classified(), concurrency):
+            if params["joined"] in (None, bool(rooms)):
+                yield {**user, "joined_rooms": rooms}
+
+    look = params["joined"] is not None or "joined_rooms" in params["gather"]
+    users = sorted(with_rooms() if look else classified(), key=lambda user: str(user["name"]))
     counts = {
         kind: {state: counter[kind, state] for state in STATES if counter[kind, state]}
         for kind in CLASSES
         if any(counter[kind, state] for state in STATES)
     }
-    return {"users": found, "counts": counts, "total": sum(counter.values())}
+    return {"users": users, "counts": counts, "total": sum(counter.values())}
 
 
 def main() -> None:
@@ -149,6 +163,7 @@ def main() -> None:
         {
             "classes": {"type": "list", "elements": "str", "choices": list(CLASSES), "default": list(CLASSES)},
             "active": {"type": "bool"},
+            "joined": {"type": "bool"},
             "name": {"type": "str"},
             "gather": {
                 "type": "list",

@@ -12,7 +12,7 @@ import os
 import secrets
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,8 @@ class Settings:
     server_notices: bool = False
     #: Whether anybody can register; guests always can.
     open_registration: bool = False
+    #: Whether ``Homeserver.veto`` works. It makes every event slower.
+    veto: bool = False
     #: Top-level keys of homeserver.yaml, over everything else.
     extra_config: Mapping[str, Any] = field(default_factory=dict)
 
@@ -100,6 +102,7 @@ class Homeserver(Api):
         self.log = directory / "homeserver.log"
         self._pid_file = directory / "homeserver.pid"
         self._operator_file = directory / "operator.json"
+        self._veto_file = directory / "veto.json"
         self._process: subprocess.Popen[bytes] | None = None
         if self._operator_file.exists():
             self.operator = Account(**json.loads(self._operator_file.read_text()))
@@ -150,6 +153,8 @@ class Homeserver(Api):
             config |= {"enable_registration": True, "enable_registration_without_verification": True}
         if settings.server_notices:
             config["server_notices"] = {"system_mxid_localpart": "notices", "room_name": "Notices"}
+        if settings.veto:
+            config["modules"] = [{"module": "lab_veto.Veto", "config": {"file": str(self._veto_file)}}]
         return config | dict(settings.extra_config)
 
     def _appservice(self) -> dict[str, Any]:
@@ -194,7 +199,10 @@ class Homeserver(Api):
                 stdout=log,
                 stderr=log,
                 # Nothing else from ours: a proxy or a PYTHONPATH would get in the way.
-                env={name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
+                env={
+                    **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
+                    "PYTHONPATH": str(Path(__file__).with_name("synapse_modules")),
+                },
                 start_new_session=True,
             )
         self._pid_file.write_text(str(self._process.pid))
@@ -234,6 +242,10 @@ class Homeserver(Api):
         """Stop and start."""
         self.stop()
         self.start()
+
+    def veto(self, *, leave: Iterable[str] = (), deactivate: Iterable[str] = ()) -> None:
+        """From now on, Synapse forbids these accounts to leave rooms, or to be deactivated."""
+        write_private(self._veto_file, {"leave": list(leave), "deactivate": list(deactivate)})
 
     def log_tail(self, lines: int = 20) -> str:
         """The end of the log."""

@@ -1,0 +1,76 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Leaves that Synapse drops, and accounts that it won't close: on a real server that fails on cue."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Timer
+
+import pytest
+from lab import MissingError, Settings
+
+from .conftest import Federation, RunModule, filled_federation
+
+
+@pytest.fixture(scope="module")
+def vetoing(skip_or_fail: Callable[[str], None]) -> Iterator[Federation]:
+    try:
+        with filled_federation("veto", 18640, users=8, settings=Settings(veto=True)) as federation:
+            yield federation
+    except MissingError as missing:
+        skip_or_fail(str(missing))
+
+
+def results(log: Path, user_id: str) -> list[str]:
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    return [line["result"] for line in lines if line["user_id"] == user_id]
+
+
+def test_stragglers(vetoing: Federation, run_module: RunModule, tmp_path: Path) -> None:
+    """One test, since each part goes on from where the one before has left the server."""
+    retiring = vetoing.retiring
+    stubborn, vetoed, *_others = vetoing.population.users
+    log = tmp_path / "log.jsonl"
+    options = {**vetoing.connection, "all_users": True, "wait_timeout": 3, "log_path": str(log)}
+
+    # Neither Synapse nor anybody else gets this one out, nor closes that one: both are named, with the reason.
+    retiring.veto(leave=[stubborn], deactivate=[vetoed])
+    rooms = retiring.joined_rooms(stubborn)
+    failed = run_module("synapse_user_deactivate", options)
+    assert failed["failed"]
+    assert [failure["user_id"] for failure in failed["failures"]] == [vetoed]
+    assert "403 M_FORBIDDEN: Deactivation of this user is forbidden" in failed["failures"][0]["reason"]
+    (not_parted,) = failed["not_parted"]
+    assert not_parted["user_id"] == stubborn
+    assert {room["room_id"] for room in not_parted["rooms"]} == set(rooms)
+    assert all("403 M_FORBIDDEN" in room["reason"] for room in not_parted["rooms"])
+    assert stubborn in failed["msg"] and vetoed in failed["msg"]
+    assert results(log, stubborn) == ["deactivated", "queued again", "not parted"]
+    assert retiring.account(stubborn)["deactivated"] and retiring.joined_rooms(stubborn) == rooms
+    for account in retiring.accounts():
+        if not account["admin"] and account["name"] not in (stubborn, vetoed):
+            assert account["deactivated"] and not retiring.joined_rooms(account["name"])
+
+    # Closed before, but still in rooms, and Synapse has no memory of it: found, and made to leave.
+    retiring.veto(deactivate=[vetoed])
+    log.unlink()
+    mended = run_module("synapse_user_deactivate", options)
+    assert [failure["user_id"] for failure in mended["failures"]] == [vetoed] and mended["not_parted"] == []
+    assert retiring.joined_rooms(stubborn) == []
+    assert results(log, stubborn) == ["queued again", "parted"]
+
+    # Only leaving by hand helps one who may leave again only after Synapse has given up twice.
+    retiring.veto(leave=[vetoed])
+    log.unlink()
+    pardon = Timer(9, retiring.veto)
+    pardon.start()
+    done = run_module("synapse_user_deactivate", {**options, "wait_timeout": 6})
+    pardon.join()
+    assert (done["deactivated"], done["failures"], done["not_parted"]) == (1, [], [])
+    assert results(log, vetoed)[0] == "deactivated" and results(log, vetoed)[-1] == "parted"
+    assert retiring.joined_rooms(vetoed) == []

@@ -1,0 +1,145 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import importlib
+import json
+import re
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import TYPE_CHECKING, Any, Callable, Iterator
+from unittest import mock
+from urllib.parse import unquote, urlsplit
+
+import pytest
+import responses
+from ansible.module_utils import basic
+
+if TYPE_CHECKING:
+    from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client
+    from ansible_collections.matrixops.synapse.tests.unit.helpers import Clock, Json, Server, Simulation, Wire
+
+try:
+    from ansible.module_utils.testing import patch_module_args
+except ImportError:  # before ansible-core 2.19
+
+    def patch_module_args(args: Json | None = None) -> AbstractContextManager[Any]:
+        return mock.patch.object(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": args}).encode())
+
+
+Answering = Callable[[str, str], Any]
+
+COLLECTION = "ansible_collections.matrixops.synapse"
+ENVIRONMENT = ("SYNAPSE_BASE_URL", "SYNAPSE_ACCESS_TOKEN", "NETRC", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+@pytest.fixture(scope="session")
+def helpers() -> Any:
+    """The module with helpers. Where pytest-ansible is used, collections cannot be imported yet by a conftest.py."""
+    return importlib.import_module(f"{COLLECTION}.tests.unit.helpers")
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (*ENVIRONMENT, *PROXIES, *(name.upper() for name in PROXIES)):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(autouse=True)
+def clock(monkeypatch: pytest.MonkeyPatch, helpers: Any) -> Clock:
+    """No test sleeps."""
+    clock: Clock = helpers.Clock()
+    monkeypatch.setattr("time.sleep", clock.sleep)
+    monkeypatch.setattr("time.monotonic", clock.monotonic)
+    return clock
+
+
+@pytest.fixture
+def server(helpers: Any) -> Iterator[Server]:
+    with responses.RequestsMock(registry=helpers.Declared) as mocked:
+        yield helpers.Server(mocked)
+        registry: Any = mocked.get_registry()
+        assert registry.unexpected == []
+
+
+@pytest.fixture
+def simulate(helpers: Any) -> Iterator[Callable[..., Simulation]]:
+    """Starts a simulation of a homeserver with these accounts, and by localpart with who is in which rooms."""
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mocked:
+        yield partial(helpers.Simulation, mocked)
+
+
+@pytest.fixture
+def answering(helpers: Any) -> Iterator[Callable[[Answering], None]]:
+    """Starts a server that answers with what a function makes of the last two parts of the path."""
+
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mocked:
+
+        def start(answer: Answering) -> None:
+            def callback(request: Any) -> tuple[int, dict[str, str], str]:
+                *_start, before, last = (unquote(part) for part in urlsplit(request.url).path.split("/"))
+                return 200, {}, json.dumps(answer(before, last))
+
+            for method in ("GET", "POST", "DELETE"):
+                mocked.add_callback(method, re.compile(f"{helpers.BASE_URL}/.*"), callback)
+
+        yield start
+
+
+@pytest.fixture
+def lone_client(helpers: Any) -> Iterator[Client]:
+    """A client without a server of declared requests."""
+    module = importlib.import_module(f"{COLLECTION}.plugins.module_utils._client")
+    with module.Client(helpers.BASE_URL, helpers.TOKEN) as client:
+        yield client
+
+
+@pytest.fixture
+def fresh_client(server: Server, lone_client: Client) -> Client:
+    """A client that has sent nothing yet."""
+    return lone_client
+
+
+@pytest.fixture
+def client(helpers: Any, server: Server, fresh_client: Client) -> Client:
+    """A client that has reached its server and knows who it is."""
+    server.whoami()
+    assert fresh_client.user_id == helpers.OPERATOR
+    return fresh_client
+
+
+@pytest.fixture
+def wire(helpers: Any) -> Iterator[Callable[..., Wire]]:
+    """Starts a real server that gives the answers it is passed."""
+    wires: list[Wire] = []
+
+    def start(*answers: bytes | None) -> Wire:
+        wires.append(helpers.Wire(answers))
+        return wires[-1]
+
+    yield start
+    for started in wires:
+        started.close()
+
+
+@pytest.fixture
+def run(helpers: Any, capsys: pytest.CaptureFixture[str]) -> Callable[..., Json]:
+    """Runs a module as Ansible does, and returns what it prints."""
+
+    def run(name: str, options: Json | None = None, *, check: bool = False, bare: bool = False) -> Json:
+        connection = {"base_url": helpers.BASE_URL, "access_token": helpers.TOKEN, "server_name": helpers.SERVER}
+        arguments: dict[str, Any] = {"_ansible_check_mode": check, "_ansible_diff": True}
+        arguments.update({**({} if bare else connection), **(options or {})})
+        # What is None is not set.
+        arguments = {key: value for key, value in arguments.items() if value is not None}
+        module = importlib.import_module(f"{COLLECTION}.plugins.modules.{name}")
+        with patch_module_args(arguments), pytest.raises(SystemExit) as exit_:
+            module.main()
+        result: Json = json.loads(capsys.readouterr().out)
+        assert exit_.value.code == (1 if result.get("failed") else 0)
+        return result
+
+    return run

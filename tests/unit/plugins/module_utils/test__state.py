@@ -1,0 +1,75 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.matrixops.synapse.plugins.module_utils import _state
+from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
+from ansible_collections.matrixops.synapse.tests.unit.helpers import Json, Server, matrix_error
+
+PATH = "/_matrix/client/v3/user/%40op%3Aexample.org/account_data/io.github.matrixops.decommission"
+
+
+def test_nothing_recorded(server: Server, client: Client) -> None:
+    server.get(PATH, matrix_error("M_NOT_FOUND", "Account data not found"), status=404)
+    assert _state.read(client) == {}
+
+
+@pytest.mark.parametrize(
+    ("content", "milestones"),
+    [
+        ({"server_name": "example.org", "milestones": {"started": 1}}, {"started": 1}),
+        (
+            {"server_name": "example.org", "milestones": {"started": 1, "first_wave_ended": 2}},
+            {"started": 1, "first_wave_ended": 2},
+        ),
+        ({"server_name": "example.com", "milestones": {"started": 1}}, {}),
+        ({"milestones": {"started": 1}}, {}),
+        ({"server_name": "example.org"}, {}),
+        ({"server_name": "example.org", "milestones": None}, {}),
+        ({"server_name": "example.org", "milestones": ["started"]}, {}),
+        ({"server_name": "example.org", "milestones": {"started": "1", "first_wave_ended": None}}, {}),
+        ({"server_name": "example.org", "milestones": {"started": 1.5, "unknown": 1}}, {}),
+        ({}, {}),
+        ({"server_name": "example.org", "milestones": {"first_wave_ended": True}}, {}),
+    ],
+)
+def test_what_is_recorded(server: Server, client: Client, content: Json, milestones: dict[str, int]) -> None:
+    server.get(PATH, content)
+    assert _state.read(client) == milestones
+
+
+def test_an_error_is_not_an_empty_record(server: Server, client: Client) -> None:
+    server.get(PATH, matrix_error("M_FORBIDDEN", "no"), status=403)
+    with pytest.raises(SynapseError, match="M_FORBIDDEN"):
+        _state.read(client)
+
+
+def test_write(server: Server, client: Client) -> None:
+    server.put(PATH, {"server_name": "example.org", "milestones": {"started": 1}})
+    _state.write(client, {"started": 1})
+
+
+@pytest.mark.parametrize(
+    ("before", "mark", "clear", "after"),
+    [
+        ({}, [], [], {}),
+        ({}, ["started"], [], {"started": 9}),
+        ({"started": 1}, ["started"], [], {"started": 1}),
+        ({"started": 1}, ["first_wave_ended"], [], {"started": 1, "first_wave_ended": 9}),
+        ({"started": 1, "first_wave_ended": 2}, [], ["first_wave_ended"], {"started": 1}),
+        (
+            {"started": 1, "first_wave_ended": 2},
+            ["first_wave_ended"],
+            ["first_wave_ended"],
+            {"started": 1, "first_wave_ended": 9},
+        ),
+        ({}, [], ["started"], {}),
+    ],
+)
+def test_changes(before: dict[str, int], mark: list[str], clear: list[str], after: dict[str, int]) -> None:
+    original = dict(before)
+    assert _state.changed(before, mark=mark, clear=clear, now=9) == after
+    assert before == original

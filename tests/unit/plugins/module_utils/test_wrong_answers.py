@@ -1,0 +1,66 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Answers with status 200 that no Synapse gives, but whatever else listens at base_url may."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Callable
+
+import pytest
+import responses
+from ansible_collections.matrixops.synapse.plugins.module_utils import _rooms, _server, _users
+from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
+from ansible_collections.matrixops.synapse.tests.unit.helpers import BASE_URL, OPERATOR, TOKEN
+
+A, ROOM = "@a:example.org", "!r:example.org"
+
+
+def enter(manager: Any) -> None:
+    with manager:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("end", "answer", "call"),
+    [
+        ("whoami", {}, lambda client: client.user_id),
+        ("whoami", {"user_id": None}, lambda client: client.server_name),
+        ("whoami", {"user_id": "op"}, lambda client: client.server_name),
+        ("login", {}, lambda client: client.login("op", "secret")),
+        ("login", {}, lambda client: enter(_users.acting_as(client, A))),
+        ("server_version", {}, _server.server_info),
+        ("users", {"users": [None]}, lambda client: list(_users.list_users(client))),
+        ("users", {"users": [{}]}, lambda client: list(_users.list_users(client))),
+        ("users", {"users": [{"name": []}]}, lambda client: list(_users.list_users(client))),
+        ("users", {"users": [], "next_token": []}, lambda client: list(_users.list_users(client))),
+        ("%40a%3Aexample.org", {}, lambda client: _users.find_accounts(client, [A])),
+        ("%40a%3Aexample.org", {"name": A}, lambda client: _users.find_accounts(client, [A])),
+        ("rooms", {"rooms": [7]}, lambda client: list(_rooms.list_rooms(client, occupied=True))),
+        ("rooms", {"rooms": [{}]}, lambda client: list(_rooms.list_rooms(client, occupied=True))),
+        ("members", {}, lambda client: _rooms.local_members(client, ROOM)),
+        ("members", {"members": None}, lambda client: _rooms.local_members(client, ROOM)),
+        ("members", {"members": [7]}, lambda client: _rooms.local_members(client, ROOM)),
+        ("joined_rooms", {}, lambda client: _rooms.joined_rooms(client, A)),
+        ("joined_rooms", {"joined_rooms": None}, lambda client: _rooms.joined_rooms(client, A)),
+        ("joined_rooms", {"joined_rooms": 7}, lambda client: _rooms.joined_rooms(client, A)),
+        ("joined_rooms", {"joined_rooms": {}}, lambda client: _rooms.joined_rooms(client, A)),
+        ("joined_rooms", {"joined_rooms": "abc"}, lambda client: _rooms.joined_rooms(client, A)),
+        ("sync", {"rooms": None}, lambda client: _rooms.memberships(client, OPERATOR)),
+        ("sync", {"rooms": {"invite": None}}, lambda client: _rooms.memberships(client, OPERATOR)),
+        ("memberships", {}, lambda client: _rooms.visible_memberships(client, A)),
+        ("memberships", {"memberships": []}, lambda client: _rooms.visible_memberships(client, A)),
+        ("%21r%3Aexample.org", {}, lambda client: _rooms.clear_room(client, ROOM)),
+    ],
+)
+def test_an_answer_of_another_shape(end: str, answer: Any, call: Callable[[Client], object]) -> None:
+    known = {"whoami": {"user_id": OPERATOR}, "versions": {}, "joined_rooms": {"joined_rooms": []}, end: answer}
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock, Client(BASE_URL, TOKEN) as client:
+        for last, body in known.items():
+            for method in ("GET", "POST", "DELETE"):
+                pattern = re.compile(f".*/{last}([?].*)?$")
+                mock.add(method, pattern, json=body, headers={"Date": "Mon, 23 Nov 2026 06:40:00 GMT"})
+        with pytest.raises(SynapseError, match="the answer has"):
+            call(client)

@@ -1,0 +1,72 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Callable
+
+import pytest
+from ansible_collections.matrixops.synapse.tests.unit.helpers import NOW, Json, Server, matrix_error
+
+Run = Callable[..., Json]
+
+PATH = "/_matrix/client/v3/user/%40op%3Aexample.org/account_data/io.github.matrixops.decommission"
+
+
+def recorded(server: Server, **milestones: int) -> None:
+    server.whoami()
+    if milestones:
+        server.get(PATH, record(**milestones))
+    else:
+        server.get(PATH, matrix_error("M_NOT_FOUND", "Account data not found"), status=404)
+    server.date()
+
+
+def record(**milestones: int) -> Json:
+    return {"server_name": "example.org", "milestones": milestones}
+
+
+def test_read(server: Server, run: Run) -> None:
+    recorded(server, started=1)
+    result = run("synapse_decommission_state")
+    assert not result["changed"]
+    assert result["milestones"] == {"started": 1}
+    assert result["now"] == NOW
+
+
+def test_mark(server: Server, run: Run) -> None:
+    recorded(server)
+    server.put(PATH, record(started=NOW))
+    result = run("synapse_decommission_state", {"mark": ["started"]})
+    assert result["changed"]
+    assert result["milestones"] == {"started": NOW}
+    assert result["diff"] == {"before": {}, "after": {"started": NOW}}
+
+
+def test_a_milestone_keeps_its_time(server: Server, run: Run) -> None:
+    recorded(server, started=1)
+    assert not run("synapse_decommission_state", {"mark": ["started"]})["changed"]
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_mark_and_clear(server: Server, run: Run, check: bool) -> None:
+    recorded(server, started=1, first_wave_ended=2)
+    if not check:
+        server.put(PATH, record(started=1))
+    result = run("synapse_decommission_state", {"mark": ["started"], "clear": ["first_wave_ended"]}, check=check)
+    assert result["changed"]
+    assert result["diff"] == {"before": {"started": 1, "first_wave_ended": 2}, "after": {"started": 1}}
+    assert result["milestones"] == {"started": 1}
+
+
+def test_an_unknown_milestone(run: Run) -> None:
+    assert run("synapse_decommission_state", {"mark": ["finished"]})["failed"]
+
+
+def test_an_error(server: Server, run: Run) -> None:
+    recorded(server)
+    server.put(PATH, record(started=NOW), matrix_error("M_FORBIDDEN", "no"), status=403)
+    result = run("synapse_decommission_state", {"mark": ["started"]})
+    assert result["failed"]
+    assert (result["status"], result["errcode"]) == (403, "M_FORBIDDEN")

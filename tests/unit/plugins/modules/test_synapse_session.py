@@ -1,0 +1,84 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Callable
+
+import pytest
+from ansible_collections.matrixops.synapse.tests.unit.helpers import TOKEN, Json, Server, matrix_error
+
+Run = Callable[..., Json]
+
+PASSWORD = {"access_token": None, "login_user": "op", "login_password": "correct horse"}
+SENT = {
+    "type": "m.login.password",
+    "identifier": {"type": "m.id.user", "user": "op"},
+    "password": "correct horse",
+    "initial_device_display_name": "matrixops.synapse",
+}
+DEAD = matrix_error("M_UNKNOWN_TOKEN", "Invalid access token")
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_session_is_opened_and_stays_open(server: Server, run: Run, check: bool) -> None:
+    server.post("/_matrix/client/v3/login", SENT, {"access_token": "fresh"}, token=None)
+    server.whoami(token="fresh")
+    result = run("synapse_session", PASSWORD, check=check)
+    assert result["changed"]
+    assert result["access_token"] == "fresh"
+    assert "correct horse" not in str(result)
+
+
+def test_a_session_on_another_server_is_closed_again(server: Server, run: Run) -> None:
+    server.post("/_matrix/client/v3/login", SENT, {"access_token": "fresh"}, token=None)
+    server.whoami("@op:example.com", token="fresh")
+    server.logout("fresh")
+    result = run("synapse_session", PASSWORD)
+    assert result["failed"]
+    assert "access_token" not in result
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_session_is_closed(server: Server, run: Run, check: bool) -> None:
+    server.logout(TOKEN)
+    assert run("synapse_session", {"state": "absent"}, check=check)["changed"]
+
+
+@pytest.mark.parametrize("server_name", ["example.org", None])
+def test_a_session_that_is_closed_already(server: Server, run: Run, server_name: str | None) -> None:
+    server.post("/_matrix/client/v3/logout", {}, DEAD, status=401)
+    result = run("synapse_session", {"state": "absent", "server_name": server_name})
+    assert not result.get("failed")
+    assert not result["changed"]
+
+
+def test_the_session_that_was_meant_is_closed(server: Server, run: Run) -> None:
+    server.logout(TOKEN)
+    assert run("synapse_session", {**PASSWORD, "access_token": TOKEN, "state": "absent"})["changed"]
+
+
+@pytest.mark.parametrize(
+    ("options", "missing"),
+    [({"state": "present"}, "login_user"), ({**PASSWORD, "state": "absent"}, "access_token")],
+)
+def test_each_state_has_its_credentials(run: Run, options: Json, missing: str) -> None:
+    result = run("synapse_session", options)
+    assert result["failed"]
+    assert missing in result["msg"]
+
+
+def test_a_wrong_password(server: Server, run: Run) -> None:
+    refusal = matrix_error("M_FORBIDDEN", "Invalid username or password")
+    server.post("/_matrix/client/v3/login", SENT, refusal, status=403, token=None)
+    result = run("synapse_session", PASSWORD)
+    assert (result["status"], result["errcode"]) == (403, "M_FORBIDDEN")
+
+
+def test_too_many_logins(server: Server, run: Run) -> None:
+    refusal = {**matrix_error("M_LIMIT_EXCEEDED", "Too Many Requests"), "retry_after_ms": 333_000}
+    server.post("/_matrix/client/v3/login", SENT, refusal, status=429, token=None)
+    result = run("synapse_session", PASSWORD)
+    assert result["status"] == 429
+    assert "the server asks to wait 333 s" in result["msg"]

@@ -1,0 +1,140 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What is written down about modules and roles, held against what they are."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.matrixops.synapse.tests.unit.helpers import Json
+
+ROOT = Path(__file__).parents[2]
+PLUGINS = "ansible_collections.matrixops.synapse.plugins"
+MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py"))
+ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
+SECRETS = {"access_token", "login_password"}
+
+
+class Started(BaseException):
+    """Carries what a module says of its options."""
+
+
+def read_yaml(path: str) -> Any:
+    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+
+
+def documentation(name: str) -> Json:
+    """DOCUMENTATION of a module, with the fragments that it extends."""
+    merged: Json = yaml.safe_load(importlib.import_module(f"{PLUGINS}.modules.{name}").DOCUMENTATION)
+    for fragment_name in merged["extends_documentation_fragment"]:
+        _namespace, _collection, file, *part = fragment_name.split(".")
+        module = importlib.import_module(f"{PLUGINS}.doc_fragments.{file}")
+        text = getattr(module.ModuleDocFragment, part[0].upper() if part else "DOCUMENTATION")
+        for key, value in yaml.safe_load(text).items():
+            if isinstance(value, dict):
+                inner = merged.setdefault(key, {})
+                merged[key] = {**value, **{name: {**value.get(name, {}), **inner[name]} for name in inner}}
+    return merged
+
+
+def arguments(name: str, monkeypatch: pytest.MonkeyPatch) -> Json:
+    """What a module passes to Ansible."""
+
+    def init(_module: AnsibleModule, **arguments: Any) -> None:
+        raise Started(arguments)
+
+    monkeypatch.setattr(AnsibleModule, "__init__", init)
+    with pytest.raises(Started) as started:
+        importlib.import_module(f"{PLUGINS}.modules.{name}").main()
+    found: Json = started.value.args[0]
+    return found
+
+
+def shape(option: Json) -> Json:
+    """An option as documentation and code must agree on it."""
+    default = option.get("default")
+    return {
+        "type": option.get("type", "str"),
+        "elements": option.get("elements"),
+        "default": default,
+        "choices": sorted(option.get("choices") or []),
+        "required": option.get("required", False),
+    }
+
+
+def test_there_are_modules_and_a_role() -> None:
+    assert MODULES
+    assert ROLES == ["decommission"]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_options_are_as_documented(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    documented = documentation(name)["options"]
+    spec = arguments(name, monkeypatch)["argument_spec"]
+    assert {key: shape(option) for key, option in spec.items()} == {
+        key: shape(option) for key, option in documented.items()
+    }
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_secrets_are_not_logged(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = arguments(name, monkeypatch)["argument_spec"]
+    assert {key for key, option in spec.items() if option.get("no_log")} == SECRETS
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_environment_variables_are_documented(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    documented = documentation(name)["options"]
+    spec = arguments(name, monkeypatch)["argument_spec"]
+    fallbacks = {key: option["fallback"][1] for key, option in spec.items() if "fallback" in option}
+    assert fallbacks == {"base_url": ["SYNAPSE_BASE_URL"], "access_token": ["SYNAPSE_ACCESS_TOKEN"]}
+    for key, variables in fallbacks.items():
+        for variable in variables:
+            assert f"E({variable})" in str(documented[key]["description"])
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_check_mode_is_supported_as_documented(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert documentation(name)["attributes"]["check_mode"]["support"] in ("full", "partial")
+    assert arguments(name, monkeypatch)["supports_check_mode"] is True
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_attributes_are_complete(name: str) -> None:
+    attributes = documentation(name)["attributes"]
+    assert set(attributes) == {"action_group", "check_mode", "diff_mode", "idempotent", "platform"}
+    assert all(attribute["support"] and attribute["description"] for attribute in attributes.values())
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_a_module_is_named_as_its_file(name: str) -> None:
+    assert documentation(name)["module"] == name
+    module = importlib.import_module(f"{PLUGINS}.modules.{name}")
+    assert yaml.safe_load(module.RETURN)
+    for task in yaml.safe_load(module.EXAMPLES):
+        assert f"matrixops.synapse.{name}" in task
+
+
+def test_every_module_is_in_the_action_group() -> None:
+    assert sorted(read_yaml("meta/runtime.yml")["action_groups"]["synapse"]) == MODULES
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_defaults_of_a_role_are_as_documented(role: str) -> None:
+    options = read_yaml(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    defaults = read_yaml(f"roles/{role}/defaults/main.yml")
+    assert {name: option["default"] for name, option in options.items() if "default" in option} == defaults
+
+
+@pytest.mark.parametrize("role", ROLES)
+def test_variables_of_a_role_bear_its_name(role: str) -> None:
+    options = read_yaml(f"roles/{role}/meta/argument_specs.yml")["argument_specs"]["main"]["options"]
+    assert all(name.startswith(f"{role}_") for name in options)
+    assert all(name.startswith(f"_{role}_") for name in read_yaml(f"roles/{role}/vars/main.yml"))
