@@ -17,7 +17,7 @@ import sys
 import time
 import traceback
 from typing import Any, Callable, Dict, Iterator, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 REQUESTS_IMPORT_ERROR: str | None = None
 try:
@@ -38,14 +38,18 @@ ATTEMPTS = 5
 MAX_WAIT = 120.0
 """The longest time, in seconds, that one request waits before it is sent again, whatever the server asks for."""
 PAGE_SIZE = 1000
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class SynapseError(Exception):
     """The one error of this collection: a request that failed, or an answer that makes no sense.
 
     I(status) is C(None) when there was no answer. I(unanswered) says that the request may have been carried out all
-    the same: it reached the server, or a proxy before it, and only the answer is missing.
+    the same: it reached the server, or a proxy before it, and only the answer is missing. I(lost) says that the server
+    has stopped answering altogether.
     """
+
+    lost = False
 
     def __init__(
         self,
@@ -73,7 +77,9 @@ class SynapseError(Exception):
     @property
     def fatal(self) -> bool:
         """Whether the same would happen to any other request: the server is gone, or the token is dead."""
-        return self.status == 401 or (self.method is not None and self.status is None and not self.unanswered)
+        return (
+            self.lost or self.status == 401 or (self.method is not None and self.status is None and not self.unanswered)
+        )
 
 
 class Answer(Dict[str, Any]):
@@ -134,9 +140,6 @@ class Client:
         :param timeout: seconds to wait for a connection, and for an answer.
         :param connections: how many threads will call at the same time.
         """
-        if access_token is not None and not re.fullmatch("[!-~]+", access_token):
-            # Said here, because requests would say it with the token in it.
-            raise SynapseError("the access token has characters in it, or blanks, that none has")
         self.base_url = base_url.rstrip("/")
         self.access_token = access_token
         self._verify = verify
@@ -148,6 +151,12 @@ class Client:
         adapter = HTTPAdapter(pool_maxsize=connections)
         self._session.mount("http://", adapter)
         self._session.mount("https://", adapter)
+        try:
+            host = urlsplit(self.base_url).hostname
+        except ValueError as error:
+            raise SynapseError(f"base_url is '{base_url}': {error}") from error
+        # A proxy has no business with what does not leave this machine, the token least of all.
+        self._proxies = {"no_proxy": host} if host in LOOPBACK else None
 
     def __enter__(self) -> Client:
         return self
@@ -296,11 +305,7 @@ class Client:
         token: str | None = None,
         repeat: bool = True,
     ) -> tuple[requests.Response, Answer]:
-        for segment in segments:
-            # They would go, percent-encoded or not, and the segment before them with them.
-            if segment in ("", ".", ".."):
-                raise SynapseError(f"'{segment}' is no identifier")
-        url = self.base_url + path.format(*(quote(segment, safe="") for segment in segments))
+        url = self.base_url + path.format(*map(_quote, segments))
         for attempt in range(1, ATTEMPTS + 1):
             wait = 2.0 ** (attempt - 1)
             try:
@@ -340,9 +345,10 @@ class Client:
                 url,
                 params=params,
                 json=json,
-                auth=_bearer(token or self.access_token),
+                auth=_bearer(self.access_token if token is None else token),
                 # With each request: the session's own gives way to REQUESTS_CA_BUNDLE, also if it names a CA.
                 verify=self._verify,
+                proxies=self._proxies,
                 timeout=self._timeout,
                 # The token is for this server, and for no other that it may point to.
                 allow_redirects=False,
@@ -363,11 +369,24 @@ class Client:
             raise SynapseError(str(error), method=method, url=url) from error
 
 
+def _quote(identifier: str) -> str:
+    # Dots would go, percent-encoded or not, and the segment before them with them.
+    if identifier not in ("", ".", ".."):
+        try:
+            return quote(identifier, safe="")
+        except UnicodeEncodeError:
+            pass
+    raise SynapseError(f"{identifier!r} is no identifier")
+
+
 def _bearer(token: str | None) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
     """An C(auth) for requests. Without one, or with a plain header, a C(.netrc) would be used instead."""
+    if token is not None and not re.fullmatch("[!-~]+", token):
+        # Said here, because requests would say it with the token in it.
+        raise SynapseError("the access token has characters in it, or blanks, that none has")
 
     def authenticate(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if token:
+        if token is not None:
             request.headers["Authorization"] = f"Bearer {token}"
         return request
 
@@ -382,7 +401,7 @@ def _never_connected(error: requests.exceptions.RequestException) -> bool:
 def _json_object(answer: requests.Response) -> JsonDict | None:
     try:
         body = answer.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
 

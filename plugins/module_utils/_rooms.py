@@ -74,7 +74,7 @@ def list_rooms(client: Client, *, occupied: bool = False) -> Iterator[JsonDict]:
         room.take("room_id", str)
         if occupied and not room.take("joined_local_members", int):
             return
-        yield room
+        yield dict(room)
 
 
 def with_local_members(client: Client, concurrency: int) -> Iterator[JsonDict]:

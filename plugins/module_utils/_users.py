@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import Iterable, Iterator, NamedTuple, Sequence
+from typing import Iterator, NamedTuple, Sequence
 
 from ._client import ADMIN, Answer, Client, JsonDict, SynapseError
-from ._pool import each
 
 CLASSES = ("operator", "admin", "appservice", "guest", "user")
 STATES = ("active", "suspended", "locked", "deactivated", "erased")
@@ -145,12 +144,6 @@ def get_user(client: Client, user_id: str) -> JsonDict:
     return _user(client.get(f"{ADMIN}/v2/users/{{}}", user_id))
 
 
-def with_details(client: Client, users: Iterable[JsonDict], concurrency: int) -> Iterator[JsonDict]:
-    """Add to each of I(users) what only C(get_user) tells, at the price of one request each."""
-    for user, details in each(lambda user: get_user(client, user["name"]), users, concurrency):
-        yield {**user, **details}
-
-
 def deactivate(client: Client, user_id: str, *, erase: bool) -> None:
     """Deactivate an account. When this returns, Synapse has yet to make it leave its rooms.
 
@@ -160,7 +153,11 @@ def deactivate(client: Client, user_id: str, *, erase: bool) -> None:
     """
 
     def is_closed() -> bool:
-        user = get_user(client, user_id)
+        try:
+            user = get_user(client, user_id)
+        except SynapseError as error:
+            error.lost = error.unanswered
+            raise
         return bool(user["deactivated"] and (user.get("erased") or not erase))
 
     for attempt in (1, 2):

@@ -111,7 +111,7 @@ total:
 """
 
 from collections import Counter
-from typing import Any, Iterator
+from typing import Any
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
@@ -122,34 +122,32 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._users import (
     STATES,
     account_class,
     account_state,
+    get_user,
     list_users,
-    with_details,
 )
 
 
 def users_info(client: Client, params: dict[str, Any]) -> dict[str, Any]:
     """List the accounts as the options say. Only those that are returned are ever held in memory."""
+    gather = params["gather"]
+    look_at_rooms = params["joined"] is not None or "joined_rooms" in gather
+
+    def look(listed: dict[str, Any]) -> dict[str, Any]:
+        user = {**listed, **(get_user(client, listed["name"]) if "details" in gather else {})}
+        user["class"] = account_class(user, client.user_id)
+        user["state"] = account_state(user)
+        if look_at_rooms and user["class"] in params["classes"]:
+            user["joined_rooms"] = joined_rooms(client, user["name"])
+        return user
+
     counter: Counter[tuple[str, str]] = Counter()
-    concurrency = params["concurrency"]
-
-    def classified() -> Iterator[dict[str, Any]]:
-        users = list_users(client, name=params["name"], active=params["active"])
-        if "details" in params["gather"]:
-            users = with_details(client, users, concurrency)
-        for user in users:
-            user["class"] = account_class(user, client.user_id)
-            user["state"] = account_state(user)
-            counter[user["class"], user["state"]] += 1
-            if user["class"] in params["classes"]:
-                yield user
-
-    def with_rooms() -> Iterator[dict[str, Any]]:
-        for user, rooms in each(lambda user: joined_rooms(client, user["name"]), classified(), concurrency):
-            if params["joined"] in (None, bool(rooms)):
-                yield {**user, "joined_rooms": rooms}
-
-    look = params["joined"] is not None or "joined_rooms" in params["gather"]
-    users = sorted(with_rooms() if look else classified(), key=lambda user: str(user["name"]))
+    users = []
+    listed = list_users(client, name=params["name"], active=params["active"])
+    for _listed, user in each(look, listed, params["concurrency"]):
+        counter[user["class"], user["state"]] += 1
+        if user["class"] in params["classes"] and params["joined"] in (None, bool(user.get("joined_rooms"))):
+            users.append(user)
+    users.sort(key=lambda user: str(user["name"]))
     counts = {
         kind: {state: counter[kind, state] for state in STATES if counter[kind, state]}
         for kind in CLASSES

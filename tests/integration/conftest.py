@@ -107,29 +107,41 @@ class Result(dict[str, Any]):
 
 
 RunModule = Callable[..., Result]
+StartPlaybook = Callable[..., "subprocess.Popen[str]"]
 RunPlaybook = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def run_playbook(tmp_path: Path) -> RunPlaybook:
-    """Run ``ansible-playbook``: a playbook by its FQCN or path, against hosts with variables."""
+def start_playbook(tmp_path: Path) -> StartPlaybook:
+    """Start ``ansible-playbook``: a playbook by its FQCN or path, against hosts with variables."""
 
-    def run(
+    def start(
         playbook: str | Path, hosts: dict[str, Any], *arguments: str, **environment: str
-    ) -> subprocess.CompletedProcess[str]:
+    ) -> subprocess.Popen[str]:
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         inventory = tmp_path / "inventory.json"
         groups = {"matrix_retiring": {"hosts": {name: {**local, **more} for name, more in hosts.items()}}}
         inventory.write_text(json.dumps(groups))
-        return subprocess.run(
+        return subprocess.Popen(
             [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, playbook, *arguments],
             env={**os.environ, "ANSIBLE_NOCOLOR": "1", **environment},
             cwd=tmp_path,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            check=False,
         )
+
+    return start
+
+
+@pytest.fixture
+def run_playbook(start_playbook: StartPlaybook) -> RunPlaybook:
+    """Run ``ansible-playbook`` to its end."""
+
+    def run(*arguments: Any, **environment: str) -> subprocess.CompletedProcess[str]:
+        with start_playbook(*arguments, **environment) as process:
+            output, _nothing = process.communicate()
+        return subprocess.CompletedProcess(process.args, process.returncode, output)
 
     return run
 

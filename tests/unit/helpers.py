@@ -283,8 +283,8 @@ class Simulation:
         if last == "members":
             return 200, {"members": self._members(before)}
         if last == "login":
-            self._tokens[f"as {before}"] = before
-            return 200, {"access_token": f"as {before}"}
+            self._tokens[f"as_{before}"] = before
+            return 200, {"access_token": f"as_{before}"}
         if last == "leave":
             if user_id in self.banned:
                 return 403, matrix_error("M_FORBIDDEN", "cannot leave")

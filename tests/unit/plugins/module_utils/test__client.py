@@ -12,6 +12,7 @@ from typing import Any, Callable
 
 import pytest
 import requests
+import responses
 from ansible_collections.matrixops.synapse.plugins.module_utils import _client
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
 from ansible_collections.matrixops.synapse.tests.unit.helpers import (
@@ -76,8 +77,8 @@ def test_what_would_change_the_path_is_no_identifier(server: Server, fresh_clien
 
 @pytest.mark.parametrize("token", ["syt_token\n", "syt token", "syt_tökenł", ""])
 def test_what_cannot_be_a_token_is_refused_and_not_shown(token: str) -> None:
-    with pytest.raises(SynapseError, match="access token") as caught:
-        Client(BASE_URL, token)
+    with Client(BASE_URL, token) as client, pytest.raises(SynapseError, match="access token") as caught:
+        client.get("/path")
     assert "syt" not in str(caught.value)
 
 
@@ -457,10 +458,36 @@ def test_only_200_is_success(server: Server, fresh_client: Client, status: int, 
     assert caught.value.status == status
 
 
-@pytest.mark.parametrize("base_url", ["", "synapse.test", "ftp://synapse.test", "http://", "http://[::1"])
+@pytest.mark.parametrize("base_url", ["", "synapse.test", "ftp://synapse.test", "http://"])
 def test_an_invalid_base_url(base_url: str) -> None:
     with Client(base_url, TOKEN) as client, pytest.raises(SynapseError):
         client.get("/path")
+
+
+def test_a_base_url_that_is_none() -> None:
+    with pytest.raises(SynapseError, match="base_url"):
+        Client("http://[::1", TOKEN)
+
+
+@pytest.mark.parametrize("base_url", ["http://localhost:8008", "http://127.0.0.1:9", "http://[::1]:9"])
+def test_no_proxy_for_this_machine(base_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://proxy.test:3128")
+    with responses.RequestsMock() as mock, Client(base_url, TOKEN) as client:
+        mock.get(f"{base_url}/path", json={})
+        client.get("/path")
+        (call,) = mock.calls
+    assert not call.request.req_kwargs["proxies"].get("http")
+
+
+def test_nesting_without_end(server: Server, fresh_client: Client) -> None:
+    server.get("/path", b"[" * 100_000)
+    with pytest.raises(SynapseError, match="not with a JSON object"):
+        fresh_client.get("/path")
+
+
+def test_an_identifier_that_no_url_can_have(fresh_client: Client) -> None:
+    with pytest.raises(SynapseError, match="is no identifier"):
+        fresh_client.get("/path/{}", "\ud800")
 
 
 def test_ca_certificates_that_are_not_there() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import requests
-from ansible_collections.matrixops.synapse.plugins.module_utils import _users
+from ansible_collections.matrixops.synapse.plugins.module_utils import _client, _users
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
 from ansible_collections.matrixops.synapse.plugins.module_utils._users import Account
 from ansible_collections.matrixops.synapse.tests.unit.helpers import (
@@ -141,17 +141,6 @@ def test_accounts(server: Server, client: Client) -> None:
     ]
 
 
-def test_details_are_added(server: Server, client: Client) -> None:
-    server.user(user("a", suspended=True))
-    server.user(user("b", appservice_id="irc"))
-    found = _users.with_details(client, [user("a", only="listed"), user("b")], 1)
-    by_name = {account["name"]: account for account in found}
-    assert by_name == {
-        "@a:example.org": user("a", only="listed", suspended=True),
-        "@b:example.org": user("b", appservice_id="irc"),
-    }
-
-
 # Finding some
 
 
@@ -274,6 +263,15 @@ def test_the_account_is_looked_at_last_thing_before_it_is_sent_again(
     assert server.methods[-2:] == ["GET", "POST"]
     assert sent_before_pauses
     assert max(sent_before_pauses) < len(server.methods) - 1
+
+
+def test_a_server_that_answers_no_more_is_lost(server: Server, client: Client) -> None:
+    server.deactivate(ALICE, NO_ANSWER)
+    for _attempt in range(_client.ATTEMPTS):
+        server.get("/_synapse/admin/v2/users/%40alice%3Aexample.org", {}, status=502)
+    with pytest.raises(SynapseError) as caught:
+        _users.deactivate(client, ALICE, erase=True)
+    assert caught.value.fatal
 
 
 # Acting as another

@@ -1,0 +1,94 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A run that is killed at any point, and started again, ends in the same place as one that was not."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from .conftest import Federation, RunPlaybook, StartPlaybook
+from .test_playbook import PLAYBOOK, assert_drained, powered_off
+
+TASKS = (
+    "See who is to be deactivated",
+    "Deactivate everybody, and see them out of their rooms",
+    "Deactivate everybody, and see them out of their rooms",
+    "See what they are to leave",
+    "Leave all rooms",
+    "Wait until the propagation period is over",
+    "Nobody is left",
+)
+"""In the order in which a run comes to them: each is killed in one of these, or a moment after."""
+
+
+def read_until(process: subprocess.Popen[str], task: str) -> None:
+    """Follow a run until it has begun a task."""
+    assert process.stdout is not None
+    output = ""
+    for line in process.stdout:
+        output += line
+        if line.startswith("TASK") and task in line:
+            return
+    raise AssertionError(output)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """End a run and all that it has started, which is in sessions of its own, without a chance to tidy up."""
+    family = [process.pid]
+    for parent in family:
+        with suppress(FileNotFoundError):
+            family += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+    for member in family:
+        with suppress(ProcessLookupError):
+            os.kill(member, signal.SIGKILL)
+
+
+def admins_are_open(federation: Federation) -> bool:
+    made = federation.population
+    return not any(federation.retiring.account(a)["deactivated"] for a in (made.operator, made.second_admin))
+
+
+def test_controller(federation: Federation, start_playbook: StartPlaybook, run_playbook: RunPlaybook) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    for task in TASKS:
+        with start_playbook(PLAYBOOK, {"a": federation.role_variables}) as process:
+            read_until(process, task)
+            # Not to wait for anything: to be killed anywhere.
+            time.sleep(chance.uniform(0, 2))
+            kill(process)
+        assert admins_are_open(federation)
+        assert not powered_off(federation) or task == TASKS[-1]
+    done = run_playbook(PLAYBOOK, {"a": federation.role_variables})
+    assert done.returncode == 0, done.stdout
+    assert_drained(federation)
+    assert powered_off(federation)
+
+
+def test_homeserver(federation: Federation, start_playbook: StartPlaybook, run_playbook: RunPlaybook) -> None:
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    for task in ("Deactivate everybody", "Deactivate everybody", "Leave all rooms"):
+        with start_playbook(PLAYBOOK, {"a": {**federation.role_variables, "decommission_power_off": False}}) as process:
+            read_until(process, task)
+            time.sleep(chance.uniform(1, 3))
+            federation.retiring.kill()
+            federation.retiring.start()
+            output, _nothing = process.communicate()
+        # A short time without the server may be waited out, or end the run: never as if nothing had been.
+        assert process.returncode in (0, 2), output
+        assert admins_are_open(federation)
+    done = run_playbook(PLAYBOOK, {"a": federation.role_variables})
+    assert done.returncode == 0, done.stdout
+    assert_drained(federation)
+    assert powered_off(federation)
