@@ -18,6 +18,7 @@ from pathlib import Path
 
 from lab import Homeserver, Lab, populate
 from lab.files import write_private
+from lab.show import show
 
 HERE = Path(__file__).parent
 DIRECTORY = HERE.parents[1] / ".cache/demo"
@@ -34,23 +35,23 @@ def main() -> int:
 
         title("Fill them: accounts of every class, rooms that they share, invites and knocks")
         populate(retiring, staying, users=USERS, big_room=USERS)
+        show(lab)
         before = seen_by(staying, retiring)
-        print(f"{retiring.server_name} has {open_accounts(retiring)} open accounts.")
-        print(f"{staying.server_name} sees them in its rooms: {before[0]} memberships in {before[1]} rooms.")
 
         title("ansible-playbook matrixops.synapse.decommission")
         playbook = subprocess.run(
             [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory(retiring),
              "matrixops.synapse.decommission"],
             env={**os.environ, "ANSIBLE_FORCE_COLOR": str(sys.stdout.isatty()),
-                 "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"},
+                 "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"},
             check=False,
         )  # fmt: skip
         after = seen_by(staying, retiring)
         done = playbook.returncode == 0 and after == (0, 0) and not retiring.running
 
         title("What is left")
-        print(f"The playbook ended with exit code {playbook.returncode}.")
+        show(lab)
+        print(f"\nThe playbook ended with exit code {playbook.returncode}.")
         print(f"{retiring.server_name} is {'still running' if retiring.running else 'off'}.")
         print(f"{staying.server_name}, asked by its own admin API, saw {before[0]} memberships of accounts of")
         print(f"{retiring.server_name} in {before[1]} of its rooms before. Now it sees {after[0]}.")
@@ -62,10 +63,6 @@ def main() -> int:
 
 def title(text: str) -> None:
     print(f"\n--- {text}\n", flush=True)
-
-
-def open_accounts(server: Homeserver) -> int:
-    return sum(not account["deactivated"] for account in server.accounts())
 
 
 def seen_by(server: Homeserver, other: Homeserver) -> tuple[int, int]:

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
-from .api import Json
 from .errors import LabError
 from .files import write_private
 from .lab import REPOSITORY, Lab
 from .population import populate
-
-_STATES = ("active", "locked", "suspended", "deactivated", "erased")
+from .show import show, table
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -77,7 +74,7 @@ def _fill(options: argparse.Namespace) -> None:
 
 def _status(options: argparse.Namespace) -> None:
     lab = Lab.load(options.directory)
-    _table(
+    table(
         ["server", "name", "base URL", "operator", "state"],
         [
             [name, server.server_name, server.base_url, server.operator.user_id,
@@ -88,43 +85,11 @@ def _status(options: argparse.Namespace) -> None:
 
 
 def _show(options: argparse.Namespace) -> None:
-    lab = Lab.load(options.directory)
-    for name, server in lab.servers.items():
-        print(f"Accounts of {name}, {server.server_name}")
-        accounts = [server.account(account["name"]) for account in server.accounts()]
-        counts = Counter((_class(account), _state(account)) for account in accounts)
-        classes = sorted({kind for kind, _name in counts})
-        _table(["class", *_STATES], [[kind, *(counts[kind, state] for state in _STATES)] for kind in classes])
-        print()
-    print("Members in rooms (rooms in brackets): each row as that server sees it")
-    rows = []
-    for name, server in lab.servers.items():
-        seen = [server.members_of(member.server_name) for member in lab.servers.values()]
-        rows.append([name, *(f"{sum(map(len, rooms.values()))} ({len(rooms)})" for rooms in seen)])
-    _table(["seen by", *(f"of {name}" for name in lab.servers)], rows)
+    show(Lab.load(options.directory))
 
 
 def _down(options: argparse.Namespace) -> None:
     Lab.load(options.directory).stop()
-
-
-def _class(account: Json) -> str:
-    if account["admin"]:
-        return "admin"
-    if account["is_guest"]:
-        return "guest"
-    return "appservice" if account["appservice_id"] else "user"
-
-
-def _state(account: Json) -> str:
-    return next((state for state in reversed(_STATES) if account.get(state)), "active")
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    cells = [list(heads), *([str(cell) for cell in row] for row in rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    for row in cells:
-        print("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 if __name__ == "__main__":
