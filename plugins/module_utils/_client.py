@@ -147,6 +147,7 @@ class Client:
         self._logged_in = False
         self._reached = False
         self._user_id: str | None = None
+        self._server_time: tuple[datetime.datetime, float] | None = None
         self._session = requests.Session()
         adapter = HTTPAdapter(pool_maxsize=connections)
         self._session.mount("http://", adapter)
@@ -226,7 +227,13 @@ class Client:
         return self.user_id.split(":", 1)[1]
 
     def time(self) -> datetime.datetime:
-        """The time by the homeserver's own clock (or its proxy's), to the second, in UTC."""
+        """The time by the homeserver's own clock (or its proxy's), to the second, in UTC. It is asked for once."""
+        if self._server_time is None:
+            self._server_time = self._ask_time(), time.monotonic()
+        then, since = self._server_time
+        return then + datetime.timedelta(seconds=int(time.monotonic() - since))
+
+    def _ask_time(self) -> datetime.datetime:
         answer, body = self._exchange("GET", f"{CLIENT}/versions")
         try:
             date = email.utils.parsedate_to_datetime(answer.headers["Date"])

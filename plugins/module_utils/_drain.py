@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import json
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Callable, Iterable, Iterator, Sequence
 
 from ._client import Client, SynapseError
 from ._pool import each
-from ._rooms import depart_all, joined_rooms, still_joined, wait_until_parted
-from ._users import Account, deactivate, find_accounts, list_accounts, refuse
+from ._rooms import depart_all, joined_rooms, still_joined, try_to_leave, unlimited_messages, wait_until_parted
+from ._users import Account, acting_as, deactivate, find_accounts, list_accounts, refuse
 
 Log = Callable[..., None]
 
@@ -66,6 +66,7 @@ def drain(
     keep: Iterable[str] = (),
     erase: bool = True,
     allow_admins: bool = False,
+    leave_first: bool = False,
     wait: bool = True,
     wait_timeout: float = 60.0,
     max_passes: int = 5,
@@ -79,6 +80,8 @@ def drain(
     is found, since somebody may have come in the meantime.
 
     :param user_ids: the accounts, or C(None) for every account of the server but admins and those in I(keep).
+    :param leave_first: make each account leave its rooms itself before it is deactivated, many at the same time. What
+        that misses is left to Synapse, which does it after the deactivation, one room after the other.
     :param wait_timeout: seconds without any progress, after which Synapse has forgotten those that are still in rooms.
     :param max_passes: after how many passes an account that came in the meantime counts as failed.
     :param dry_run: only say what would be done.
@@ -101,7 +104,8 @@ def drain(
             result.passes += 1
             _let_leave(client, to_close, wait_timeout, concurrency)
             in_rooms = list(still_joined(client, closed, concurrency)) if wait else []
-            in_rooms += _close(client, to_close, erase, concurrency, log, result)
+            with unlimited_messages(client) if leave_first and to_close else nullcontext():
+                in_rooms += _close(client, to_close, erase, leave_first, concurrency, log, result)
             if wait:
                 result.not_parted = _see_out(client, in_rooms, erase, wait_timeout, concurrency, log)
             if user_ids is not None:
@@ -151,9 +155,22 @@ def _let_leave(client: Client, accounts: Iterable[Account], timeout: float, conc
 
 
 def _close(
-    client: Client, accounts: Iterable[Account], erase: bool, concurrency: int, log: Log, result: Drain
+    client: Client,
+    accounts: Iterable[Account],
+    erase: bool,
+    leave_first: bool,
+    concurrency: int,
+    log: Log,
+    result: Drain,
 ) -> list[str]:
     def close(account: Account) -> str | None:
+        try:
+            # Nobody can log out a session that was opened as a guest.
+            if leave_first and account.account_class != "guest" and account.state != "deactivated":
+                _leave(client, account.user_id)
+        except SynapseError as error:
+            if error.fatal:
+                raise
         try:
             deactivate(client, account.user_id, erase=erase)
         except SynapseError as error:
@@ -172,6 +189,13 @@ def _close(
             result.failed[account.user_id] = error
             log(account.user_id, "failed", error=error)
     return closed
+
+
+def _leave(client: Client, user_id: str) -> None:
+    """Make an account leave, as far as it can: when it is deactivated, Synapse goes on with what is left."""
+    with acting_as(client, user_id) as token:
+        for room_id in joined_rooms(client, user_id):
+            try_to_leave(client, room_id, token)
 
 
 def _see_out(

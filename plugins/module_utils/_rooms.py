@@ -245,7 +245,7 @@ def _leave_all(client: Client, found: Memberships, token: str | None, concurrenc
         (found.invited, departure.rejected),
         (found.knocked, departure.retracted),
     ):
-        for room_id, reason in each(lambda room_id: _attempt(client, room_id, token), room_ids, concurrency):
+        for room_id, reason in each(lambda room_id: try_to_leave(client, room_id, token), room_ids, concurrency):
             if reason is None:
                 done.append(room_id)
             else:
@@ -262,10 +262,16 @@ def _leave_all(client: Client, found: Memberships, token: str | None, concurrenc
         room_ids.sort()
 
 
-def _attempt(client: Client, room_id: str, token: str | None) -> str | None:
+def try_to_leave(client: Client, room_id: str, token: str | None) -> str | None:
+    """Leave as C(leave) does, and return why that failed, if it did.
+
+    A 401 fails this one too, and no more: it may be about the account alone, which is locked.
+    """
     try:
         leave(client, room_id, token)
     except SynapseError as error:
+        if error.fatal and error.status != 401:
+            raise
         return str(error)
     return None
 

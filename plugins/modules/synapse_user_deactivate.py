@@ -60,6 +60,19 @@ options:
       - Whether admins may be among O(user_ids). The operator, whose access token this uses, may not in any case.
     type: bool
     default: false
+  strategy:
+    description:
+      - With V(deactivate), Synapse makes the accounts leave their rooms after it has deactivated them, one account and
+        one room after the other.
+      - With V(leave), each account but guests is logged in to with the admin API, leaves its rooms, and is then
+        deactivated, many at the same time. With 400 accounts of three rooms each, this took 78 seconds instead of 117
+        on PostgreSQL, and as long as V(deactivate) on SQLite. Under delegated authentication, nobody can be logged in
+        to, and it is as V(deactivate).
+      - Other servers see the same either way. On this one, with V(leave), the join events in the old history of a room
+        keep the display name that the account had, which V(deactivate) together with O(erase=true) removes.
+    type: str
+    choices: [deactivate, leave]
+    default: deactivate
   wait:
     description:
       - Whether to wait until every account has left all rooms, also those that were deactivated before.
@@ -219,6 +232,7 @@ def main() -> None:
             "keep": {"type": "list", "elements": "str", "default": []},
             "erase": {"type": "bool", "default": True},
             "allow_admins": {"type": "bool", "default": False},
+            "strategy": {"type": "str", "choices": ["deactivate", "leave"], "default": "deactivate"},
             "wait": {"type": "bool", "default": True},
             "wait_timeout": {"type": "int", "default": 60},
             "max_passes": {"type": "int", "default": 5, "no_log": False},
@@ -238,6 +252,7 @@ def main() -> None:
             keep=params["keep"],
             erase=params["erase"],
             allow_admins=params["allow_admins"],
+            leave_first=params["strategy"] == "leave",
             wait=params["wait"],
             wait_timeout=params["wait_timeout"],
             max_passes=params["max_passes"],

@@ -69,11 +69,12 @@ def test_rooms_info_names_local_members(filled: Federation, run_module: RunModul
     assert {room["room_id"] for room in everything["rooms"]} == {r["room_id"] for r in filled.retiring.rooms()}
 
 
-def test_deactivate_everybody(federation: Federation, run_module: RunModule, tmp_path: Path) -> None:
+@pytest.mark.parametrize("strategy", ["deactivate", "leave"])
+def test_deactivate_everybody(federation: Federation, run_module: RunModule, tmp_path: Path, strategy: str) -> None:
     retiring, made = federation.retiring, federation.population
     to_close = federation.to_close
     log = tmp_path / "log.jsonl"
-    options = {**federation.connection, "all_users": True, "log_path": str(log)}
+    options = {**federation.connection, "all_users": True, "strategy": strategy, "log_path": str(log)}
 
     before = retiring.database_fingerprint()
     predicted = run_module("synapse_user_deactivate", options, "--check", "--diff")
@@ -91,6 +92,10 @@ def test_deactivate_everybody(federation: Federation, run_module: RunModule, tmp
         assert account["deactivated"] is account["erased"] is not admin, account
         if not admin:
             assert retiring.joined_rooms(account["name"]) == []
+    # Neither a session as somebody else nor a lifted rate limit is left.
+    after = retiring.database_fingerprint()
+    assert after["ratelimit_override"] == before["ratelimit_override"]
+    assert after["access_tokens"].startswith("2 rows"), "those of the two admins"
     logged = [json.loads(line) for line in log.read_text().splitlines()]
     for result in ("deactivated", "parted"):
         assert {line["user_id"] for line in logged if line["result"] == result} == to_close

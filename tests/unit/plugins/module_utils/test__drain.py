@@ -111,6 +111,21 @@ def test_named_accounts_are_closed_and_seen_out(simulate: Simulate, lone_client:
     assert simulation.writes == [f"POST deactivate {A}", f"POST deactivate {B}"]
 
 
+def test_leaving_first(simulate: Simulate, lone_client: Client) -> None:
+    log = Log()
+    simulation = simulate(OP, user("a"), user("b"), a=["r1", "r2"], b=["r1"])
+    simulation.banned.add(B)
+    result = run(lone_client, [A, B], leave_first=True, log=log)
+    assert result == Drain(closed={A: "active", B: "active"}, passes=1)
+    assert simulation.joined == {A: [], B: []}
+    writes = [write for write in simulation.writes if "logout" not in write and "override" not in write]
+    assert writes[:4] == [f"POST login {A}", f"POST leave {R1}", f"POST leave {room_id('r2')}", f"POST deactivate {A}"]
+    # Whom nobody lets leave, Synapse still may.
+    assert writes[4:] == [f"POST login {B}", f"POST leave {R1}", f"POST deactivate {B}"]
+    # The limit is lifted once for all, and put back.
+    assert [write.partition(" ")[0] for write in simulation.writes if "override" in write] == ["POST", "DELETE"]
+
+
 def test_who_was_closed_before_must_be_out_as_well(simulate: Simulate, lone_client: Client) -> None:
     simulation = simulate(OP, closed("a"), closed("b"), user("c"), a=["r1"], c=["r1"])
     result = run(lone_client, [A, B, C])

@@ -309,3 +309,11 @@ def test_no_login_without_the_servers_time(server: Server, client: Client) -> No
     server.get(VERSIONS)
     with pytest.raises(SynapseError, match="Date"), _users.acting_as(client, ALICE):
         raise AssertionError("not reached")
+
+
+def test_a_session_as_a_guest_cannot_be_ended(server: Server, client: Client) -> None:
+    server.can_act_as(ALICE, "fresh")
+    refusal = matrix_error("M_GUEST_ACCESS_FORBIDDEN", "Guest access not allowed")
+    server.post("/_matrix/client/v3/logout", {}, refusal, status=403, token="fresh")
+    with _users.acting_as(client, ALICE):
+        pass
