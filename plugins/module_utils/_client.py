@@ -85,8 +85,9 @@ class SynapseError(Exception):
 class Answer(Dict[str, Any]):
     """A JSON object that a server answered with. What is not as it must be in it is an error of the server's."""
 
-    def __init__(self, content: JsonDict, method: str, url: str) -> None:
+    def __init__(self, content: JsonDict, method: str, url: str, date: str | None = None) -> None:
         super().__init__(content)
+        self.date = date
         self._method = method
         self._url = url
 
@@ -234,11 +235,11 @@ class Client:
         return then + datetime.timedelta(seconds=int(time.monotonic() - since))
 
     def _ask_time(self) -> datetime.datetime:
-        answer, body = self._exchange("GET", f"{CLIENT}/versions")
+        answer = self.get(f"{CLIENT}/versions")
         try:
-            date = email.utils.parsedate_to_datetime(answer.headers["Date"])
-        except (KeyError, TypeError, ValueError, OverflowError):
-            raise body.error("has no valid Date header") from None
+            date = email.utils.parsedate_to_datetime(answer.date or "")
+        except (TypeError, ValueError, OverflowError):
+            raise answer.error("has no valid Date header") from None
         return date if date.tzinfo else date.replace(tzinfo=datetime.timezone.utc)
 
     def get(self, path: str, *segments: str, params: JsonDict | None = None, token: str | None = None) -> Answer:
@@ -280,7 +281,31 @@ class Client:
         :param repeat: whether the request may be sent again when it may have been carried out already.
         :raises SynapseError: for any answer but 200, and for 200 with something else than a JSON object.
         """
-        return self._exchange(method, path, *segments, params=params, json=json, token=token, repeat=repeat)[1]
+        url = self.base_url + path.format(*map(_quote, segments))
+        for attempt in range(1, ATTEMPTS + 1):
+            wait = 2.0 ** (attempt - 1)
+            try:
+                answer = self._send(method, url, params, json, token)
+            except SynapseError as failure:
+                error = failure
+                again = self._reached
+            else:
+                self._reached = True
+                body = _json_object(answer)
+                if answer.status_code == 200 and body is not None:
+                    return Answer(body, method, url, answer.headers.get("Date"))
+                error = _error(answer, body)
+                again = answer.status_code == 429 or error.unanswered
+                asked = _asked_wait(answer, body)
+                if asked is not None and asked > 0:
+                    wait = asked
+                if wait > MAX_WAIT:
+                    error.error += f" (the server asks to wait {wait:.0f} s)"
+                    again = False
+            if attempt == ATTEMPTS or not again or (error.unanswered and not repeat):
+                raise error
+            time.sleep(wait)
+        raise AssertionError("not reached")
 
     def pages(
         self, path: str, key: str, *, params: JsonDict | None = None, next_key: str = "next_token"
@@ -301,42 +326,6 @@ class Client:
                 raise answer.error(f"has {token!r} for a page token, which can't be or has been one before")
             seen.add(token)
             query["from"] = token
-
-    def _exchange(
-        self,
-        method: str,
-        path: str,
-        *segments: str,
-        params: JsonDict | None = None,
-        json: JsonDict | None = None,
-        token: str | None = None,
-        repeat: bool = True,
-    ) -> tuple[requests.Response, Answer]:
-        url = self.base_url + path.format(*map(_quote, segments))
-        for attempt in range(1, ATTEMPTS + 1):
-            wait = 2.0 ** (attempt - 1)
-            try:
-                answer = self._send(method, url, params, json, token)
-            except SynapseError as failure:
-                error = failure
-                again = self._reached
-            else:
-                self._reached = True
-                body = _json_object(answer)
-                if answer.status_code == 200 and body is not None:
-                    return answer, Answer(body, method, url)
-                error = _error(answer, body)
-                again = answer.status_code == 429 or error.unanswered
-                asked = _asked_wait(answer, body)
-                if asked is not None and asked > 0:
-                    wait = asked
-                if wait > MAX_WAIT:
-                    error.error += f" (the server asks to wait {wait:.0f} s)"
-                    again = False
-            if attempt == ATTEMPTS or not again or (error.unanswered and not repeat):
-                raise error
-            time.sleep(wait)
-        raise AssertionError("not reached")
 
     def _send(
         self,

@@ -164,13 +164,9 @@ def _close(
     result: Drain,
 ) -> list[str]:
     def close(account: Account) -> str | None:
-        try:
-            # Nobody can log out a session that was opened as a guest.
-            if leave_first and account.account_class != "guest" and account.state != "deactivated":
-                _leave(client, account.user_id)
-        except SynapseError as error:
-            if error.fatal:
-                raise
+        # Nobody can log out a session that was opened as a guest.
+        if leave_first and account.account_class != "guest" and account.state != "deactivated":
+            _leave(client, account.user_id)
         try:
             deactivate(client, account.user_id, erase=erase)
         except SynapseError as error:
@@ -193,9 +189,13 @@ def _close(
 
 def _leave(client: Client, user_id: str) -> None:
     """Make an account leave, as far as it can: when it is deactivated, Synapse goes on with what is left."""
-    with acting_as(client, user_id) as token:
-        for room_id in joined_rooms(client, user_id):
-            try_to_leave(client, room_id, token)
+    try:
+        with acting_as(client, user_id) as token:
+            for room_id in joined_rooms(client, user_id):
+                try_to_leave(client, room_id, token)
+    except SynapseError as error:
+        if error.fatal:
+            raise
 
 
 def _see_out(

@@ -64,22 +64,24 @@ class Federation:
 
 
 @contextmanager
-def filled_federation(directory: str, base_port: int, *, users: int, **options: Any) -> Iterator[Federation]:
-    """Two servers, started and filled."""
-    with Lab(ROOT / ".cache/tests" / directory, base_port=base_port, **options) as lab:
-        population = populate(lab["a"], lab["b"], users=users, big_room=users)
-        yield Federation(lab, lab["a"], lab["b"], population)
+def filled_federation(
+    directory: str, base_port: int, skip_or_fail: Callable[[str], None], *, users: int, **options: Any
+) -> Iterator[Federation]:
+    """Two servers, started and filled, if this machine has what they need."""
+    try:
+        with Lab(ROOT / ".cache/tests" / directory, base_port=base_port, **options) as lab:
+            population = populate(lab["a"], lab["b"], users=users, big_room=users)
+            yield Federation(lab, lab["a"], lab["b"], population)
+    except MissingError as missing:
+        skip_or_fail(str(missing))
 
 
 @pytest.fixture(scope="session")
 def snapshot(skip_or_fail: Callable[[str], None]) -> Iterator[Federation]:
     """A small federation, to which ``filled`` goes back after each test that changed it."""
-    try:
-        with filled_federation("small", 18600, users=12) as federation:
-            federation.lab.snapshot("filled")
-            yield federation
-    except MissingError as missing:
-        skip_or_fail(str(missing))
+    with filled_federation("small", 18600, skip_or_fail, users=12) as federation:
+        federation.lab.snapshot("filled")
+        yield federation
 
 
 @pytest.fixture

@@ -12,18 +12,15 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
-from lab import MissingError, Settings
+from lab import Settings
 
 from .conftest import Federation, RunModule, filled_federation
 
 
 @pytest.fixture(scope="module")
 def vetoing(skip_or_fail: Callable[[str], None]) -> Iterator[Federation]:
-    try:
-        with filled_federation("veto", 18640, users=8, settings=Settings(veto=True)) as federation:
-            yield federation
-    except MissingError as missing:
-        skip_or_fail(str(missing))
+    with filled_federation("veto", 18640, skip_or_fail, users=8, settings=Settings(veto=True)) as federation:
+        yield federation
 
 
 def results(log: Path, user_id: str) -> list[str]:
