@@ -8,7 +8,7 @@ COLLECTION := .cache/ansible_collections/matrixops/synapse
 
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache
 
-.PHONY: help demo test unit sanity integration lint clean FORCE
+.PHONY: help demo test unit sanity integration bench lint clean FORCE
 
 help: ## say what there is (PYTHON=python3.12 picks another Python)
 	@sed -n 's/^\([a-z ]*\):.*## /  \1\t/p' Makefile | expand -t 24
@@ -24,6 +24,11 @@ unit sanity: .cache/dev.installed $(COLLECTION) ## run the tests that need no ho
 
 integration: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run those that start one
 	$(BIN)/pytest tests/$@
+
+bench: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## compare with what one would use instead (some hours)
+	for database in sqlite postgresql; do \
+		PYTHONPATH=tests:.cache $(BIN)/python benchmarks/drain.py --database $$database --accounts 2000 || exit; \
+	done
 
 lint: .cache/dev.installed $(COLLECTION) ## check style, types, changelog and documentation
 	$(BIN)/ruff check

@@ -16,8 +16,11 @@ import re
 import sys
 import time
 import traceback
+from collections import Counter
 from typing import Any, Callable, Dict, Iterator, TypeVar
 from urllib.parse import quote, urlsplit
+
+from ._pool import Pace
 
 REQUESTS_IMPORT_ERROR: str | None = None
 try:
@@ -33,10 +36,12 @@ Kind = TypeVar("Kind")
 ADMIN = "/_synapse/admin"
 CLIENT = "/_matrix/client"
 
-ATTEMPTS = 5
-"""How often one request is sent before its failure counts."""
-MAX_WAIT = 120.0
-"""The longest time, in seconds, that one request waits before it is sent again, whatever the server asks for."""
+PATIENCE = 120.0
+"""For how long, in seconds, a request without an answer is sent again and again before its failure counts."""
+REFUSED_PATIENCE = 600.0
+"""The same for a request that is turned away (429). The server is there, and only has no time."""
+MAX_WAIT = 16.0
+"""The longest time, in seconds, until a request is sent again, unless the server asks for more."""
 PAGE_SIZE = 1000
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -46,10 +51,11 @@ class SynapseError(Exception):
 
     I(status) is C(None) when there was no answer. I(unanswered) says that the request may have been carried out all
     the same: it reached the server, or a proxy before it, and only the answer is missing. I(lost) says that the server
-    has stopped answering altogether.
+    has stopped answering altogether, and I(borrowed) that the request was not sent with the client's own access token.
     """
 
     lost = False
+    borrowed = False
 
     def __init__(
         self,
@@ -77,9 +83,9 @@ class SynapseError(Exception):
     @property
     def fatal(self) -> bool:
         """Whether the same would happen to any other request: the server is gone, or the token is dead."""
-        return (
-            self.lost or self.status == 401 or (self.method is not None and self.status is None and not self.unanswered)
-        )
+        dead_token = self.status == 401 and not self.borrowed
+        no_server = self.method is not None and self.status is None and not self.unanswered
+        return self.lost or dead_token or no_server
 
 
 class Answer(Dict[str, Any]):
@@ -139,7 +145,7 @@ class Client:
         :param base_url: of the client and admin API, without C(/_matrix).
         :param verify: whether to check the TLS certificate, or the path of the CA certificates to check it with.
         :param timeout: seconds to wait for a connection, and for an answer.
-        :param connections: how many threads will call at the same time.
+        :param connections: how many requests may be under way at the same time. It is fewer while the server is slow.
         """
         self.base_url = base_url.rstrip("/")
         self.access_token = access_token
@@ -149,6 +155,9 @@ class Client:
         self._reached = False
         self._user_id: str | None = None
         self._server_time: tuple[datetime.datetime, float] | None = None
+        self._pace = Pace(connections)
+        self.sent: Counter[str] = Counter()
+        """How many requests were sent, by the template of their path."""
         self._session = requests.Session()
         adapter = HTTPAdapter(pool_maxsize=connections)
         self._session.mount("http://", adapter)
@@ -255,8 +264,8 @@ class Client:
     ) -> Answer:
         return self.request("POST", path, *segments, json=json or {}, token=token, repeat=repeat)
 
-    def put(self, path: str, *segments: str, json: JsonDict) -> Answer:
-        return self.request("PUT", path, *segments, json=json)
+    def put(self, path: str, *segments: str, json: JsonDict, token: str | None = None) -> Answer:
+        return self.request("PUT", path, *segments, json=json, token=token)
 
     def delete(self, path: str, *segments: str) -> Answer:
         return self.request("DELETE", path, *segments)
@@ -274,7 +283,8 @@ class Client:
         """Send a request and return the JSON object that the server answers with.
 
         A request that was turned away (429) is sent again after the time that the server asks for. So is one without
-        an answer (no connection, 502, 503, 504, a timeout), once this client has reached the server at all.
+        an answer (no connection, 502, 503, 504, a timeout), once this client has reached the server at all. Neither
+        goes on for ever: see C(PATIENCE).
 
         :param segments: what takes the place of each C({}) in I(path).
         :param token: an access token other than the client's own.
@@ -282,30 +292,42 @@ class Client:
         :raises SynapseError: for any answer but 200, and for 200 with something else than a JSON object.
         """
         url = self.base_url + path.format(*map(_quote, segments))
-        for attempt in range(1, ATTEMPTS + 1):
-            wait = 2.0 ** (attempt - 1)
+        began = time.monotonic()
+        wait = 1.0
+        while True:
+            self.sent[path] += 1
+            pause = wait
+            patience = PATIENCE
             try:
                 answer = self._send(method, url, params, json, token)
             except SynapseError as failure:
                 error = failure
                 again = self._reached
             else:
-                self._reached = True
                 body = _json_object(answer)
+                # Any web page is no homeserver.
+                self._reached = self._reached or body is not None or answer.status_code != 200
                 if answer.status_code == 200 and body is not None:
                     return Answer(body, method, url, answer.headers.get("Date"))
                 error = _error(answer, body)
-                again = answer.status_code == 429 or error.unanswered
+                again = answer.status_code == 429 or (error.unanswered and self._reached)
+                if answer.status_code == 429:
+                    patience = REFUSED_PATIENCE
                 asked = _asked_wait(answer, body)
                 if asked is not None and asked > 0:
-                    wait = asked
-                if wait > MAX_WAIT:
-                    error.error += f" (the server asks to wait {wait:.0f} s)"
-                    again = False
-            if attempt == ATTEMPTS or not again or (error.unanswered and not repeat):
+                    pause = asked
+            error.borrowed = token is not None
+            if not again or (error.unanswered and not repeat):
                 raise error
-            time.sleep(wait)
-        raise AssertionError("not reached")
+            waited = time.monotonic() - began
+            if pause > PATIENCE:
+                error.error += f" (the server asks to wait {pause:.0f} s)"
+                raise error
+            if waited + pause > patience:
+                error.error += f" (after {waited:.0f} s of trying)"
+                raise error
+            time.sleep(pause)
+            wait = min(2 * wait, MAX_WAIT)
 
     def pages(
         self, path: str, key: str, *, params: JsonDict | None = None, next_key: str = "next_token"
@@ -336,19 +358,23 @@ class Client:
         token: str | None,
     ) -> requests.Response:
         try:
-            return self._session.request(
-                method,
-                url,
-                params=params,
-                json=json,
-                auth=_bearer(self.access_token if token is None else token),
-                # With each request: the session's own gives way to REQUESTS_CA_BUNDLE, also if it names a CA.
-                verify=self._verify,
-                proxies=self._proxies,
-                timeout=self._timeout,
-                # The token is for this server, and for no other that it may point to.
-                allow_redirects=False,
-            )
+            with self._pace.turn() as turn:
+                turn.refused = True
+                answer = self._session.request(
+                    method,
+                    url,
+                    params=params,
+                    json=json,
+                    auth=_bearer(self.access_token if token is None else token),
+                    # With each request: the session's own gives way to REQUESTS_CA_BUNDLE, also if it names a CA.
+                    verify=self._verify,
+                    proxies=self._proxies,
+                    timeout=self._timeout,
+                    # The token is for this server, and for no other that it may point to.
+                    allow_redirects=False,
+                )
+                turn.refused = answer.status_code == 429 or answer.status_code >= 500
+                return answer
         except requests.exceptions.SSLError as error:
             raise SynapseError(f"TLS failed: {error}", method=method, url=url) from error
         except requests.exceptions.ConnectTimeout as error:
@@ -416,7 +442,8 @@ def _error(answer: requests.Response, body: JsonDict | None) -> SynapseError:
         url=answer.request.url,
         status=answer.status_code,
         errcode=None if body is None else str(body["errcode"]) if "errcode" in body else None,
-        unanswered=answer.status_code in (502, 503, 504),
+        # A 200 without JSON is a proxy's page, or an answer that was cut off.
+        unanswered=answer.status_code in (502, 503, 504) or (answer.status_code == 200 and body is None),
     )
 
 

@@ -6,18 +6,49 @@
 
 from __future__ import annotations
 
-import json
-import time
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Callable, Iterable, Iterator, Sequence
+from typing import Callable, Iterable, Sequence
 
 from ._client import Client, SynapseError
+from ._journal import Journal
 from ._pool import each
-from ._rooms import depart_all, joined_rooms, still_joined, try_to_leave, unlimited_messages, wait_until_parted
-from ._users import Account, acting_as, deactivate, find_accounts, list_accounts, refuse
+from ._redaction import redact_events
+from ._rooms import (
+    JOINED_ROOMS,
+    Departure,
+    depart_all,
+    joined_rooms,
+    local_members,
+    occupied_beyond,
+    still_joined,
+    try_to_leave,
+    unlimited_messages,
+    wait_until_parted,
+)
+from ._users import Account, acting_as, deactivate, find_accounts, list_accounts, refuse, set_locked, unlocked
 
-Log = Callable[..., None]
+
+@dataclass(frozen=True)
+class Options:
+    """How to drain.
+
+    :param erase: also erase the accounts.
+    :param redact: redact what each account has sent before it is deactivated.
+    :param leave_first: make each account leave its rooms before it is deactivated, many at the same time. What that
+        misses is left to Synapse, which does it after the deactivation, one room after the other.
+    :param wait: wait until all of them have left all rooms.
+    :param wait_timeout: seconds without any progress, after which Synapse has forgotten those that are still in rooms.
+    :param max_passes: after how many passes an account that came in the meantime counts as failed.
+    """
+
+    erase: bool = True
+    redact: bool = False
+    leave_first: bool = True
+    wait: bool = True
+    wait_timeout: float = 60.0
+    max_passes: int = 5
+    concurrency: int = 8
 
 
 @dataclass
@@ -25,112 +56,115 @@ class Drain:
     """What came of a drain.
 
     I(closed) maps the accounts that it closed to the state that they were in before, I(failed) those that it could not
-    close to the reason, and I(not_parted) those that could not be made to leave to their rooms and the reason of each.
+    close to the reason, I(not_parted) those that could not be made to leave to their rooms and the reason of each, and
+    I(not_redacted) those with events that could not be redacted to how many these are and the reason of one. I(parted)
+    is how many left their rooms meanwhile, and I(proven) how many accounts were seen, each by itself, to be in no room.
     """
 
     closed: dict[str, str] = field(default_factory=dict)
     unchanged: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     not_parted: dict[str, dict[str, str]] = field(default_factory=dict)
+    not_redacted: dict[str, tuple[int, str]] = field(default_factory=dict)
+    parted: int = 0
+    proven: int = 0
+    reads: int = 0
     passes: int = 0
     aborted: SynapseError | None = None
-
-
-@contextmanager
-def json_lines(path: str | None) -> Iterator[Log]:
-    """A log of one JSON line for each thing that happens to an account. Without I(path), of nothing."""
-    if path is None:
-        yield _ignore
-        return
-    # Without a buffer: what has been written is there for tail -f, and after a crash.
-    with open(path, "ab", buffering=0) as file:
-
-        def write(user_id: str, result: str, **more: object) -> None:
-            line = {"time": round(time.time(), 3), "user_id": user_id, "result": result, **more}
-            try:
-                file.write(json.dumps(line).encode() + b"\n")
-            except OSError as error:
-                raise SynapseError(f"the log can't be written: {error}") from error
-
-        yield write
-
-
-def _ignore(*_what: object, **_more: object) -> None:
-    pass
 
 
 def drain(
     client: Client,
     user_ids: Sequence[str] | None,
+    options: Options,
+    journal: Journal,
     *,
     keep: Iterable[str] = (),
-    erase: bool = True,
     allow_admins: bool = False,
-    leave_first: bool = False,
-    wait: bool = True,
-    wait_timeout: float = 60.0,
-    max_passes: int = 5,
-    concurrency: int = 8,
-    log: Log,
     dry_run: bool = False,
 ) -> Drain:
     """Deactivate accounts, and wait until all of them have left all rooms, those too that were closed before.
 
-    All accounts are looked at before the first is changed. Without I(user_ids), that is repeated until no open account
-    is found, since somebody may have come in the meantime.
+    All accounts are looked at before the first is changed. Without I(user_ids), that is repeated until nobody is found
+    who is open or has come back to a room, since the server is still running.
 
     :param user_ids: the accounts, or C(None) for every account of the server but admins and those in I(keep).
-    :param leave_first: make each account leave its rooms itself before it is deactivated, many at the same time. What
-        that misses is left to Synapse, which does it after the deactivation, one room after the other.
-    :param wait_timeout: seconds without any progress, after which Synapse has forgotten those that are still in rooms.
-    :param max_passes: after how many passes an account that came in the meantime counts as failed.
     :param dry_run: only say what would be done.
     :raises SynapseError: before anything is changed, for an account that does not exist or must not be closed.
     """
-
-    def look() -> tuple[list[Account], set[str]]:
-        """The accounts to close, and those that are closed."""
-        accounts = _select(client, user_ids, set(keep), allow_admins)
-        to_close = [account for account in accounts if not _is_closed(account, erase)]
-        return to_close, {account.user_id for account in accounts}.difference(a.user_id for a in to_close)
-
-    to_close, closed = look()
-    result = Drain(unchanged=len(closed))
+    work = _Work(client, options, journal)
+    accounts = _select(client, user_ids, set(keep), allow_admins)
+    to_close, closed = work.sort(accounts)
+    work.result.unchanged = len(closed)
     if dry_run:
-        result.closed = {account.user_id: account.state for account in to_close}
-        return result
+        work.result.closed = {account.user_id: account.state for account in to_close}
+        return work.result
     try:
-        while result.passes < max_passes:
-            result.passes += 1
-            _let_leave(client, to_close, wait_timeout, concurrency)
-            in_rooms = list(still_joined(client, closed, concurrency)) if wait else []
-            with unlimited_messages(client) if leave_first and to_close else nullcontext():
-                in_rooms += _close(client, to_close, erase, leave_first, concurrency, log, result)
-            if wait:
-                result.not_parted = _see_out(client, in_rooms, erase, wait_timeout, concurrency, log)
-            if user_ids is not None:
-                return result
-            to_close, closed = look()
-            to_close = [account for account in to_close if account.user_id not in result.failed]
-            if not to_close:
-                return result
-        for account in to_close:
-            result.failed[account.user_id] = f"is open after {max_passes} passes: who keeps bringing it back?"
+        in_rooms = still_joined(client, closed, options.concurrency) if options.wait else {}
+        if options.wait:
+            work.proven.update(closed.difference(in_rooms))
+        work.run(to_close, {user_id: len(room_ids) for user_id, room_ids in in_rooms.items()})
+        if user_ids is None:
+            _until_nobody_is_found(work, set(keep))
     except SynapseError as error:
-        result.aborted = error
-    return result
+        work.result.aborted = error
+    work.result.proven = len(work.proven.difference(work.result.not_parted))
+    work.result.reads = client.sent[JOINED_ROOMS]
+    return work.result
 
 
-def _is_closed(account: Account, erase: bool) -> bool:
-    return account.state == "erased" or (account.state == "deactivated" and not erase)
+def _until_nobody_is_found(work: _Work, keep: set[str]) -> None:
+    client, options, result = work.client, work.options, work.result
+    hopeless: set[str] = set()
+    while True:
+        everybody = list(list_accounts(client))
+        to_close, closed = work.sort(_to_go(everybody, keep))
+        to_close = [account for account in to_close if account.user_id not in hopeless]
+        spared = {account.user_id for account in everybody if _is_spared(account, keep)}
+        back = _back_in_rooms(client, closed.difference(result.not_parted), spared) if options.wait else {}
+        if not to_close and not back:
+            return
+        if result.passes >= options.max_passes:
+            for account in to_close:
+                reason = f"is open after {options.max_passes} passes: who keeps bringing it back?"
+                result.failed.setdefault(account.user_id, reason)
+            for user_id, room_ids in back.items():
+                reason = f"came back {options.max_passes} times: is its application service still running?"
+                result.not_parted[user_id] = dict.fromkeys(room_ids, reason)
+            return
+        # Whom the server would not close is tried once more: what it said may have been about that moment.
+        again = {account.user_id for account in to_close if account.user_id in result.failed}
+        work.run(to_close, {user_id: len(room_ids) for user_id, room_ids in back.items()})
+        hopeless |= again.intersection(result.failed)
+
+
+def _back_in_rooms(client: Client, closed: set[str], spared: set[str]) -> dict[str, list[str]]:
+    """Which of these accounts are in rooms again, after they had left.
+
+    Finds them by the server's statistics, in which whoever came back a moment ago may be missing.
+    """
+    found: dict[str, list[str]] = {}
+    for room_id in occupied_beyond(client, spared):
+        for user_id in local_members(client, room_id):
+            if user_id in closed:
+                found.setdefault(user_id, []).append(room_id)
+    return found
+
+
+def _is_spared(account: Account, keep: set[str]) -> bool:
+    return account.account_class in ("admin", "operator") or account.user_id in keep
+
+
+def _to_go(accounts: Iterable[Account], keep: set[str]) -> list[Account]:
+    return [account for account in accounts if not _is_spared(account, keep)]
 
 
 def _select(client: Client, user_ids: Sequence[str] | None, keep: set[str], allow_admins: bool) -> list[Account]:
     if user_ids is None:
-        accounts = {account.user_id: account for account in list_accounts(client)}
-        refuse({user_id: "is to be kept, but does not exist" for user_id in keep if user_id not in accounts})
-        spared = ("admin", "operator")
-        return [a for a in accounts.values() if a.account_class not in spared and a.user_id not in keep]
+        everybody = list(list_accounts(client))
+        missing = keep.difference(account.user_id for account in everybody)
+        refuse(dict.fromkeys(sorted(missing), "is to be kept, but does not exist"))
+        return _to_go(everybody, keep)
 
     refused = {}
     accounts = find_accounts(client, user_ids)
@@ -145,95 +179,194 @@ def _select(client: Client, user_ids: Sequence[str] | None, keep: set[str], allo
     return list(accounts.values())
 
 
-def _let_leave(client: Client, accounts: Iterable[Account], timeout: float, concurrency: int) -> None:
-    """Wait for those who were deactivated, and are to be erased, but may still be leaving their rooms.
+@dataclass
+class _Closing:
+    """What came of closing one account."""
 
-    An old Synapse that is told to deactivate an account again while it leaves forgets the rest of its rooms.
-    """
-    leaving = still_joined(client, [a.user_id for a in accounts if a.state == "deactivated"], concurrency)
-    wait_until_parted(client, list(leaving), timeout=timeout, concurrency=concurrency, on_parted=_ignore)
+    rooms_left: int = 0
+    still_in: int = 0
+    closed: bool = False
+    parted: bool = False
+    not_left: dict[str, str] = field(default_factory=dict)
+    not_redacted: dict[str, str] = field(default_factory=dict)
+    error: str = ""
 
 
-def _close(
-    client: Client,
-    accounts: Iterable[Account],
-    erase: bool,
-    leave_first: bool,
-    concurrency: int,
-    log: Log,
-    result: Drain,
-) -> list[str]:
-    def close(account: Account) -> str | None:
-        # Nobody can log out a session that was opened as a guest.
-        if leave_first and account.account_class != "guest" and account.state != "deactivated":
-            _leave(client, account.user_id)
+class _Work:
+    """One pass after the other over the accounts that are still open, or in rooms."""
+
+    def __init__(self, client: Client, options: Options, journal: Journal) -> None:
+        self.client = client
+        self.options = options
+        self.journal = journal
+        self.result = Drain()
+        self.proven: set[str] = set()
+
+    def sort(self, accounts: Iterable[Account]) -> tuple[list[Account], set[str]]:
+        """The accounts that are to be closed, and those that are closed."""
+        to_close = []
+        closed = set()
+        for account in accounts:
+            if self._is_closed(account):
+                closed.add(account.user_id)
+            else:
+                to_close.append(account)
+        return to_close, closed
+
+    def _is_closed(self, account: Account) -> bool:
+        # A guest's access token outlives the deactivation, but not the lock.
+        if account.account_class == "guest" and not account.locked:
+            return False
+        return account.state == "erased" or (account.state == "deactivated" and not self.options.erase)
+
+    def run(self, to_close: Sequence[Account], in_rooms: dict[str, int]) -> None:
+        """Close these accounts, and see them out of their rooms, and those that are closed, but in so many rooms."""
+        self.result.passes += 1
+        self.journal.expect(len(to_close) + len(in_rooms))
+        self._let_leave(to_close)
+        in_rooms.update(self._close(to_close))
+        if self.options.wait:
+            self._see_out(in_rooms)
+
+    def _let_leave(self, accounts: Iterable[Account]) -> None:
+        """Wait for those who were deactivated, and are to be erased, but may still be leaving their rooms.
+
+        An old Synapse that is told to deactivate an account again while it leaves forgets the rest of its rooms.
+        """
+        deactivated = [a.user_id for a in accounts if a.state in ("deactivated", "erased")]
+        leaving = still_joined(self.client, deactivated, self.options.concurrency)
+        self._wait(list(leaving), lambda _user_id: None)
+
+    def _close(self, accounts: Sequence[Account]) -> dict[str, int]:
+        """Return those that are still in rooms, with how many that are."""
+        in_rooms = {}
+        sends = accounts and (self.options.leave_first or self.options.redact)
+        with unlimited_messages(self.client) if sends else nullcontext():
+            for account, closing in each(self._close_one, accounts, self.options.concurrency):
+                user_id = account.user_id
+                if closing.not_redacted:
+                    first = next(iter(closing.not_redacted.values()))
+                    self.result.not_redacted[user_id] = (len(closing.not_redacted), first)
+                if not closing.closed:
+                    self.result.failed[user_id] = closing.error
+                    self.journal.write(user_id, "failed", error=closing.error)
+                    continue
+                self.result.failed.pop(user_id, None)
+                self.result.closed[user_id] = account.state
+                self.journal.write(
+                    user_id,
+                    "deactivated",
+                    rooms_left=closing.rooms_left,
+                    not_left=closing.not_left or None,
+                    not_redacted=closing.not_redacted or None,
+                )
+                if closing.parted:
+                    self._parted(user_id)
+                else:
+                    in_rooms[user_id] = closing.still_in
+        return in_rooms
+
+    def _close_one(self, account: Account) -> _Closing:
+        closing = _Closing()
         try:
-            deactivate(client, account.user_id, erase=erase)
+            self._try_to_close(account, closing)
+            closing.closed = True
+            closing.parted = self.options.leave_first and not joined_rooms(self.client, account.user_id)
         except SynapseError as error:
             if error.fatal:
                 raise
-            return str(error)
-        return None
+            closing.error = str(error)
+        return closing
 
-    closed = []
-    for account, error in each(close, accounts, concurrency):
-        if error is None:
-            closed.append(account.user_id)
-            result.closed[account.user_id] = account.state
-            log(account.user_id, "deactivated")
-        else:
-            result.failed[account.user_id] = error
-            log(account.user_id, "failed", error=error)
-    return closed
+    def _try_to_close(self, account: Account, closing: _Closing) -> None:
+        client, user_id = self.client, account.user_id
+        room_ids = joined_rooms(client, user_id)
+        closing.still_in = len(room_ids)
+        if self.options.redact and room_ids:
+            with acting_as(client, user_id) as token:
+                closing.not_redacted = redact_events(client, user_id, room_ids, token)
+        # Nobody can log out a session that was opened as a guest.
+        if self.options.leave_first and room_ids and account.account_class != "guest":
+            closing.not_left = self._leave(user_id, room_ids)
+            closing.still_in = len(closing.not_left)
+            closing.rooms_left = len(room_ids) - closing.still_in
+        if account.account_class == "guest" and not account.locked:
+            set_locked(client, user_id, True)
+        deactivate(client, user_id, erase=self.options.erase)
 
+    def _leave(self, user_id: str, room_ids: Iterable[str]) -> dict[str, str]:
+        """Make an account leave, as far as it can: when it is deactivated, Synapse goes on with what is left."""
+        not_left = dict.fromkeys(room_ids, "")
+        try:
+            with acting_as(self.client, user_id) as token:
+                for room_id in room_ids:
+                    reason = try_to_leave(self.client, room_id, token)
+                    if reason is None:
+                        del not_left[room_id]
+                    else:
+                        not_left[room_id] = reason
+        except SynapseError as error:
+            if error.fatal:
+                raise
+            return {room_id: reason or str(error) for room_id, reason in not_left.items()}
+        return not_left
 
-def _leave(client: Client, user_id: str) -> None:
-    """Make an account leave, as far as it can: when it is deactivated, Synapse goes on with what is left."""
-    try:
-        with acting_as(client, user_id) as token:
-            for room_id in joined_rooms(client, user_id):
-                try_to_leave(client, room_id, token)
-    except SynapseError as error:
-        if error.fatal:
-            raise
+    def _parted(self, user_id: str, rooms_left: int | None = None) -> None:
+        self.result.parted += 1
+        self.result.not_parted.pop(user_id, None)
+        self.proven.add(user_id)
+        self.journal.write(user_id, "parted", rooms_left=rooms_left)
 
-
-def _see_out(
-    client: Client, user_ids: Sequence[str], erase: bool, timeout: float, concurrency: int, log: Log
-) -> dict[str, dict[str, str]]:
-    """Wait until all have parted, and help those whose leave Synapse has dropped. Return who is still where and why."""
-
-    def wait_for(user_ids: Sequence[str]) -> list[str]:
+    def _wait(self, user_ids: Sequence[str], on_parted: Callable[[str], None]) -> list[str]:
+        """Those who are still in rooms when nobody moves any more."""
         return list(
             wait_until_parted(
-                client,
+                self.client,
                 user_ids,
-                timeout=timeout,
-                concurrency=concurrency,
-                on_parted=lambda user_id: log(user_id, "parted"),
+                timeout=self.options.wait_timeout,
+                concurrency=self.options.concurrency,
+                on_parted=on_parted,
             )
         )
 
-    stuck = wait_for(user_ids)
-    if stuck:
-        # Synapse tries once more. Not before nothing moves any more: on old versions, an account that is deactivated
-        # again while it is leaving stays for good.
+    def _see_out(self, in_rooms: dict[str, int]) -> None:
+        """Wait until all have parted, and help those whose leave Synapse has dropped."""
+
+        def on_parted(user_id: str) -> None:
+            self._parted(user_id, in_rooms[user_id])
+
+        stuck = self._wait(list(in_rooms), on_parted)
+        if stuck:
+            # Synapse tries once more. Not before nothing moves any more: on old versions, an account that is
+            # deactivated again while it is leaving stays for good.
+            for user_id in stuck:
+                self._queue_again(user_id)
+            stuck = self._wait(stuck, on_parted)
         for user_id in stuck:
-            try:
-                deactivate(client, user_id, erase=erase)
-                log(user_id, "queued again")
-            except SynapseError as error:
-                if error.fatal:
-                    raise
-                log(user_id, "not queued again", error=str(error))
-        stuck = wait_for(stuck)
-    not_parted = {}
-    for departure in depart_all(client, stuck, concurrency):
-        rooms = joined_rooms(client, departure.user_id)
-        if rooms:
-            reason = departure.error or "the server says nothing"
-            not_parted[departure.user_id] = {room_id: departure.failed.get(room_id, reason) for room_id in rooms}
-            log(departure.user_id, "not parted", rooms=not_parted[departure.user_id])
-        else:
-            log(departure.user_id, "parted")
-    return not_parted
+            not_parted = self._leave_by_hand(user_id)
+            if not_parted:
+                self.result.not_parted[user_id] = not_parted
+                self.journal.write(user_id, "not parted", rooms=not_parted)
+            else:
+                on_parted(user_id)
+
+    def _queue_again(self, user_id: str) -> None:
+        try:
+            deactivate(self.client, user_id, erase=self.options.erase)
+            self.journal.write(user_id, "queued again")
+        except SynapseError as error:
+            if error.fatal:
+                raise
+            self.journal.write(user_id, "not queued again", error=str(error))
+
+    def _leave_by_hand(self, user_id: str) -> dict[str, str]:
+        """Return the rooms that it is still in, and why."""
+        try:
+            with unlocked(self.client, user_id):
+                (departure,) = depart_all(self.client, [user_id], self.options.concurrency)
+        except SynapseError as error:
+            if error.fatal:
+                raise
+            departure = Departure(user_id, error=str(error))
+        reason = departure.error or "the server says nothing"
+        return {room_id: departure.failed.get(room_id, reason) for room_id in joined_rooms(self.client, user_id)}

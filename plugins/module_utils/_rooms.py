@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Callable, Iterable, Iterator, Sequence
@@ -17,6 +17,9 @@ from typing import Callable, Iterable, Iterator, Sequence
 from ._client import ADMIN, CLIENT, Client, JsonDict, SynapseError
 from ._pool import each
 from ._users import acting_as, list_accounts
+
+JOINED_ROOMS = f"{ADMIN}/v1/users/{{}}/joined_rooms"
+"""Where the exact answer is to the question whether an account is still in a room."""
 
 MAX_POLL_PAUSE = 2.0
 """The longest pause, in seconds, between two looks at accounts that have yet to part."""
@@ -86,6 +89,16 @@ def with_local_members(client: Client, concurrency: int) -> Iterator[JsonDict]:
             yield {**room, "local_members": members}
 
 
+def occupied_beyond(client: Client, user_ids: Iterable[str]) -> list[str]:
+    """The rooms that have more local members than there are of these accounts in them, by Synapse's statistics."""
+    expected = Counter(room_id for user_id in user_ids for room_id in joined_rooms(client, user_id))
+    return [
+        room["room_id"]
+        for room in list_rooms(client, occupied=True)
+        if room["joined_local_members"] > expected[room["room_id"]]
+    ]
+
+
 def local_members(client: Client, room_id: str) -> list[str]:
     """The accounts of this server that are joined to a room, also those that no listing of accounts has.
 
@@ -100,7 +113,7 @@ def joined_rooms(client: Client, user_id: str) -> list[str]:
 
     API: C(GET /_synapse/admin/v1/users/<user_id>/joined_rooms).
     """
-    return sorted(client.get(f"{ADMIN}/v1/users/{{}}/joined_rooms", user_id).texts("joined_rooms"))
+    return sorted(client.get(JOINED_ROOMS, user_id).texts("joined_rooms"))
 
 
 def still_joined(client: Client, user_ids: Iterable[str], concurrency: int) -> dict[str, list[str]]:
@@ -263,14 +276,11 @@ def _leave_all(client: Client, found: Memberships, token: str | None, concurrenc
 
 
 def try_to_leave(client: Client, room_id: str, token: str | None) -> str | None:
-    """Leave as C(leave) does, and return why that failed, if it did.
-
-    A 401 fails this one too, and no more: it may be about the account alone, which is locked.
-    """
+    """Leave as C(leave) does, and return why that failed, if it did."""
     try:
         leave(client, room_id, token)
     except SynapseError as error:
-        if error.fatal and error.status != 401:
+        if error.fatal:
             raise
         return str(error)
     return None

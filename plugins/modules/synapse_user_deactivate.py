@@ -62,17 +62,27 @@ options:
     default: false
   strategy:
     description:
-      - With V(deactivate), Synapse makes the accounts leave their rooms after it has deactivated them, one account and
-        one room after the other.
       - With V(leave), each account but guests is logged in to with the admin API, leaves its rooms, and is then
-        deactivated, many at the same time. With 400 accounts of three rooms each, this took 78 seconds instead of 117
-        on PostgreSQL, and as long as V(deactivate) on SQLite. Under delegated authentication, nobody can be logged in
-        to, and it is as V(deactivate).
-      - Other servers see the same either way. On this one, with V(leave), the join events in the old history of a room
-        keep the display name that the account had, which V(deactivate) together with O(erase=true) removes.
+        deactivated, many at the same time. What that misses is left to Synapse. Under delegated authentication, where
+        nobody can be logged in to, that is everything.
+      - With V(deactivate), the accounts are only deactivated, and Synapse makes them leave their rooms afterwards, one
+        account and one room after the other. That takes longer, above all on PostgreSQL.
+      - Other servers see the same either way. On this one, in the database, with V(leave) the join events in the old
+        history of a room keep the display name that the account had, which V(deactivate) together with O(erase=true)
+        removes. No client is shown them, since an erased account's events are hidden.
     type: str
     choices: [deactivate, leave]
-    default: deactivate
+    default: leave
+  redact:
+    description:
+      - Before an account leaves its rooms, redact all that it has sent to them, on all servers of these rooms. That is
+        its messages, and the joins, which have its display name; and not the state of the room, such as its name.
+      - An account whose redaction fails as a whole stays open, since it can't be made up for later. So do locked ones,
+        since nobody can be logged in to them.
+      - B(Slow, and can't be undone.) It sends one more event for each message, see
+        U(https://github.com/matrixops/synapse/blob/main/docs/synapse.md) for what that costs.
+    type: bool
+    default: false
   wait:
     description:
       - Whether to wait until every account has left all rooms, also those that were deactivated before.
@@ -93,12 +103,22 @@ options:
     default: 5
   concurrency:
     description:
-      - How many requests to have under way at the same time.
+      - How many requests to have under way at the same time, at most. It starts with two, and goes on with as many as
+        the server takes without being slow.
     type: int
     default: 8
   log_path:
     description:
-      - A file to append one line of JSON to for everything that happens to an account, as it happens.
+      - A file, where the module runs, to append one line of JSON to for everything that happens to an account, as it
+        happens. A line has C(time) (seconds since 1970), C(user_id), and C(result), which is C(deactivated), C(parted),
+        C(failed), C(queued again), C(not queued again) or C(not parted). Where it applies, it also has C(rooms_left)
+        (how many), C(not_left) and C(not_redacted) (IDs with reasons), C(rooms) (those that it is still in, with
+        reasons) and C(error).
+    type: path
+  progress_path:
+    description:
+      - A file, where the module runs, that says how far it has come, written anew about once a second. Ansible itself
+        sets this, to show the progress on the terminal.
     type: path
 """
 
@@ -129,8 +149,14 @@ unchanged:
   description: How many had been before.
   returned: when the accounts could be looked at
   type: int
+parted:
+  description:
+    - How many accounts were seen to leave their rooms, or to have none when they were deactivated. Those that had been
+      deactivated before, but were in rooms until now, count too.
+  returned: when the accounts could be looked at
+  type: int
 failures:
-  description: The accounts that could not be deactivated.
+  description: The accounts that could not be deactivated; no more than 1,000 of them.
   returned: when the accounts could be looked at
   type: list
   elements: dict
@@ -141,8 +167,12 @@ failures:
     reason:
       description: What the server said.
       type: str
+failures_total:
+  description: How many accounts could not be deactivated.
+  returned: when the accounts could be looked at
+  type: int
 not_parted:
-  description: The accounts that are deactivated, but still in rooms.
+  description: The accounts that are deactivated, but still in rooms; no more than 1,000 of them.
   returned: when the accounts could be looked at
   type: list
   elements: dict
@@ -151,7 +181,7 @@ not_parted:
       description: The account.
       type: str
     rooms:
-      description: The rooms that it is still joined to, with the reason of each.
+      description: The rooms that it is still joined to, with the reason of each; no more than 10 of them.
       type: list
       elements: dict
       contains:
@@ -161,6 +191,40 @@ not_parted:
         reason:
           description: What the server said.
           type: str
+not_parted_total:
+  description: How many accounts are deactivated, but still in rooms.
+  returned: when the accounts could be looked at
+  type: int
+not_redacted:
+  description:
+    - The accounts with events that could not be redacted; no more than 1,000 of them. O(log_path) has the reasons.
+  returned: with O(redact=true), when the accounts could be looked at
+  type: list
+  elements: dict
+  contains:
+    user_id:
+      description: The account.
+      type: str
+    events:
+      description: How many of its events could not be redacted.
+      type: int
+    reason:
+      description: What the server said of the first.
+      type: str
+proof:
+  description: What is known of who is in rooms, and how.
+  returned: with O(wait=true), when not in check mode
+  type: dict
+  contains:
+    parted:
+      description: How many accounts were seen to be in no room, each by itself, after they had been deactivated.
+      type: int
+    read:
+      description: The endpoint of the admin API that said so. It is exact, other than the lists of rooms.
+      type: str
+    requests:
+      description: How many requests to it that took, the polls included.
+      type: int
 passes:
   description: How often the accounts were listed and anything was done.
   returned: when the accounts could be looked at
@@ -176,33 +240,50 @@ rate:
 """
 
 import time
+from itertools import islice
 from typing import Any
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._drain import Drain, drain, json_lines
+from ansible_collections.matrixops.synapse.plugins.module_utils._drain import Drain, Options, drain
+from ansible_collections.matrixops.synapse.plugins.module_utils._journal import Journal
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
+from ansible_collections.matrixops.synapse.plugins.module_utils._rooms import JOINED_ROOMS
+
+MOST_NAMES = 1000
+"""How many accounts a list of the result names: a server may have 200,000."""
+MOST_ROOMS = 10
 
 
-def as_result(outcome: Drain, erase: bool, elapsed: float) -> dict[str, Any]:
-    after = "erased" if erase else "deactivated"
+def as_result(outcome: Drain, elapsed: float) -> dict[str, Any]:
     return {
-        "changed": bool(outcome.closed),
+        "changed": bool(outcome.closed or outcome.parted),
         "deactivated": len(outcome.closed),
         "unchanged": outcome.unchanged,
-        "failures": [{"user_id": user_id, "reason": reason} for user_id, reason in outcome.failed.items()],
+        "parted": outcome.parted,
+        "failures": [
+            {"user_id": user_id, "reason": reason} for user_id, reason in islice(outcome.failed.items(), MOST_NAMES)
+        ],
+        "failures_total": len(outcome.failed),
         "not_parted": [
             {
                 "user_id": user_id,
-                "rooms": [{"room_id": room_id, "reason": reason} for room_id, reason in rooms.items()],
+                "rooms": [
+                    {"room_id": room_id, "reason": reason} for room_id, reason in islice(rooms.items(), MOST_ROOMS)
+                ],
             }
-            for user_id, rooms in outcome.not_parted.items()
+            for user_id, rooms in islice(outcome.not_parted.items(), MOST_NAMES)
         ],
+        "not_parted_total": len(outcome.not_parted),
         "passes": outcome.passes,
         "elapsed": round(elapsed, 3),
         "rate": round(len(outcome.closed) / elapsed, 2) if elapsed else 0.0,
-        "diff": {
-            "before": "".join(f"{user_id} {state}\n" for user_id, state in sorted(outcome.closed.items())),
-            "after": "".join(f"{user_id} {after}\n" for user_id in sorted(outcome.closed)),
-        },
+    }
+
+
+def as_diff(outcome: Drain, erase: bool) -> dict[str, str]:
+    after = "erased" if erase else "deactivated"
+    return {
+        "before": "".join(f"{user_id} {state}\n" for user_id, state in sorted(outcome.closed.items())),
+        "after": "".join(f"{user_id} {after}\n" for user_id in sorted(outcome.closed)),
     }
 
 
@@ -232,35 +313,50 @@ def main() -> None:
             "keep": {"type": "list", "elements": "str", "default": []},
             "erase": {"type": "bool", "default": True},
             "allow_admins": {"type": "bool", "default": False},
-            "strategy": {"type": "str", "choices": ["deactivate", "leave"], "default": "deactivate"},
+            "strategy": {"type": "str", "choices": ["deactivate", "leave"], "default": "leave"},
+            "redact": {"type": "bool", "default": False},
             "wait": {"type": "bool", "default": True},
             "wait_timeout": {"type": "int", "default": 60},
             "max_passes": {"type": "int", "default": 5, "no_log": False},
             "concurrency": {"type": "int", "default": 8},
             "log_path": {"type": "path"},
+            "progress_path": {"type": "path"},
         }
     )
     params = module.params
     if params["all_users"] is (params["user_ids"] is not None):
         module.fail_json(msg="Nothing was changed: set either user_ids or all_users=true.")
-    log_path = None if module.check_mode else params["log_path"]
+    options = Options(
+        erase=params["erase"],
+        redact=params["redact"],
+        leave_first=params["strategy"] == "leave",
+        wait=params["wait"],
+        wait_timeout=params["wait_timeout"],
+        max_passes=params["max_passes"],
+        concurrency=params["concurrency"],
+    )
+    paths = (None, None) if module.check_mode else (params["log_path"], params["progress_path"])
     started = time.monotonic()
-    with module.client(connections=params["concurrency"]) as client, json_lines(log_path) as log:
+    with module.client(connections=params["concurrency"]) as client, Journal(*paths) as journal:
         outcome = drain(
             client,
             params["user_ids"],
+            options,
+            journal,
             keep=params["keep"],
-            erase=params["erase"],
             allow_admins=params["allow_admins"],
-            leave_first=params["strategy"] == "leave",
-            wait=params["wait"],
-            wait_timeout=params["wait_timeout"],
-            max_passes=params["max_passes"],
-            concurrency=params["concurrency"],
-            log=log,
             dry_run=module.check_mode,
         )
-    result = as_result(outcome, params["erase"], time.monotonic() - started)
+    result = as_result(outcome, time.monotonic() - started)
+    if options.redact:
+        result["not_redacted"] = [
+            {"user_id": user_id, "events": events, "reason": reason}
+            for user_id, (events, reason) in islice(outcome.not_redacted.items(), MOST_NAMES)
+        ]
+    if options.wait and not module.check_mode:
+        result["proof"] = {"parted": outcome.proven, "read": f"GET {JOINED_ROOMS}", "requests": outcome.reads}
+    if module._diff:  # it has every name
+        result["diff"] = as_diff(outcome, options.erase)
     message = problem(outcome)
     if message:
         error = outcome.aborted

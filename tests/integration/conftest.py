@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -115,17 +116,21 @@ RunPlaybook = Callable[..., "subprocess.CompletedProcess[str]"]
 
 @pytest.fixture
 def start_playbook(tmp_path: Path) -> StartPlaybook:
-    """Start ``ansible-playbook``: a playbook by its FQCN or path, against hosts with variables."""
+    """Start ``ansible-playbook``: a playbook by its FQCN or path, against hosts with variables; maybe on a terminal."""
 
     def start(
-        playbook: str | Path, hosts: dict[str, Any], *arguments: str, **environment: str
+        playbook: str | Path, hosts: dict[str, Any], *arguments: str, terminal: bool = False, **environment: str
     ) -> subprocess.Popen[str]:
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         inventory = tmp_path / "inventory.json"
         groups = {"matrix_retiring": {"hosts": {name: {**local, **more} for name, more in hosts.items()}}}
         inventory.write_text(json.dumps(groups))
+        program = Path(sys.executable).with_name("ansible-playbook")
+        command = [str(part) for part in (program, "-i", inventory, playbook, *arguments)]
+        if terminal:
+            command = ["script", "--quiet", "--return", "--command", shlex.join(command), "/dev/null"]
         return subprocess.Popen(
-            [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, playbook, *arguments],
+            command,
             env={**os.environ, "ANSIBLE_NOCOLOR": "1", **environment},
             cwd=tmp_path,
             text=True,
@@ -140,8 +145,8 @@ def start_playbook(tmp_path: Path) -> StartPlaybook:
 def run_playbook(start_playbook: StartPlaybook) -> RunPlaybook:
     """Run ``ansible-playbook`` to its end."""
 
-    def run(*arguments: Any, **environment: str) -> subprocess.CompletedProcess[str]:
-        with start_playbook(*arguments, **environment) as process:
+    def run(*arguments: Any, **options: Any) -> subprocess.CompletedProcess[str]:
+        with start_playbook(*arguments, **options) as process:
             output, _nothing = process.communicate()
         return subprocess.CompletedProcess(process.args, process.returncode, output)
 

@@ -6,21 +6,27 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import subprocess
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
+
+import pytest
 
 from .conftest import Federation, RunPlaybook, StartPlaybook
 from .test_playbook import PLAYBOOK, assert_drained, powered_off
 
+KILLS = int(os.environ.get("KILLS", "2"))
+"""How often each is killed in the drain."""
+
 TASKS = (
     "See who is to be deactivated",
-    "Deactivate everybody, and see them out of their rooms",
-    "Deactivate everybody, and see them out of their rooms",
+    *["Deactivate everybody, and see them out of their rooms"] * 2,
     "See what they are to leave",
     "Leave all rooms",
     "Wait until the propagation period is over",
@@ -74,21 +80,39 @@ def test_controller(federation: Federation, start_playbook: StartPlaybook, run_p
     assert powered_off(federation)
 
 
-def test_homeserver(federation: Federation, start_playbook: StartPlaybook, run_playbook: RunPlaybook) -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
-    for task in ("Deactivate everybody", "Deactivate everybody", "Leave all rooms"):
-        with start_playbook(PLAYBOOK, {"a": {**federation.role_variables, "decommission_power_off": False}}) as process:
-            read_until(process, task)
-            time.sleep(chance.uniform(1, 3))
+@pytest.mark.parametrize("victim", ["controller", "homeserver"])
+@pytest.mark.parametrize("_kill", range(KILLS))
+def test_drain(
+    federation: Federation,
+    start_playbook: StartPlaybook,
+    run_playbook: RunPlaybook,
+    tmp_path: Path,
+    victim: str,
+    _kill: int,
+) -> None:
+    """Killed at a random point of the drain, or just after it."""
+    log = tmp_path / "drain.jsonl"
+    variables = {**federation.role_variables, "decommission_log_path": str(log)}
+    pause = random.uniform(0, 6)
+    print(f"killed after {pause:.2f} s")
+    with start_playbook(PLAYBOOK, {"a": {**variables, "decommission_power_off": False}}) as process:
+        read_until(process, "Deactivate everybody")
+        # Not to wait for anything: to be killed anywhere.
+        time.sleep(pause)
+        if victim == "controller":
+            kill(process)
+        else:
             federation.retiring.kill()
             federation.retiring.start()
             output, _nothing = process.communicate()
-        # A short time without the server may be waited out, or end the run: never as if nothing had been.
-        assert process.returncode in (0, 2), output
-        assert admins_are_open(federation)
-    done = run_playbook(PLAYBOOK, {"a": federation.role_variables})
+            # A short time without the server may be waited out, or end the run: never as if nothing had been.
+            assert process.returncode in (0, 2), output
+    assert admins_are_open(federation)
+    done = run_playbook(PLAYBOOK, {"a": variables})
     assert done.returncode == 0, done.stdout
     assert_drained(federation)
     assert powered_off(federation)
+    # Once by each run at most, and by the second only where the first was killed before it could write it down.
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    closed = Counter(line["user_id"] for line in lines if line["result"] == "deactivated")
+    assert set(closed.values()) <= {1, 2} and sum(closed.values()) <= len(closed) + 8

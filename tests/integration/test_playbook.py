@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,9 +57,12 @@ def test_retire(big: Federation, run_playbook: RunPlaybook) -> None:
     assert "Would wait until" in checked.stdout
     assert not powered_off(big)
 
-    done = run_playbook(PLAYBOOK, {"a": host})
+    done = run_playbook(PLAYBOOK, {"a": host}, terminal=True)
     assert done.returncode == 0, done.stdout
     assert f"Deactivated {len(to_close)} accounts" in done.stdout
+    if len(to_close) > 300:
+        progress = rf"^a: \d+ of {len(to_close)} accounts have left all rooms, \d+ are deactivated; .* left$"
+        assert re.search(progress, done.stdout, re.MULTILINE), done.stdout
     assert_drained(big)
     assert powered_off(big)
 

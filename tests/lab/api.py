@@ -208,6 +208,17 @@ class Api:
         message = {"msgtype": "m.text", "body": text}
         self._client("POST", f"/rooms/{quote(room_id)}/send/m.room.message", token, message)
 
+    def set_state(self, token: str, room_id: str, kind: str, content: Json) -> None:
+        """Set a room's state of that type."""
+        self._client("PUT", f"/rooms/{quote(room_id)}/state/{quote(kind)}/", token, content)
+
+    def messages(self, token: str, room_id: str) -> list[Json]:
+        """The newest events of a room, as a member of it sees them."""
+        chunk: list[Json] = self._client("GET", f"/rooms/{quote(room_id)}/messages", token, dir="b", limit=1000)[
+            "chunk"
+        ]
+        return chunk
+
     def sync(self, token: str) -> Json:
         """An initial sync: what the account is joined to, invited to and knocking at."""
         return self._client("GET", "/sync", token, timeout=0)

@@ -66,6 +66,12 @@ class Database(Protocol):
     def fingerprint(self, ignore: frozenset[str]) -> dict[str, str]:
         """Rows and digest of each table, leaving out the tables and ``table.column``s in ``ignore``."""
 
+    def count(self, sql: str) -> int:
+        """The number that a query comes to."""
+
+    def execute(self, sql: str) -> None:
+        """Change something behind the server's back."""
+
 
 class Sqlite:
     """A database in a file."""
@@ -77,8 +83,19 @@ class Sqlite:
     def config(self) -> dict[str, Any]:
         return {"name": "sqlite3", "args": {"database": str(self.path)}}
 
+    def count(self, sql: str) -> int:
+        with closing(self._connect()) as connection:
+            return int(connection.execute(sql).fetchone()[0])
+
+    def execute(self, sql: str) -> None:
+        with closing(sqlite3.connect(self.path)) as connection:
+            connection.executescript(sql)
+
+    def _connect(self) -> sqlite3.Connection:
+        return sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True)
+
     def fingerprint(self, ignore: frozenset[str]) -> dict[str, str]:
-        with closing(sqlite3.connect(f"{self.path.as_uri()}?mode=ro", uri=True)) as connection:
+        with closing(self._connect()) as connection:
             return {
                 table: self._digest(connection, table, ignore)
                 for (table,) in connection.execute(

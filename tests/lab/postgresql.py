@@ -116,6 +116,12 @@ class Postgresql:
         arguments = {"host": "127.0.0.1", "port": self.cluster.port, "user": _USER, "dbname": self.name}
         return {"name": "psycopg2", "args": arguments | {"cp_min": 5, "cp_max": 10}}
 
+    def count(self, sql: str) -> int:
+        return int(self.cluster.query(self.name, sql)[0][0])
+
+    def execute(self, sql: str) -> None:
+        self.cluster.query(self.name, sql)
+
     def fingerprint(self, ignore: frozenset[str]) -> dict[str, str]:
         columns: dict[str, list[str]] = {}
         for table, column in self.cluster.query(

@@ -129,9 +129,11 @@ def wire(helpers: Any) -> Iterator[Callable[..., Wire]]:
 def run(helpers: Any, capsys: pytest.CaptureFixture[str]) -> Callable[..., Json]:
     """Runs a module as Ansible does, and returns what it prints."""
 
-    def run(name: str, options: Json | None = None, *, check: bool = False, bare: bool = False) -> Json:
+    def run(
+        name: str, options: Json | None = None, *, check: bool = False, diff: bool = True, bare: bool = False
+    ) -> Json:
         connection = {"base_url": helpers.BASE_URL, "access_token": helpers.TOKEN, "server_name": helpers.SERVER}
-        arguments: dict[str, Any] = {"_ansible_check_mode": check, "_ansible_diff": True}
+        arguments: dict[str, Any] = {"_ansible_check_mode": check, "_ansible_diff": diff}
         arguments.update({**({} if bare else connection), **(options or {})})
         # What is None is not set.
         arguments = {key: value for key, value in arguments.items() if value is not None}

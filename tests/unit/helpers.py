@@ -10,7 +10,7 @@ import socket
 import sys
 import threading
 from collections import deque
-from typing import Any, Dict, Iterable
+from typing import Any, Callable, Dict, Iterable
 from unittest.mock import ANY
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -214,6 +214,11 @@ def room(name: str, local_members: int = 1) -> Json:
     return {"room_id": room_id(name), "joined_local_members": local_members}
 
 
+def message(event_id: str, sender: str, **more: Any) -> Json:
+    """An event as Synapse lists it."""
+    return {"event_id": event_id, "type": "m.room.message", "sender": sender, "content": {"body": "hello"}, **more}
+
+
 def matrix_error(errcode: str, error: str) -> Json:
     return {"errcode": errcode, "error": error}
 
@@ -221,18 +226,25 @@ def matrix_error(errcode: str, error: str) -> Json:
 class Simulation:
     """A homeserver with accounts in rooms. With each request that it answers, one account leaves one room.
 
-    I(forgotten) are the accounts whose leaves it drops, so many times; I(banned) those that it lets leave no room.
-    After I(last_write) requests that are no GET, the token is dead.
+    I(leaving) are the accounts that it makes leave, one after the other; told to deactivate one of them again, it
+    forgets the rest of its rooms, as an old Synapse does. I(forgotten) are the accounts whose leaves it drops, so many
+    times; I(banned) those that it lets leave no room. I(errors) are what it answers a request with, before it does as
+    asked. I(events) are what was sent to which room. What is first of I(meanwhile) happens right before it lists its
+    accounts. After I(last_write) requests that are no GET, the token is dead.
     """
 
     def __init__(self, mock: responses.RequestsMock, *users: Json, **joined: list[str]) -> None:
         self.users = {account["name"]: account for account in users}
         self.joined = {f"@{name}:{SERVER}": [room_id(room) for room in rooms] for name, rooms in joined.items()}
+        self.leaving: deque[str] = deque()
         self.forgotten: dict[str, int] = {}
         self.banned: set[str] = set()
+        self.errors: dict[str, list[tuple[int, Json]]] = {}
+        self.events: dict[str, list[Json]] = {}
+        self.meanwhile: list[Callable[[], object]] = []
         self.last_write = sys.maxsize
         self.requests: list[str] = []
-        self._leaving: deque[str] = deque()
+        self.locks: list[tuple[str, bool]] = []
         self._lock = threading.Lock()
         self._tokens = {TOKEN: OPERATOR}
         for method in ("GET", "POST", "PUT", "DELETE"):
@@ -242,39 +254,66 @@ class Simulation:
     def writes(self) -> list[str]:
         return [request for request in self.requests if not request.startswith("GET")]
 
+    @property
+    def steps(self) -> list[str]:
+        """The writes that are about accounts: without sessions that end, and the operator's rate limit."""
+        return [write for write in self.writes if "logout" not in write and "override_ratelimit" not in write]
+
+    def join(self, user_id: str, *names: str) -> None:
+        self.joined[user_id] = [room_id(name) for name in names]
+
     def _answer(self, request: Any) -> tuple[int, dict[str, str], str]:
         with self._lock:
             self._part()
-            *_start, before, last = (unquote(part) for part in urlsplit(request.url).path.split("/"))
+            *_start, kind, before, last = (unquote(part) for part in urlsplit(request.url).path.split("/"))
+            if kind == "redact":
+                last = kind
             what = f"{before} {last}" if before in ("users", "deactivate") else f"{last} {before}"
-            self.requests.append(f"{request.method} {what}")
+            asked = f"{request.method} {what}"
+            self.requests.append(asked)
             user_id = self._tokens[request.headers["Authorization"].partition(" ")[2]]
             if len(self.writes) > self.last_write:
                 return 401, {}, json.dumps(matrix_error("M_UNKNOWN_TOKEN", "Invalid access token"))
-            status, answer = self._act(before, last, user_id)
+            if self.errors.get(asked):
+                status, answer = self.errors[asked].pop(0)
+            elif self.users.get(user_id, {}).get("locked") and last != "logout":
+                status, answer = 401, matrix_error("M_USER_LOCKED", "User account has been locked")
+            elif request.method == "PUT" and before == "users":
+                status, answer = self._lock_account(last, json.loads(request.body)["locked"])
+            else:
+                status, answer = self._act(before, last, user_id)
             return status, {"Date": "Mon, 23 Nov 2026 06:40:00 GMT"}, json.dumps(answer)
 
     def _part(self) -> None:
-        if self._leaving:
-            user_id = self._leaving[0]
+        if self.leaving:
+            user_id = self.leaving[0]
             if self.joined.get(user_id):
                 self.joined[user_id].pop()
             if not self.joined.get(user_id):
-                self._leaving.popleft()
+                self.leaving.popleft()
+
+    def _lock_account(self, user_id: str, locked: bool) -> tuple[int, Any]:
+        self.users[user_id]["locked"] = locked
+        self.locks.append((user_id, locked))
+        return 200, {}
 
     def _act(self, before: str, last: str, user_id: str) -> tuple[int, Any]:
         if last == "whoami":
             return 200, {"user_id": user_id}
         if last == "users":
+            if self.meanwhile:
+                self.meanwhile.pop(0)()
             return 200, {"users": list(self.users.values())}
         if before == "users" and last in self.users:
             return 200, self.users[last]
         if before == "deactivate":
             self.users[last].update(deactivated=True, erased=True)
-            if self.forgotten.get(last, 0) > 0:
+            if last in self.leaving:
+                self.leaving.remove(last)
+            elif self.forgotten.get(last, 0) > 0:
                 self.forgotten[last] -= 1
             else:
-                self._leaving.append(last)
+                self.leaving.append(last)
             return 200, {}
         if last == "joined_rooms":
             return 200, {"joined_rooms": self.joined.get(before, [])}
@@ -291,6 +330,8 @@ class Simulation:
                 return 403, matrix_error("M_FORBIDDEN", "cannot leave")
             self.joined[user_id].remove(before)
             return 200, {}
+        if last == "messages":
+            return 200, {"chunk": self.events.get(before, [])}
         return 200, {}
 
     def _members(self, room: str) -> list[str]:

@@ -13,7 +13,6 @@ from typing import Any, Callable
 import pytest
 import requests
 import responses
-from ansible_collections.matrixops.synapse.plugins.module_utils import _client
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
 from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     BASE_URL,
@@ -38,6 +37,7 @@ PASSWORD_LOGIN = {
 }
 LIMITED = matrix_error("M_LIMIT_EXCEEDED", "Too Many Requests")
 TORN = requests.exceptions.ConnectionError("Connection aborted.")
+TWO_MINUTES = [1, 2, 4, 8, *[16] * 6]
 
 StartWire = Callable[..., Wire]
 
@@ -302,14 +302,27 @@ def test_too_long_a_wait_is_refused(server: Server, fresh_client: Client, clock:
     assert clock.waits == []
 
 
-@pytest.mark.parametrize("status", [429, 502, 503, 504])
-def test_attempts_are_bounded(server: Server, fresh_client: Client, clock: Clock, status: int) -> None:
-    for _attempt in range(_client.ATTEMPTS):
+@pytest.mark.parametrize(
+    ("status", "waits"),
+    [(429, [1, 2, 4, 8, *[16] * 36]), (502, TWO_MINUTES), (503, TWO_MINUTES), (504, TWO_MINUTES)],
+)
+def test_patience_has_an_end(
+    server: Server, fresh_client: Client, clock: Clock, status: int, waits: list[float]
+) -> None:
+    for _try in range(len(waits) + 1):
         server.get("/path", status=status)
-    with pytest.raises(SynapseError) as caught:
+    with pytest.raises(SynapseError, match=rf"\(after {sum(waits)} s of trying\)") as caught:
         fresh_client.get("/path")
     assert caught.value.status == status
-    assert clock.waits == [1, 2, 4, 8]
+    assert clock.waits == waits
+
+
+def test_a_server_that_has_no_time_for_ten_minutes(server: Server, fresh_client: Client, clock: Clock) -> None:
+    for _try in range(9):
+        server.get("/path", LIMITED, status=429, headers={"Retry-After": "60"})
+    server.get("/path", {"done": True})
+    assert fresh_client.get("/path") == {"done": True}
+    assert clock.waits == [60] * 9
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
@@ -341,7 +354,7 @@ def test_other_errors_are_not_tried_again(server: Server, fresh_client: Client, 
 def test_a_network_error_is_tried_again(
     server: Server, client: Client, clock: Clock, exception: Exception, unanswered: bool
 ) -> None:
-    for _attempt in range(2 * _client.ATTEMPTS - 1):
+    for _try in range(2 * len(TWO_MINUTES) + 1):
         server.get("/path", exception)
     server.get("/path", {"done": True})
     with pytest.raises(SynapseError) as caught:
@@ -349,7 +362,7 @@ def test_a_network_error_is_tried_again(
     assert caught.value.unanswered is unanswered
     assert caught.value.status is None
     assert client.get("/path") == {"done": True}
-    assert clock.waits == [1, 2, 4, 8] * 2
+    assert clock.waits == TWO_MINUTES * 2
 
 
 @pytest.mark.parametrize("exception", [TORN, requests.exceptions.ReadTimeout(), requests.exceptions.ConnectTimeout()])
@@ -395,6 +408,33 @@ def test_a_body_that_breaks_off(wire: StartWire) -> None:
         assert client.get("/again") == {"done": True}
 
 
+@pytest.mark.parametrize(("token", "fatal"), [(None, True), ("other", False)])
+def test_a_401_is_fatal_unless_it_is_about_a_borrowed_token(
+    server: Server, fresh_client: Client, token: str | None, fatal: bool
+) -> None:
+    server.get("/path", matrix_error("M_USER_LOCKED", "locked"), status=401, token=token or TOKEN)
+    with pytest.raises(SynapseError, match="401 M_USER_LOCKED") as caught:
+        fresh_client.get("/path", token=token)
+    assert caught.value.fatal is fatal
+
+
+def test_a_body_can_be_put_with_a_borrowed_token(server: Server, fresh_client: Client) -> None:
+    server.put("/path", {"a": 1}, token="other")
+    fresh_client.put("/path", json={"a": 1}, token="other")
+
+
+def test_requests_are_counted_by_what_they_ask_for(server: Server, fresh_client: Client) -> None:
+    server.get("/a/1")
+    server.get("/a/2", LIMITED, status=429)
+    server.get("/a/2")
+    server.get("/b", status=404)
+    for number in "12":
+        fresh_client.get("/a/{}", number)
+    with pytest.raises(SynapseError):
+        fresh_client.get("/b")
+    assert fresh_client.sent == {"/a/{}": 3, "/b": 1}
+
+
 def test_nobody_listens(wire: StartWire, clock: Clock) -> None:
     started = wire(http())
     with Client(started.url, TOKEN) as client:
@@ -404,7 +444,7 @@ def test_nobody_listens(wire: StartWire, clock: Clock) -> None:
             client.post("/path", repeat=False)
     assert not caught.value.unanswered
     assert caught.value.fatal
-    assert clock.waits == [1, 2, 4, 8]
+    assert clock.waits == TWO_MINUTES
 
 
 # Errors

@@ -4,14 +4,14 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any, Callable
+from unittest.mock import ANY
 
 import pytest
 import requests
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
-from ansible_collections.matrixops.synapse.plugins.module_utils._drain import Drain, drain, json_lines
+from ansible_collections.matrixops.synapse.plugins.module_utils._drain import Drain, Options, drain
+from ansible_collections.matrixops.synapse.plugins.module_utils._journal import Journal
 from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     OPERATOR,
     Clock,
@@ -19,35 +19,87 @@ from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     Server,
     Simulation,
     matrix_error,
+    message,
     room_id,
     user,
 )
 
 Simulate = Callable[..., Simulation]
 
-A, B, C = (f"@{name}:example.org" for name in "abc")
+A, B, C, G, ROOT = (f"@{name}:example.org" for name in ("a", "b", "c", "g", "root"))
 OP = user("op", admin=True)
-ROOT = user("root", admin=True)
-R1 = room_id("r1")
+ADMIN = user("root", admin=True)
+R1, R2, R3 = (room_id(name) for name in ("r1", "r2", "r3"))
 FORBIDDEN = matrix_error("M_FORBIDDEN", "a module forbids it")
 DEAD_TOKEN = matrix_error("M_UNKNOWN_TOKEN", "Invalid access token")
+BROKEN = matrix_error("M_UNKNOWN", "broken")
+UNRECOGNIZED = matrix_error("M_UNRECOGNIZED", "Unrecognized request")
+TWO_MINUTES = [1, 2, 4, 8, *[16] * 6]
 
 
-class Log:
+class Log(Journal):
+    """Remembers what happened, and how many accounts were expected in each pass."""
+
     def __init__(self) -> None:
-        self.lines: list[tuple[Any, ...]] = []
+        super().__init__()
+        self.lines: list[tuple[str, str]] = []
+        self.more: list[Json] = []
+        self.passes: list[int] = []
 
-    def __call__(self, user_id: str, result: str, **more: object) -> None:
-        self.lines.append((user_id, result, *more.values()))
+    def write(self, user_id: str, result: str, **more: object) -> None:
+        self.lines.append((user_id, result))
+        self.more.append({key: value for key, value in more.items() if value is not None})
+
+    def expect(self, accounts: int) -> None:
+        self.passes.append(accounts)
+
+    def of(self, user_id: str) -> list[tuple[str, Json]]:
+        """What happened to one account. In what order two come that are done with at the same time is open."""
+        return [(result, more) for (logged, result), more in zip(self.lines, self.more) if logged == user_id]
 
 
-def run(client: Client, user_ids: list[str] | None, **options: Any) -> Drain:
-    options.setdefault("log", Log())
-    return drain(client, user_ids, concurrency=1, **options)
+def run(
+    client: Client,
+    user_ids: list[str] | None,
+    *,
+    log: Journal | None = None,
+    keep: tuple[str, ...] = (),
+    allow_admins: bool = False,
+    dry_run: bool = False,
+    **options: Any,
+) -> Drain:
+    return drain(
+        client,
+        user_ids,
+        Options(concurrency=1, **options),
+        log or Log(),
+        keep=keep,
+        allow_admins=allow_admins,
+        dry_run=dry_run,
+    )
 
 
-def closed(name: str) -> Json:
-    return user(name, deactivated=True, erased=True)
+def closed(name: str, **more: Any) -> Json:
+    return user(name, deactivated=True, erased=True, **more)
+
+
+def guest(name: str, **more: Any) -> Json:
+    return user(name, is_guest=True, **more)
+
+
+def without_locks(account: Json) -> Json:
+    """As a server lists it that is too old to know of locks."""
+    return {key: value for key, value in account.items() if key != "locked"}
+
+
+def close(server: Server, user_id: str, answer: Any = None, **more: Any) -> None:
+    """Declare what it takes to close an account that is not made to leave first."""
+    server.joined(user_id)
+    server.deactivate(user_id, answer, **more)
+
+
+def close_only(client: Client, user_ids: list[str] | None, **more: Any) -> Drain:
+    return run(client, user_ids, leave_first=False, wait=False, **more)
 
 
 # What is refused
@@ -57,7 +109,7 @@ def closed(name: str) -> Json:
     ("user_ids", "found", "reason"),
     [
         ([A, OPERATOR], [user("a"), OP], f"{OPERATOR} is the operator"),
-        ([A, "@root:example.org"], [user("a"), ROOT], "@root:example.org is an admin"),
+        ([A, ROOT], [user("a"), ADMIN], f"{ROOT} is an admin"),
         ([A, "@x:example.com"], [], "@x:example.com is not an account of example.org"),
         ([A, "b"], [], "b is not a user ID"),
     ],
@@ -81,7 +133,7 @@ def test_the_operator_is_refused_even_if_admins_are_allowed(server: Server, clie
 def test_an_account_to_keep_that_does_not_exist_is_refused(server: Server, client: Client) -> None:
     server.users(OP, user("a"))
     with pytest.raises(SynapseError, match=f"^Nothing was changed: {B} is to be kept, but does not exist$"):
-        run(client, None, keep=[B])
+        run(client, None, keep=(B,))
 
 
 @pytest.mark.parametrize("user_ids", [[A, B], [B]])
@@ -89,58 +141,135 @@ def test_an_account_to_keep_must_not_be_named(server: Server, client: Client, us
     for user_id in user_ids:
         server.user(user(user_id))
     with pytest.raises(SynapseError, match=f"^Nothing was changed: {B} is to be kept$"):
-        run(client, user_ids, keep=[B])
+        run(client, user_ids, keep=(B,))
 
 
 def test_an_admin_may_be_named(server: Server, client: Client) -> None:
-    server.user(ROOT)
-    server.deactivate("@root:example.org")
-    assert run(client, ["@root:example.org"], allow_admins=True, wait=False).closed == {"@root:example.org": "active"}
+    server.user(ADMIN)
+    close(server, ROOT)
+    assert close_only(client, [ROOT], allow_admins=True).closed == {ROOT: "active"}
 
 
 # Those who are named
 
 
-def test_named_accounts_are_closed_and_seen_out(simulate: Simulate, lone_client: Client) -> None:
+def test_an_account_leaves_and_is_closed_and_its_rooms_are_read_before_and_after(
+    simulate: Simulate, lone_client: Client
+) -> None:
     log = Log()
-    simulation = simulate(OP, user("a"), user("b", locked=True), closed("c"), a=["r1", "r2"], b=["r1"], op=["r1"])
-    result = run(lone_client, [A, B, C], log=log)
-    assert result == Drain(closed={A: "active", B: "locked"}, unchanged=1, passes=1)
-    assert sorted(log.lines) == [(A, "deactivated"), (A, "parted"), (B, "deactivated"), (B, "parted")]
+    simulation = simulate(OP, user("a"), a=["r1", "r2"])
+    assert run(lone_client, [A], log=log) == Drain(closed={A: "active"}, parted=1, proven=1, reads=2, passes=1)
+    requests_of_a = [request for request in simulation.requests if A in request or "leave" in request]
+    assert requests_of_a == [
+        f"GET users {A}",
+        f"GET joined_rooms {A}",
+        f"POST login {A}",
+        f"POST leave {R1}",
+        f"POST leave {R2}",
+        f"POST deactivate {A}",
+        f"GET joined_rooms {A}",
+    ]
+    assert log.lines == [(A, "deactivated"), (A, "parted")]
+    assert log.more == [{"rooms_left": 2}, {}]
+    assert log.passes == [1]
+
+
+def test_the_rate_limit_is_lifted_once_for_all_and_put_back(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
+    run(lone_client, [A, B])
+    limits = [write for write in simulation.writes if "override_ratelimit" in write]
+    assert [limit.partition(" ")[0] for limit in limits] == ["POST", "DELETE"]
+    assert simulation.writes[0] == limits[0]
+    assert simulation.writes[-1] == limits[1]
+
+
+def test_who_is_in_no_room_is_not_logged_in_to(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"))
+    result = run(lone_client, [A])
+    assert result == Drain(closed={A: "active"}, parted=1, proven=1, reads=2, passes=1)
+    assert simulation.steps == [f"POST deactivate {A}"]
+
+
+def test_what_leaving_misses_is_left_to_synapse(simulate: Simulate, lone_client: Client) -> None:
+    log = Log()
+    simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1", "r2", "r3"])
+    simulation.banned.add(B)
+    result = run(lone_client, [A, B], log=log)
+    assert result == Drain(closed={A: "active", B: "active"}, parted=2, proven=2, reads=ANY, passes=1)
+    assert simulation.joined == {A: [], B: []}
+    assert simulation.steps[2:] == [
+        f"POST deactivate {A}",
+        f"POST login {B}",
+        *(f"POST leave {room}" for room in (R1, R2, R3)),
+        f"POST deactivate {B}",
+    ]
+    assert log.of(A) == [("deactivated", {"rooms_left": 1}), ("parted", {})]
+    assert log.of(B) == [("deactivated", {"rooms_left": 0, "not_left": ANY}), ("parted", {"rooms_left": 3})]
+    not_left = log.of(B)[0][1]["not_left"]
+    assert list(not_left) == [R1, R2, R3]
+    assert "403 M_FORBIDDEN: cannot leave" in not_left[R1]
+
+
+def test_where_nobody_can_be_logged_in_to_all_is_left_to_synapse(simulate: Simulate, lone_client: Client) -> None:
+    log = Log()
+    simulation = simulate(OP, user("a"), a=["r1", "r2"])
+    simulation.errors[f"POST login {A}"] = [(404, UNRECOGNIZED)]
+    result = run(lone_client, [A], log=log)
+    assert result == Drain(closed={A: "active"}, parted=1, proven=1, reads=ANY, passes=1)
+    assert simulation.joined == {A: []}
+    assert sorted(log.more[0]["not_left"]) == [R1, R2]
+    assert "404 M_UNRECOGNIZED" in log.more[0]["not_left"][R1]
+
+
+def test_a_locked_account_cannot_leave_and_is_left_to_synapse(simulate: Simulate, lone_client: Client) -> None:
+    log = Log()
+    simulation = simulate(OP, user("a", locked=True), a=["r1", "r2"])
+    result = run(lone_client, [A], log=log)
+    assert result == Drain(closed={A: "locked"}, parted=1, proven=1, reads=ANY, passes=1)
+    assert simulation.joined == {A: []}
+    assert "401 M_USER_LOCKED" in log.more[0]["not_left"][R2]
+
+
+def test_all_is_left_to_synapse_if_that_is_wanted(simulate: Simulate, lone_client: Client) -> None:
+    log = Log()
+    simulation = simulate(OP, user("a"), user("b"), closed("c"), a=["r1", "r2"], b=["r1"], op=["r1"])
+    result = run(lone_client, [A, B, C], leave_first=False, log=log)
+    assert result == Drain(closed={A: "active", B: "active"}, unchanged=1, parted=2, proven=3, reads=ANY, passes=1)
     assert simulation.joined == {A: [], B: [], OPERATOR: [R1]}
     assert simulation.writes == [f"POST deactivate {A}", f"POST deactivate {B}"]
-
-
-def test_leaving_first(simulate: Simulate, lone_client: Client) -> None:
-    log = Log()
-    simulation = simulate(OP, user("a"), user("b"), a=["r1", "r2"], b=["r1"])
-    simulation.banned.add(B)
-    result = run(lone_client, [A, B], leave_first=True, log=log)
-    assert result == Drain(closed={A: "active", B: "active"}, passes=1)
-    assert simulation.joined == {A: [], B: []}
-    writes = [write for write in simulation.writes if "logout" not in write and "override" not in write]
-    assert writes[:4] == [f"POST login {A}", f"POST leave {R1}", f"POST leave {room_id('r2')}", f"POST deactivate {A}"]
-    # Whom nobody lets leave, Synapse still may.
-    assert writes[4:] == [f"POST login {B}", f"POST leave {R1}", f"POST deactivate {B}"]
-    # The limit is lifted once for all, and put back.
-    assert [write.partition(" ")[0] for write in simulation.writes if "override" in write] == ["POST", "DELETE"]
+    assert sorted(log.lines) == [(A, "deactivated"), (A, "parted"), (B, "deactivated"), (B, "parted")]
+    rooms_left = dict(zip(log.lines, log.more))
+    assert rooms_left[A, "deactivated"] == {"rooms_left": 0}
+    assert rooms_left[A, "parted"] == {"rooms_left": 2}
 
 
 def test_who_was_closed_before_must_be_out_as_well(simulate: Simulate, lone_client: Client) -> None:
+    log = Log()
     simulation = simulate(OP, closed("a"), closed("b"), user("c"), a=["r1"], c=["r1"])
-    result = run(lone_client, [A, B, C])
-    assert result == Drain(closed={C: "active"}, unchanged=2, passes=1)
+    result = run(lone_client, [A, B, C], log=log)
+    assert result == Drain(closed={C: "active"}, unchanged=2, parted=2, proven=3, reads=ANY, passes=1)
     assert simulation.joined == {A: [], C: []}
+    assert log.passes == [2]
+
+
+def test_reads_are_all_that_were_needed(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, closed("a"), user("b"), user("c"), a=["r1"], b=["r1"], c=["r1"])
+    simulation.forgotten[C] = 1
+    simulation.banned.add(C)
+    result = run(lone_client, [A, B, C])
+    assert result.reads == len([request for request in simulation.requests if "joined_rooms" in request])
 
 
 def test_a_leave_that_was_dropped_is_queued_again_when_nothing_moves_any_more(
     simulate: Simulate, lone_client: Client, clock: Clock
 ) -> None:
+    log = Log()
     simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
     simulation.forgotten[A] = 1
-    result = run(lone_client, [A, B], wait_timeout=60)
-    assert result == Drain(closed={A: "active", B: "active"}, passes=1)
+    result = run(lone_client, [A, B], leave_first=False, wait_timeout=60, log=log)
+    assert result == Drain(closed={A: "active", B: "active"}, parted=2, proven=2, reads=ANY, passes=1)
     assert simulation.writes == [f"POST deactivate {A}", f"POST deactivate {B}", f"POST deactivate {A}"]
+    assert log.lines[-2:] == [(A, "queued again"), (A, "parted")]
     assert sum(clock.waits) > 60
 
 
@@ -148,11 +277,22 @@ def test_a_leave_that_is_dropped_again_is_done_by_hand(simulate: Simulate, lone_
     log = Log()
     simulation = simulate(OP, user("a"), a=["r1"])
     simulation.forgotten[A] = 99
-    result = run(lone_client, [A], log=log)
-    assert result == Drain(closed={A: "active"}, passes=1)
+    result = run(lone_client, [A], leave_first=False, log=log)
+    assert result == Drain(closed={A: "active"}, parted=1, proven=1, reads=ANY, passes=1)
     assert simulation.joined == {A: []}
     assert f"POST leave {R1}" in simulation.writes
     assert log.lines[-1] == (A, "parted")
+    assert simulation.locks == []
+
+
+def test_who_cannot_be_queued_again_leaves_by_hand(simulate: Simulate, lone_client: Client) -> None:
+    log = Log()
+    simulation = simulate(OP, closed("a"), a=["r1"])
+    simulation.errors[f"POST deactivate {A}"] = [(403, FORBIDDEN)]
+    result = run(lone_client, [A], log=log)
+    assert result == Drain(unchanged=1, parted=1, proven=1, reads=ANY, passes=1)
+    assert log.lines == [(A, "not queued again"), (A, "parted")]
+    assert "a module forbids it" in log.more[0]["error"]
 
 
 def test_who_cannot_leave_at_all(simulate: Simulate, lone_client: Client) -> None:
@@ -163,10 +303,11 @@ def test_who_cannot_leave_at_all(simulate: Simulate, lone_client: Client) -> Non
     result = run(lone_client, [A, B], log=log)
     assert result.closed == {A: "active", B: "active"}
     assert list(result.not_parted) == [A]
-    assert sorted(result.not_parted[A]) == [R1, room_id("r2")]
+    assert sorted(result.not_parted[A]) == [R1, R2]
     assert "403 M_FORBIDDEN: cannot leave" in result.not_parted[A][R1]
-    assert log.lines[-1][:2] == (A, "not parted")
-    assert result.failed == {}
+    assert log.lines[-1] == (A, "not parted")
+    assert log.more[-1] == {"rooms": result.not_parted[A]}
+    assert (result.parted, result.proven, result.failed) == (1, 1, {})
 
 
 @pytest.mark.parametrize(
@@ -179,6 +320,12 @@ def test_who_cannot_leave_at_all(simulate: Simulate, lone_client: Client) -> Non
         ({"deactivated": True}, False, False),
         ({"deactivated": True, "erased": True}, True, False),
         ({"deactivated": True, "erased": True}, False, False),
+        ({"is_guest": True, "locked": True}, True, True),
+        ({"is_guest": True, "deactivated": True, "erased": True}, True, True),
+        ({"is_guest": True, "deactivated": True, "erased": True, "locked": True}, True, False),
+        ({"is_guest": True, "deactivated": True, "locked": True}, True, True),
+        ({"is_guest": True, "deactivated": True, "locked": True}, False, False),
+        ({"is_guest": True, "deactivated": True}, False, True),
     ],
 )
 def test_who_is_to_be_closed(server: Server, client: Client, fields: Json, erase: bool, todo: bool) -> None:
@@ -191,32 +338,254 @@ def test_who_is_to_be_closed(server: Server, client: Client, fields: Json, erase
 def test_without_waiting_nobody_is_looked_at_afterwards(server: Server, client: Client) -> None:
     for account in (user("a"), closed("b")):
         server.user(account)
-    server.deactivate(A, erase=False)
-    assert run(client, [A, B], erase=False, wait=False) == Drain(closed={A: "active"}, unchanged=1, passes=1)
+    close(server, A, erase=False)
+    assert close_only(client, [A, B], erase=False) == Drain(closed={A: "active"}, unchanged=1, reads=1, passes=1)
+
+
+def test_without_waiting_those_who_left_first_have_parted(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), user("b"), closed("c"), a=["r1"], b=["r1", "r2"], c=["r3"])
+    simulation.banned.add(B)
+    result = run(lone_client, [A, B, C], wait=False)
+    assert result == Drain(closed={A: "active", B: "active"}, unchanged=1, parted=1, proven=1, reads=4, passes=1)
 
 
 def test_nobody_named_is_nothing_done(client: Client) -> None:
     assert run(client, []).closed == {}
 
 
+# Those who are to be erased, and may still be leaving
+
+
+def test_who_is_leaving_is_not_disturbed(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a", deactivated=True), a=[f"r{number}" for number in range(20)])
+    simulation.leaving.append(A)
+    result = run(lone_client, [A])
+    assert result == Drain(closed={A: "deactivated"}, parted=1, proven=1, reads=ANY, passes=1)
+    assert simulation.steps == [f"POST deactivate {A}"]
+    assert simulation.joined == {A: []}
+
+
+def test_a_guest_who_is_leaving_is_not_disturbed_either(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, guest("g", deactivated=True, erased=True), g=[f"r{number}" for number in range(20)])
+    simulation.leaving.append(G)
+    result = run(lone_client, [G])
+    assert result == Drain(closed={G: "erased"}, parted=1, proven=1, reads=ANY, passes=1)
+    assert simulation.steps == [f"PUT users {G}", f"POST deactivate {G}"]
+
+
+def test_who_was_forgotten_while_leaving_is_erased_all_the_same(
+    simulate: Simulate, lone_client: Client, clock: Clock
+) -> None:
+    simulation = simulate(OP, user("a", deactivated=True), a=["r1"])
+    result = run(lone_client, [A], leave_first=False, wait_timeout=60)
+    assert result == Drain(closed={A: "deactivated"}, parted=1, proven=1, reads=ANY, passes=1)
+    assert simulation.writes == [f"POST deactivate {A}"]
+    assert 60 < sum(clock.waits) < 70
+
+
+def test_nobody_waits_for_those_who_are_open(simulate: Simulate, lone_client: Client, clock: Clock) -> None:
+    simulate(OP, user("a"), user("b", deactivated=True), a=["r1"])
+    run(lone_client, [A, B])
+    assert clock.waits == []
+
+
+# Guests
+
+
+def test_a_guest_is_locked_and_closed_and_left_to_synapse(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, guest("g"), g=["r1"])
+    result = run(lone_client, [G])
+    assert result == Drain(closed={G: "active"}, parted=1, proven=1, reads=ANY, passes=1)
+    assert simulation.steps == [f"PUT users {G}", f"POST deactivate {G}"]
+    assert simulation.locks == [(G, True)]
+
+
+def test_a_guest_who_is_locked_is_not_locked_again(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, guest("g", locked=True))
+    assert run(lone_client, [G]).closed == {G: "locked"}
+    assert simulation.locks == []
+
+
+@pytest.mark.parametrize("user_ids", [[G], None])
+def test_a_guest_who_was_closed_but_not_locked_is_found(
+    simulate: Simulate, lone_client: Client, user_ids: list[str] | None
+) -> None:
+    simulation = simulate(OP, guest("g", deactivated=True, erased=True))
+    result = run(lone_client, user_ids)
+    assert result == Drain(closed={G: "erased"}, parted=1, proven=1, reads=ANY, passes=1)
+    assert simulation.locks == [(G, True)]
+    assert run(lone_client, user_ids) == Drain(unchanged=1, proven=1, reads=ANY, passes=1)
+
+
+def test_a_guest_who_cannot_be_locked_stays_open(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, guest("g"))
+    simulation.errors[f"PUT users {G}"] = [(403, FORBIDDEN)]
+    result = run(lone_client, [G])
+    assert list(result.failed) == [G]
+    assert simulation.steps == [f"PUT users {G}"]
+
+
+def test_nobody_but_guests_is_locked(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), a=["r1"])
+    run(lone_client, [A])
+    assert simulation.locks == []
+
+
+def test_a_server_that_is_too_old_for_locks(simulate: Simulate, lone_client: Client) -> None:
+    old_guest = guest("b", deactivated=True, erased=True)
+    simulation = simulate(OP, *map(without_locks, (guest("g"), old_guest, closed("c"))), c=["r1"])
+    simulation.forgotten[C] = 99
+    result = run(lone_client, None)
+    assert result == Drain(closed={G: "active"}, unchanged=2, parted=2, proven=3, reads=ANY, passes=1)
+    assert simulation.joined == {C: []}
+    assert simulation.locks == []
+
+
+# Those who are stuck, and locked
+
+
+def stuck_and_locked(simulate: Simulate) -> Simulation:
+    simulation = simulate(OP, closed("a", locked=True), a=["r1"])
+    simulation.forgotten[A] = 99
+    return simulation
+
+
+def test_who_is_locked_is_unlocked_to_leave_by_hand(simulate: Simulate, lone_client: Client) -> None:
+    simulation = stuck_and_locked(simulate)
+    result = run(lone_client, [A])
+    assert result == Drain(unchanged=1, parted=1, proven=1, reads=ANY, passes=1)
+    assert simulation.locks == [(A, False), (A, True)]
+    assert simulation.steps[1:] == [f"PUT users {A}", f"POST login {A}", f"POST leave {R1}", f"PUT users {A}"]
+
+
+@pytest.mark.parametrize("what", [f"POST login {A}", f"POST leave {R1}"])
+def test_who_cannot_leave_by_hand_is_locked_again(simulate: Simulate, lone_client: Client, what: str) -> None:
+    simulation = stuck_and_locked(simulate)
+    simulation.errors[what] = [(403, FORBIDDEN)]
+    result = run(lone_client, [A])
+    assert simulation.locks == [(A, False), (A, True)]
+    assert list(result.not_parted[A]) == [R1]
+    assert "a module forbids it" in result.not_parted[A][R1]
+    assert (result.parted, result.proven) == (0, 0)
+
+
+def test_who_cannot_be_unlocked_has_not_parted(simulate: Simulate, lone_client: Client) -> None:
+    simulation = stuck_and_locked(simulate)
+    simulation.errors[f"PUT users {A}"] = [(403, FORBIDDEN)]
+    result = run(lone_client, [A])
+    assert result.aborted is None
+    assert "a module forbids it" in result.not_parted[A][R1]
+    assert f"POST login {A}" not in simulation.writes
+
+
+# Redaction
+
+
+def sent_by_a(simulate: Simulate, *users: Json, **joined: list[str]) -> Simulation:
+    """A has sent two messages to a room, and another account one."""
+    simulation = simulate(OP, user("a"), *users, **{"a": ["r1"], **joined})
+    simulation.events[R1] = [message("$1", A), message("$2", B), message("$3", A)]
+    return simulation
+
+
+def test_what_an_account_has_sent_is_redacted_before_it_leaves(simulate: Simulate, lone_client: Client) -> None:
+    simulation = sent_by_a(simulate)
+    result = run(lone_client, [A], redact=True)
+    assert result == Drain(closed={A: "active"}, parted=1, proven=1, reads=2, passes=1)
+    assert simulation.steps == [
+        f"POST login {A}",
+        "PUT redact $1",
+        "PUT redact $3",
+        f"POST login {A}",
+        f"POST leave {R1}",
+        f"POST deactivate {A}",
+    ]
+
+
+def test_redaction_also_comes_first_if_leaving_is_left_to_synapse(simulate: Simulate, lone_client: Client) -> None:
+    simulation = sent_by_a(simulate)
+    run(lone_client, [A], redact=True, leave_first=False)
+    assert simulation.steps == [f"POST login {A}", "PUT redact $1", "PUT redact $3", f"POST deactivate {A}"]
+    # A redaction counts as a message.
+    limits = [write.partition(" ")[0] for write in simulation.writes if "override_ratelimit" in write]
+    assert limits == ["POST", "DELETE"]
+
+
+def test_nothing_is_redacted_unless_that_is_wanted(simulate: Simulate, lone_client: Client) -> None:
+    simulation = sent_by_a(simulate)
+    run(lone_client, [A])
+    assert not [request for request in simulation.requests if "redact" in request or "messages" in request]
+
+
+@pytest.mark.parametrize("leave_first", [True, False])
+def test_who_is_in_no_room_has_nothing_that_could_be_redacted(
+    simulate: Simulate, lone_client: Client, leave_first: bool
+) -> None:
+    simulation = sent_by_a(simulate, a=[])
+    run(lone_client, [A], redact=True, leave_first=leave_first)
+    assert simulation.steps == [f"POST deactivate {A}"]
+
+
+@pytest.mark.parametrize("what", [f"POST login {A}", f"GET messages {R1}"])
+def test_whose_redaction_failed_stays_open_and_in_its_rooms(simulate: Simulate, lone_client: Client, what: str) -> None:
+    log = Log()
+    simulation = sent_by_a(simulate, user("b"), b=["r1"])
+    simulation.errors[what] = [(500, BROKEN)]
+    result = run(lone_client, [A, B], redact=True, log=log)
+    assert result.closed == {B: "active"}
+    assert list(result.failed) == [A]
+    assert "broken" in result.failed[A]
+    assert simulation.joined == {A: [R1], B: []}
+    assert f"POST deactivate {A}" not in simulation.writes
+    assert [result for result, _more in log.of(A)] == ["failed"]
+
+
+def test_a_locked_account_cannot_redact_and_stays_open(simulate: Simulate, lone_client: Client) -> None:
+    simulation = sent_by_a(simulate)
+    simulation.users[A]["locked"] = True
+    result = run(lone_client, [A], redact=True)
+    assert result.aborted is None
+    assert result.closed == {}
+    assert "401 M_USER_LOCKED" in result.failed[A]
+    assert simulation.joined == {A: [R1]}
+
+
+def test_single_events_that_could_not_be_redacted_keep_nobody_open(simulate: Simulate, lone_client: Client) -> None:
+    log = Log()
+    simulation = sent_by_a(simulate)
+    simulation.errors["PUT redact $1"] = [(403, FORBIDDEN)]
+    result = run(lone_client, [A], redact=True, log=log)
+    assert result == Drain(closed={A: "active"}, not_redacted={A: (1, ANY)}, parted=1, proven=1, reads=2, passes=1)
+    assert "a module forbids it" in result.not_redacted[A][1]
+    assert log.more[0] == {"rooms_left": 1, "not_redacted": {"$1": result.not_redacted[A][1]}}
+    assert "PUT redact $3" in simulation.writes
+
+
+def test_a_guest_redacts_as_well(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, guest("g"), g=["r1"])
+    simulation.events[R1] = [message("$1", G)]
+    run(lone_client, [G], redact=True)
+    assert simulation.steps == [f"POST login {G}", "PUT redact $1", f"PUT users {G}", f"POST deactivate {G}"]
+
+
 # Everybody
 
 
 def test_everybody_but_admins_and_those_kept(simulate: Simulate, lone_client: Client) -> None:
-    simulation = simulate(OP, ROOT, user("a"), user("b"), user("g", is_guest=True), a=["r1"], b=["r1"], root=["r1"])
-    result = run(lone_client, None, keep=[B])
-    assert result == Drain(closed={A: "active", "@g:example.org": "active"}, passes=1)
-    assert simulation.joined == {A: [], B: [R1], "@root:example.org": [R1]}
+    simulation = simulate(OP, ADMIN, user("a"), user("b"), guest("g"), a=["r1"], b=["r1"], root=["r1"])
+    result = run(lone_client, None, keep=(B,))
+    assert result == Drain(closed={A: "active", G: "active"}, parted=2, proven=2, reads=ANY, passes=1)
+    assert simulation.joined == {A: [], B: [R1], ROOT: [R1]}
 
 
 def test_all_are_listed_before_the_first_is_closed(server: Server, client: Client) -> None:
     query = {"limit": "1000", "locked": "true", "guests": "true", "deactivated": "true"}
     server.get("/_synapse/admin/v2/users", {"users": [OP, user("a")], "next_token": "2"}, query=query)
     server.get("/_synapse/admin/v2/users", {"users": [user("b")]}, query={**query, "from": "2"})
-    server.deactivate(A)
-    server.deactivate(B)
+    close(server, A)
+    close(server, B)
     server.users(OP, closed("a"), closed("b"))
-    assert sorted(run(client, None, wait=False).closed) == [A, B]
+    assert sorted(close_only(client, None).closed) == [A, B]
 
 
 def test_a_listing_that_breaks_off_closes_nobody(server: Server, client: Client) -> None:
@@ -229,61 +598,211 @@ def test_a_listing_that_breaks_off_closes_nobody(server: Server, client: Client)
 
 def test_who_came_in_the_meantime_is_closed_too(server: Server, client: Client) -> None:
     server.users(OP, user("a"))
-    server.deactivate(A)
+    close(server, A)
     server.users(OP, closed("a"), user("b"))
-    server.deactivate(B)
+    close(server, B)
     server.users(OP, closed("a"), closed("b"), user("c", suspended=True))
-    server.deactivate(C)
+    close(server, C)
     server.users(OP, closed("a"), closed("b"), closed("c"))
-    result = run(client, None, wait=False)
+    log = Log()
+    result = close_only(client, None, log=log)
     assert list(result.closed) == [A, B, C]
     assert result.passes == 3
+    assert log.passes == [1, 1, 1]
     assert result.failed == {}
 
 
-def test_who_keeps_coming_back(server: Server, client: Client) -> None:
+def test_who_keeps_being_opened_again(server: Server, client: Client) -> None:
     for _pass in range(2):
         server.users(OP, user("a"))
-        server.deactivate(A)
+        close(server, A)
     server.users(OP, user("a"))
-    result = run(client, None, wait=False, max_passes=2)
+    result = close_only(client, None, max_passes=2)
     assert result.passes == 2
     assert list(result.failed) == [A]
     assert "2 passes" in result.failed[A]
 
 
-@pytest.mark.parametrize("max_passes", [0, -1])
-def test_no_pass_at_all(server: Server, client: Client, max_passes: int) -> None:
+@pytest.mark.parametrize("max_passes", [1, 0, -1])
+def test_there_is_no_more_than_one_pass_if_no_more_is_wanted(server: Server, client: Client, max_passes: int) -> None:
     server.users(OP, user("a"))
-    assert list(run(client, None, wait=False, max_passes=max_passes).failed) == [A]
+    close(server, A)
+    server.users(OP, closed("a"), user("b"))
+    result = close_only(client, None, max_passes=max_passes)
+    assert (list(result.closed), list(result.failed), result.passes) == ([A], [B], 1)
+
+
+# Everybody: those who come back
+
+
+def test_who_came_back_to_a_room_is_seen_out_again(simulate: Simulate, lone_client: Client) -> None:
+    log = Log()
+    simulation = simulate(OP, ADMIN, user("a"), user("b"), user("c"), a=["r1"], b=["r1", "r2"], c=["r3"], root=["r1"])
+    simulation.meanwhile = [lambda: None, lambda: simulation.join(A, "r2", "r3")]
+    result = run(lone_client, None, keep=(B,), log=log)
+    assert result.closed == {A: "active", C: "active"}
+    assert (result.passes, result.not_parted, result.failed) == (2, {}, {})
+    assert simulation.joined == {A: [], B: [R1, R2], C: [], ROOT: [R1]}
+    assert log.passes == [2, 1]
+    assert log.lines[-1] == (A, "parted")
+    assert log.more[-1] == {"rooms_left": 2}
+    # It was seen to be in no room twice, and counts once.
+    assert result.proven == 2
+
+
+def test_rooms_with_nobody_but_those_who_stay_are_not_looked_into(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, ADMIN, user("a"), user("b"), a=["r1"], b=["r1", "r2"], root=["r1", "r3"], op=["r3"])
+    result = run(lone_client, None, keep=(B,))
+    assert result.passes == 1
+    assert not [request for request in simulation.requests if "members" in request]
+
+
+def test_who_comes_back_again_and_again_is_named(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
+    simulation.meanwhile = [lambda: None, *[lambda: simulation.join(A, "r2", "r3")] * 5]
+    result = run(lone_client, None, max_passes=3)
+    assert result.passes == 3
+    assert list(result.not_parted) == [A]
+    assert sorted(result.not_parted[A]) == [R2, R3]
+    assert "application service" in result.not_parted[A][R2]
+    assert result.proven == 1
+
+
+def test_who_could_not_be_made_to_leave_is_not_tried_again(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), a=["r1"])
+    simulation.forgotten[A] = 99
+    simulation.banned.add(A)
+    simulation.meanwhile = [lambda: None, lambda: simulation.users.update({B: user("b")})]
+    result = run(lone_client, None)
+    assert result.closed == {A: "active", B: "active"}
+    assert list(result.not_parted) == [A]
+    assert simulation.writes.count(f"POST deactivate {A}") == 2
+    assert result.passes == 2
+    assert (result.parted, result.proven) == (1, 1)
+
+
+def test_who_was_opened_again_and_parts_then_has_parted(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), a=["r1"])
+    simulation.forgotten[A] = 2
+    simulation.banned.add(A)
+
+    def open_again() -> None:
+        simulation.users[A] = user("a")
+
+    simulation.meanwhile = [lambda: None, open_again]
+    result = run(lone_client, None)
+    assert result == Drain(closed={A: "active"}, parted=1, proven=1, reads=ANY, passes=2)
+
+
+def test_who_comes_back_is_of_no_interest_without_waiting(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), a=["r1"])
+    simulation.meanwhile = [lambda: None, lambda: simulation.join(A, "r2")]
+    result = run(lone_client, None, wait=False)
+    assert result.passes == 1
+    assert simulation.joined == {A: [R2]}
 
 
 # What goes wrong
 
 
-def test_one_that_fails_does_not_keep_from_the_others(server: Server, client: Client) -> None:
+def test_one_that_fails_does_not_keep_from_the_others(simulate: Simulate, lone_client: Client) -> None:
     log = Log()
-    server.users(OP, user("a"), user("b"))
-    server.deactivate(A, FORBIDDEN, status=403)
-    server.deactivate(B)
-    server.users(OP, user("a"), closed("b"))
-    result = run(client, None, wait=False, log=log)
+    simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
+    simulation.errors[f"POST deactivate {A}"] = [(403, FORBIDDEN)] * 99
+    result = run(lone_client, [A, B], log=log)
     assert result.closed == {B: "active"}
     assert "403 M_FORBIDDEN: a module forbids it" in result.failed[A]
-    assert sorted(line[:2] for line in log.lines) == [(A, "failed"), (B, "deactivated")]
+    assert log.of(A) == [("failed", {"error": result.failed[A]})]
+    assert [result for result, _more in log.of(B)] == ["deactivated", "parted"]
+    assert (result.parted, result.proven) == (1, 1)
+
+
+def test_one_whose_rooms_cannot_be_read_is_not_closed(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
+    simulation.errors[f"GET joined_rooms {A}"] = [(500, BROKEN)]
+    result = run(lone_client, [A, B])
+    assert result.closed == {B: "active"}
+    assert "500 M_UNKNOWN: broken" in result.failed[A]
+    assert f"POST deactivate {A}" not in simulation.writes
+
+
+def test_one_whose_rooms_cannot_be_read_afterwards_is_closed_and_waited_for(
+    simulate: Simulate, lone_client: Client
+) -> None:
+    simulation = simulate(OP, user("a"), a=["r1"])
+    simulation.errors[f"GET joined_rooms {A}"] = [(200, {"joined_rooms": [R1]}), (500, BROKEN)]
+    result = run(lone_client, [A])
+    assert result == Drain(closed={A: "active"}, parted=1, proven=1, reads=3, passes=1)
+
+
+def test_whom_the_server_would_not_close_is_tried_once_more(simulate: Simulate, lone_client: Client) -> None:
+    log = Log()
+    simulation = simulate(OP, user("a"), user("b"))
+    simulation.errors[f"POST deactivate {A}"] = [(403, FORBIDDEN)]
+    result = run(lone_client, None, log=log)
+    assert result == Drain(closed={B: "active", A: "active"}, parted=2, proven=2, reads=ANY, passes=2)
+    assert [result for result, _more in log.of(A)] == ["failed", "deactivated", "parted"]
+
+
+def test_who_fails_twice_is_hopeless(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), user("b"))
+    simulation.errors[f"POST deactivate {A}"] = [(403, FORBIDDEN)] * 99
+    # Somebody new in each pass, but the first would be tried again for ever.
+    simulation.meanwhile = [lambda: None, *[lambda: simulation.users.update({C: user("c")})] * 9]
+    result = run(lone_client, None, max_passes=4)
+    assert result.passes == 4
+    assert simulation.writes.count(f"POST deactivate {A}") == 2
+    assert sorted(result.closed) == [B, C]
+    assert "a module forbids it" in result.failed[A]
+
+
+def test_who_comes_later_and_fails_is_tried_once_more_as_well(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"))
+    simulation.errors[f"POST deactivate {B}"] = [(403, FORBIDDEN)]
+    simulation.meanwhile = [lambda: None, lambda: simulation.users.update({B: user("b")})]
+    result = run(lone_client, None)
+    assert result == Drain(closed={A: "active", B: "active"}, parted=2, proven=2, reads=ANY, passes=3)
+
+
+def test_the_hopeless_alone_end_the_drain(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), a=["r1"])
+    simulation.errors[f"POST login {A}"] = simulation.errors[f"POST deactivate {A}"] = [(403, FORBIDDEN)] * 99
+    result = run(lone_client, None)
+    assert result.passes == 2
+    assert list(result.failed) == [A]
+    assert simulation.joined == {A: [R1]}
+
+
+def test_who_failed_in_the_last_pass_keeps_its_reason(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"))
+    simulation.errors[f"POST deactivate {A}"] = [(403, FORBIDDEN)] * 99
+    assert "a module forbids it" in run(lone_client, None, max_passes=1).failed[A]
 
 
 def test_a_dead_token_ends_the_drain_with_what_was_done(server: Server, client: Client) -> None:
     log = Log()
     server.user(user("a"))
     server.user(user("b"))
-    server.deactivate(A)
-    server.deactivate(B, DEAD_TOKEN, status=401)
-    result = run(client, [A, B], log=log)
+    close(server, A)
+    close(server, B, DEAD_TOKEN, status=401)
+    result = run(client, [A, B], leave_first=False, log=log)
     assert result.aborted is not None
     assert result.aborted.errcode == "M_UNKNOWN_TOKEN"
     assert result.closed == {A: "active"}
     assert log.lines == [(A, "deactivated")]
+    assert result.failed == {}
+
+
+@pytest.mark.parametrize("step", range(1, 6))
+def test_a_token_that_dies_at_any_step(simulate: Simulate, lone_client: Client, step: int) -> None:
+    simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
+    # The rate limit, and for each: a login, a leave, a logout, a deactivation.
+    simulation.last_write = 5 + step - 1
+    result = run(lone_client, [A, B])
+    assert result.aborted is not None
+    assert result.aborted.errcode == "M_UNKNOWN_TOKEN"
+    assert result.closed == ({A: "active", B: "active"} if step > 4 else {A: "active"})
+    assert result.parted == result.proven == len(result.closed)
     assert result.failed == {}
 
 
@@ -292,57 +811,75 @@ def test_a_server_that_is_gone_ends_the_drain(
     server: Server, client: Client, clock: Clock, exception: Exception
 ) -> None:
     server.user(user("a"))
-    for _attempt in range(5):
+    server.joined(A)
+    for _try in range(len(TWO_MINUTES) + 1):
         server.deactivate(A, exception)
-    result = run(client, [A])
+    result = run(client, [A], leave_first=False)
     assert result.aborted is not None
     assert result.closed == {}
-    assert clock.waits == [1, 2, 4, 8]
+    assert clock.waits == TWO_MINUTES
 
 
-def test_an_error_while_waiting_is_reported_with_what_was_done(server: Server, client: Client) -> None:
-    server.user(user("a"))
-    server.deactivate(A)
-    query = {"limit": "1000", "order_by": "joined_local_members"}
-    server.get("/_synapse/admin/v1/rooms", matrix_error("M_UNKNOWN", "broken"), status=500, query=query)
-    result = run(client, [A])
+def test_an_error_while_waiting_is_reported_with_what_was_done(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), a=["r1"])
+    simulation.errors["GET rooms v1"] = [(500, BROKEN)]
+    result = run(lone_client, [A], leave_first=False)
     assert result.closed == {A: "active"}
     assert result.aborted is not None
     assert "broken" in str(result.aborted)
+    assert result.reads == 1
 
 
 def test_a_token_that_dies_while_waiting(simulate: Simulate, lone_client: Client) -> None:
     simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
     simulation.forgotten.update({A: 1, B: 1})
     simulation.last_write = 2
-    result = run(lone_client, [A, B])
+    result = run(lone_client, [A, B], leave_first=False)
     assert result.closed == {A: "active", B: "active"}
     assert result.aborted is not None
     assert result.aborted.errcode == "M_UNKNOWN_TOKEN"
     assert len(simulation.writes) == 3
 
 
+@pytest.mark.parametrize("writes", range(1, 5))
+def test_a_token_that_dies_while_one_leaves_by_hand(simulate: Simulate, lone_client: Client, writes: int) -> None:
+    simulation = stuck_and_locked(simulate)
+    simulation.last_write = writes
+    result = run(lone_client, [A])
+    assert result.aborted is not None
+    assert result.aborted.errcode == "M_UNKNOWN_TOKEN"
+    assert (result.unchanged, result.parted, result.proven) == (1, 0, 0)
+
+
 def test_an_error_of_a_later_listing_is_reported_with_what_was_done(server: Server, client: Client) -> None:
     server.users(OP, user("a"))
-    server.deactivate(A)
+    close(server, A)
     query = {"limit": "1000", "locked": "true", "guests": "true", "deactivated": "true"}
     server.get("/_synapse/admin/v2/users", DEAD_TOKEN, status=401, query=query)
-    result = run(client, None, wait=False)
+    result = close_only(client, None)
     assert result.closed == {A: "active"}
     assert result.aborted is not None
 
 
-def test_who_parts_in_a_later_pass_has_parted(simulate: Simulate, lone_client: Client) -> None:
-    simulation = simulate(OP, user("a"), a=["r1"])
-    simulation.forgotten[A] = 99
-    simulation.banned.add(A)
+def test_who_failed_is_told_also_if_the_next_pass_breaks_off(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), user("b"))
+    simulation.errors[f"POST deactivate {A}"] = [(403, FORBIDDEN)]
+    simulation.errors[f"GET joined_rooms {A}"] = [(200, {"joined_rooms": []}), (401, DEAD_TOKEN)]
+    result = run(lone_client, None)
+    assert result.aborted is not None
+    assert result.closed == {B: "active"}
+    assert "a module forbids it" in result.failed[A]
 
-    def log(_user_id: str, result: str, **_more: object) -> None:
-        if result == "not parted":
-            simulation.users[B] = user("b")
-            simulation.joined[A] = []
 
-    assert run(lone_client, None, log=log) == Drain(closed={A: "active", B: "active"}, passes=2)
+def test_a_log_that_cannot_be_written_ends_the_drain(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, *map(user, "abcdefgh"))
+    with Journal("/dev/full") as journal:
+        result = run(lone_client, None, log=journal)
+    assert result.aborted is not None
+    assert "the log can't be written" in str(result.aborted)
+    assert len(result.closed) == 1
+    # What was under way when it was noticed is no more than the threads had taken up.
+    assert len([step for step in simulation.steps if "deactivate" in step]) < 5
 
 
 # A dry run
@@ -350,40 +887,14 @@ def test_who_parts_in_a_later_pass_has_parted(simulate: Simulate, lone_client: C
 
 def test_a_dry_run_only_reads(server: Server, client: Client) -> None:
     log = Log()
-    server.users(OP, ROOT, user("a"), closed("b"), user("c", deactivated=True))
+    server.users(OP, ADMIN, user("a"), closed("b"), user("c", deactivated=True), closed("g", is_guest=True))
     result = run(client, None, dry_run=True, log=log)
-    assert result == Drain(closed={A: "active", C: "deactivated"}, unchanged=1)
+    assert result == Drain(closed={A: "active", C: "deactivated", G: "erased"}, unchanged=1)
     assert set(server.methods) == {"GET"}
-    assert log.lines == []
+    assert (log.lines, log.passes) == ([], [])
 
 
 def test_a_dry_run_refuses_too(server: Server, client: Client) -> None:
-    server.user(ROOT)
+    server.user(ADMIN)
     with pytest.raises(SynapseError, match="is an admin"):
-        run(client, ["@root:example.org"], dry_run=True)
-
-
-# The log
-
-
-def test_json_lines_are_appended_as_they_come(tmp_path: Path) -> None:
-    path = tmp_path / "log"
-    path.write_text('{"user_id": "before"}\n')
-    with json_lines(str(path)) as log:
-        log("@ż:example.org", "not parted", rooms=["!r"])
-        lines = [json.loads(line) for line in path.read_text().splitlines()]
-        log(B, "parted")
-    assert lines[0] == {"user_id": "before"}
-    assert {**lines[1], "time": None} == {
-        "time": None,
-        "user_id": "@ż:example.org",
-        "result": "not parted",
-        "rooms": ["!r"],
-    }
-    assert isinstance(lines[1]["time"], (int, float))
-    assert len(path.read_text().splitlines()) == 3
-
-
-def test_no_log() -> None:
-    with json_lines(None) as log:
-        log(A, "parted", rooms=[])
+        run(client, [ROOT], dry_run=True)

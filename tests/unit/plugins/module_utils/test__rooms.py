@@ -65,6 +65,25 @@ def test_rooms_with_their_local_members(server: Server, client: Client) -> None:
     assert list(_rooms.with_local_members(client, 1)) == [{**room("r1", 1), "local_members": [ALICE]}]
 
 
+def test_rooms_with_more_than_those_who_stay(server: Server, client: Client) -> None:
+    server.joined(ALICE, "r1", "r2")
+    server.joined(BOB, "r1", "r4")
+    server.rooms(room("r1", 3), room("r2", 1), room("r3", 1), room("r4", 2), room("r5", 0))
+    assert _rooms.occupied_beyond(client, [ALICE, BOB]) == [R1, R3, room_id("r4")]
+
+
+def test_every_occupied_room_has_more_than_nobody(server: Server, client: Client) -> None:
+    server.rooms(room("r1", 2), room("r2", 1), room("r3", 0))
+    assert _rooms.occupied_beyond(client, []) == [R1, R2]
+
+
+def test_statistics_that_have_not_seen_those_who_stay_are_no_matter(server: Server, client: Client) -> None:
+    server.joined(ALICE, "r1", "r2")
+    server.joined(BOB, "r1")
+    server.rooms(room("r1", 1))
+    assert _rooms.occupied_beyond(client, [ALICE, BOB]) == []
+
+
 def test_joined_rooms(server: Server, client: Client) -> None:
     server.joined(ALICE, "r2", "r1")
     assert _rooms.joined_rooms(client, ALICE) == [R1, R2]
@@ -448,6 +467,15 @@ def test_a_room_whose_shutdown_never_ends(lone_client: Client, answering: Callab
     assert "did not end" in remaining[BOT]
 
 
+@pytest.fixture
+def _in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rooms come in the order in which they are listed, also if two are looked into at the same time."""
+    monkeypatch.setattr(
+        _rooms, "each", lambda function, items, _concurrency: [(item, function(item)) for item in items]
+    )
+
+
+@pytest.mark.usefixtures("_in_order")
 def test_a_shutdown_that_is_refused_does_not_keep_from_the_next(server: Server, client: Client) -> None:
     server.users(user("alice"))
     server.rooms(room("r1", 1), room("r2", 1))
@@ -462,6 +490,7 @@ def test_a_shutdown_that_is_refused_does_not_keep_from_the_next(server: Server, 
     assert "banned" in departure.failed[R1]
 
 
+@pytest.mark.usefixtures("_in_order")
 def test_depart_unlisted(server: Server, client: Client) -> None:
     server.users(user("alice"))
     server.rooms(room("r1", 1), room("r2", 1))

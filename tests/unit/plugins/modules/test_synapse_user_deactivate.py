@@ -6,9 +6,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import pytest
+import yaml
+from ansible_collections.matrixops.synapse.plugins.module_utils._client import SynapseError
+from ansible_collections.matrixops.synapse.plugins.module_utils._drain import Drain, Options
+from ansible_collections.matrixops.synapse.plugins.modules import synapse_user_deactivate
 from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     OPERATOR,
     Json,
@@ -25,17 +29,49 @@ A, B, C = (f"@{name}:example.org" for name in "abc")
 OP = user("op", admin=True)
 
 
+@pytest.fixture
+def came_of_it(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Json]:
+    """What the module says when this came of a drain."""
+
+    def start(outcome: Drain, options: Json | None = None, **more: Any) -> Json:
+        server.whoami()
+        monkeypatch.setattr(synapse_user_deactivate, "drain", lambda *_arguments, **_options: outcome)
+        return run("synapse_user_deactivate", {"all_users": True, **(options or {})}, **more)
+
+    return start
+
+
 def test_some(simulate: Simulate, run: Run, tmp_path: Path) -> None:
     simulate(OP, user("a"), user("b", locked=True), user("c", deactivated=True, erased=True), a=["r1"], b=["r1"])
     log = tmp_path / "log.jsonl"
     result = run("synapse_user_deactivate", {"user_ids": [B, A, C], "concurrency": 1, "log_path": str(log)})
-    assert result["changed"]
-    assert (result["deactivated"], result["unchanged"], result["passes"]) == (2, 1, 1)
-    assert (result["failures"], result["not_parted"]) == ([], [])
-    assert result["diff"] == {"before": f"{A} active\n{B} locked\n", "after": f"{A} erased\n{B} erased\n"}
+    del result["invocation"]
+    assert result == {
+        "changed": True,
+        "deactivated": 2,
+        "unchanged": 1,
+        "parted": 2,
+        "failures": [],
+        "failures_total": 0,
+        "not_parted": [],
+        "not_parted_total": 0,
+        "passes": 1,
+        "elapsed": 0.0,
+        "rate": 0.0,
+        "proof": {
+            "parted": 3,
+            "read": "GET /_synapse/admin/v1/users/{}/joined_rooms",
+            "requests": 5,
+        },
+        "diff": {"before": f"{A} active\n{B} locked\n", "after": f"{A} erased\n{B} erased\n"},
+    }
     lines = [json.loads(line) for line in log.read_text().splitlines()]
-    assert sorted((line["user_id"], line["result"]) for line in lines[:2]) == [(A, "deactivated"), (B, "deactivated")]
-    assert sorted((line["user_id"], line["result"]) for line in lines[2:]) == [(A, "parted"), (B, "parted")]
+    assert sorted((line["user_id"], line["result"]) for line in lines) == [
+        (A, "deactivated"),
+        (A, "parted"),
+        (B, "deactivated"),
+        (B, "parted"),
+    ]
 
 
 def test_everybody(simulate: Simulate, run: Run) -> None:
@@ -52,16 +88,17 @@ def test_everybody(simulate: Simulate, run: Run) -> None:
 def test_check_mode_only_reads(server: Server, run: Run, tmp_path: Path, erase: bool) -> None:
     server.whoami()
     server.users(OP, user("root", admin=True), user("a"), user("b"), user("c", deactivated=True))
-    log = tmp_path / "log.jsonl"
-    options = {"all_users": True, "keep": [B], "erase": erase, "log_path": str(log)}
+    paths = {"log_path": str(tmp_path / "log.jsonl"), "progress_path": str(tmp_path / "progress")}
+    options = {"all_users": True, "keep": [B], "erase": erase, **paths}
     result = run("synapse_user_deactivate", options, check=True)
     assert result["changed"]
     assert result["deactivated"] == (2 if erase else 1)
     assert result["unchanged"] == (0 if erase else 1)
     after = f"{A} erased\n{C} erased\n" if erase else f"{A} deactivated\n"
     assert result["diff"]["after"] == after
+    assert "proof" not in result
     assert set(server.methods) == {"GET"}
-    assert not log.exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("check", [True, False])
@@ -120,16 +157,22 @@ def test_one_that_fails(server: Server, run: Run) -> None:
     server.whoami()
     server.user(user("a"))
     server.user(user("b"))
+    server.joined(A)
     server.deactivate(A, matrix_error("M_FORBIDDEN", "a module forbids it"), status=403)
+    server.joined(B)
     server.deactivate(B)
-    result = run("synapse_user_deactivate", {"user_ids": [A, B], "concurrency": 1, "wait": False})
+    options = {"user_ids": [A, B], "concurrency": 1, "wait": False, "strategy": "deactivate"}
+    result = run("synapse_user_deactivate", options)
     assert result["failed"]
     assert result["changed"]
     assert result["deactivated"] == 1
     (failure,) = result["failures"]
     assert failure["user_id"] == A
     assert "403 M_FORBIDDEN: a module forbids it" in failure["reason"]
-    assert f"1 accounts could not be deactivated, such as {A}" in result["msg"]
+    assert result["failures_total"] == 1
+    assert f"1 accounts could not be deactivated, such as {A}: " in result["msg"]
+    assert "a module forbids it" in result["msg"]
+    assert "proof" not in result
 
 
 def test_one_that_does_not_part(simulate: Simulate, run: Run) -> None:
@@ -149,9 +192,11 @@ def test_one_that_does_not_part(simulate: Simulate, run: Run) -> None:
 def test_a_token_that_dies(server: Server, run: Run) -> None:
     server.whoami()
     server.user(user("a"))
+    server.joined(A)
     server.deactivate(A, matrix_error("M_UNKNOWN_TOKEN", "Invalid access token"), status=401)
-    result = run("synapse_user_deactivate", {"user_ids": [A]})
+    result = run("synapse_user_deactivate", {"user_ids": [A], "strategy": "deactivate"})
     assert result["failed"]
+    assert result["msg"].startswith("Stopped after 0 accounts: ")
     assert "M_UNKNOWN_TOKEN" in result["msg"]
     assert "Run this again" in result["msg"]
     assert (result["status"], result["errcode"]) == (401, "M_UNKNOWN_TOKEN")
@@ -175,10 +220,164 @@ def test_a_log_that_cannot_be_written(server: Server, run: Run, tmp_path: Path) 
     assert str(log) in result["msg"]
 
 
-def test_a_log_that_can_be_written_no_more(server: Server, run: Run) -> None:
-    server.whoami()
-    server.user(user("a"))
-    server.deactivate(A)
-    result = run("synapse_user_deactivate", {"user_ids": [A], "wait": False, "log_path": "/dev/full"})
+def test_a_log_that_can_be_written_no_more(simulate: Simulate, run: Run) -> None:
+    simulate(OP, user("a"))
+    result = run("synapse_user_deactivate", {"user_ids": [A], "log_path": "/dev/full"})
     assert result["failed"]
+    assert "Stopped after 1 accounts: the log can't be written" in result["msg"]
     assert result["deactivated"] == 1
+
+
+def test_it_says_how_far_it_has_come(simulate: Simulate, run: Run, tmp_path: Path) -> None:
+    simulation = simulate(OP, user("a"))
+    progress = tmp_path / "progress"
+    seen: list[Json] = []
+    # Right before the second listing, when the first pass is over.
+    simulation.meanwhile = [lambda: None, lambda: seen.append(json.loads(progress.read_text()))]
+    run("synapse_user_deactivate", {"all_users": True, "progress_path": str(progress)})
+    assert [progress["accounts"] for progress in seen] == [1]
+    assert not progress.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, Options()),
+        ({"strategy": "leave"}, Options(leave_first=True)),
+        ({"strategy": "deactivate"}, Options(leave_first=False)),
+        (
+            {"erase": False, "redact": True, "wait": False, "wait_timeout": 7, "max_passes": 3, "concurrency": 2},
+            Options(erase=False, redact=True, wait=False, wait_timeout=7, max_passes=3, concurrency=2),
+        ),
+    ],
+)
+def test_options_are_passed_on(
+    server: Server, run: Run, monkeypatch: pytest.MonkeyPatch, given: Json, expected: Options
+) -> None:
+    passed = []
+
+    def drain(_client: Any, user_ids: list[str] | None, options: Options, _journal: Any, **more: Any) -> Drain:
+        passed.append((user_ids, options, more))
+        return Drain()
+
+    server.whoami()
+    monkeypatch.setattr(synapse_user_deactivate, "drain", drain)
+    run("synapse_user_deactivate", {"user_ids": [A], "keep": [B], "allow_admins": True, **given})
+    assert passed == [([A], expected, {"keep": [B], "allow_admins": True, "dry_run": False})]
+
+
+# What it says
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_names_are_only_shown_if_they_are_asked_for(came_of_it: Callable[..., Json], check: bool) -> None:
+    result = came_of_it(Drain(closed={A: "active"}), check=check, diff=False)
+    assert "diff" not in result
+    assert A not in str(result)
+
+
+@pytest.mark.parametrize(
+    ("wait", "check", "proven"), [(True, False, True), (False, False, False), (True, True, False), (False, True, False)]
+)
+def test_there_is_proof_only_if_somebody_looked(
+    came_of_it: Callable[..., Json], wait: bool, check: bool, proven: bool
+) -> None:
+    result = came_of_it(Drain(proven=7, reads=9), {"wait": wait}, check=check)
+    assert ("proof" in result) is proven
+    if proven:
+        assert (result["proof"]["parted"], result["proof"]["requests"]) == (7, 9)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "changed"),
+    [
+        (Drain(), False),
+        (Drain(unchanged=3, proven=3, passes=1), False),
+        (Drain(closed={A: "active"}), True),
+        (Drain(parted=1), True),
+    ],
+)
+def test_something_has_changed_also_if_only_stragglers_have_left(
+    came_of_it: Callable[..., Json], outcome: Drain, changed: bool
+) -> None:
+    assert came_of_it(outcome)["changed"] is changed
+
+
+def test_a_straggler(simulate: Simulate, run: Run) -> None:
+    simulate(OP, user("a", deactivated=True, erased=True), a=["r1"])
+    result = run("synapse_user_deactivate", {"all_users": True})
+    assert (result["changed"], result["deactivated"], result["unchanged"], result["parted"]) == (True, 0, 1, 1)
+    assert result["rate"] == 0.0
+    assert result["elapsed"] > 60
+
+
+def test_how_fast_it_was(simulate: Simulate, run: Run) -> None:
+    simulation = simulate(OP, user("a"), user("b"), a=["r1"])
+    simulation.forgotten[A] = 1
+    simulation.banned.add(A)
+    result = run("synapse_user_deactivate", {"user_ids": [A, B]})
+    assert 60 < result["elapsed"] < 70
+    assert result["rate"] == pytest.approx(2 / result["elapsed"], abs=0.01)
+
+
+def test_no_more_than_a_thousand_are_named_of_those_that_failed(came_of_it: Callable[..., Json]) -> None:
+    user_ids = [f"@u{number}:example.org" for number in range(1001)]
+    result = came_of_it(Drain(failed=dict.fromkeys(user_ids, "locked")))
+    assert result["failures_total"] == 1001
+    assert result["failures"] == [{"user_id": user_id, "reason": "locked"} for user_id in user_ids[:1000]]
+    assert result["msg"] == "1001 accounts could not be deactivated, such as @u0:example.org: locked."
+
+
+def test_no_more_than_a_thousand_are_named_of_those_that_are_still_in_rooms(came_of_it: Callable[..., Json]) -> None:
+    room_ids = [f"!r{number}:example.org" for number in range(11)]
+    user_ids = [f"@u{number}:example.org" for number in range(1001)]
+    result = came_of_it(Drain(not_parted={user_id: dict.fromkeys(room_ids, "banned") for user_id in user_ids}))
+    assert result["not_parted_total"] == 1001
+    assert [account["user_id"] for account in result["not_parted"]] == user_ids[:1000]
+    rooms = [{"room_id": room_id, "reason": "banned"} for room_id in room_ids[:10]]
+    assert all(account["rooms"] == rooms for account in result["not_parted"])
+    assert result["msg"] == (
+        "1001 accounts are deactivated but still in rooms, such as @u0:example.org in !r0:example.org: banned."
+    )
+
+
+def test_no_more_than_a_thousand_are_named_of_those_with_events_that_are_still_there(
+    came_of_it: Callable[..., Json],
+) -> None:
+    not_redacted = {f"@u{number}:example.org": (2, "no power") for number in range(1001)}
+    result = came_of_it(Drain(not_redacted=not_redacted), {"redact": True})
+    assert result["not_redacted"] == [
+        {"user_id": user_id, "events": 2, "reason": "no power"} for user_id in list(not_redacted)[:1000]
+    ]
+    assert not result.get("failed")
+
+
+def test_of_redactions_nothing_is_said_without_any(came_of_it: Callable[..., Json]) -> None:
+    assert "not_redacted" not in came_of_it(Drain())
+
+
+def test_it_says_all_that_went_wrong(came_of_it: Callable[..., Json]) -> None:
+    result = came_of_it(Drain(failed={A: "locked"}, not_parted={B: {"!r": "banned"}}))
+    assert result["failed"]
+    assert result["msg"] == (
+        f"1 accounts could not be deactivated, such as {A}: locked."
+        f" 1 accounts are deactivated but still in rooms, such as {B} in !r: banned."
+    )
+    assert (result["status"], result["errcode"]) == (None, None)
+
+
+def test_it_says_why_it_stopped(came_of_it: Callable[..., Json]) -> None:
+    error = SynapseError("dead", status=401, errcode="M_UNKNOWN_TOKEN")
+    result = came_of_it(Drain(closed={A: "active"}, failed={B: "locked"}, parted=1, aborted=error))
+    assert result["msg"] == "Stopped after 1 accounts: 401 M_UNKNOWN_TOKEN: dead. Run this again to go on."
+    assert (result["deactivated"], result["failures_total"], result["parted"]) == (1, 1, 1)
+
+
+def test_all_that_it_says_is_documented(came_of_it: Callable[..., Json]) -> None:
+    documented = yaml.safe_load(synapse_user_deactivate.RETURN)
+    outcome = Drain(failed={A: "x"}, not_parted={B: {"!r": "x"}}, not_redacted={C: (1, "x")})
+    result = came_of_it(outcome, {"redact": True})
+    assert set(result) - {"failed", "changed", "msg", "status", "errcode", "diff", "invocation"} == set(documented)
+    assert set(result["proof"]) == set(documented["proof"]["contains"])
+    for name in ("failures", "not_parted", "not_redacted"):
+        assert set(result[name][0]) == set(documented[name]["contains"])

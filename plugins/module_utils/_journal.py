@@ -1,0 +1,86 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What happens to the accounts, as it happens: a log to follow, and how far it has come."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import Counter
+from contextlib import suppress
+from typing import BinaryIO
+
+from ._client import SynapseError
+
+PROGRESS_INTERVAL = 1.0
+"""The shortest time, in seconds, between two writings of how far it has come."""
+
+
+class Journal:
+    """A log of one line of JSON for each thing that happens to an account, and a file that says how far it has come.
+
+    Each of the two is kept only if it has a path. Use it as a context manager.
+
+    :raises SynapseError: if the log can't be written. Nothing more should happen then.
+    """
+
+    def __init__(self, log_path: str | None = None, progress_path: str | None = None) -> None:
+        self._log_path = log_path
+        self._progress_path = progress_path
+        self._log: BinaryIO | None = None
+        self._expected = 0
+        self._results: Counter[str] = Counter()
+        self._began = time.monotonic()
+        self._shown = float("-inf")
+
+    def __enter__(self) -> Journal:
+        if self._log_path is not None:
+            # Without a buffer: what has been written is there for tail -f, and after a crash.
+            self._log = open(self._log_path, "ab", buffering=0)
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        if self._log is not None:
+            self._log.close()
+        if self._progress_path is not None:
+            with suppress(OSError):
+                os.remove(self._progress_path)
+
+    def expect(self, accounts: int) -> None:
+        """There are so many more accounts to see out."""
+        self._expected += accounts
+        self._show()
+
+    def write(self, user_id: str, result: str, **more: object) -> None:
+        """This happened to an account. C(None) among I(more) is left out."""
+        self._results[result] += 1
+        line = {"time": round(time.time(), 3), "user_id": user_id, "result": result}
+        line.update((key, value) for key, value in more.items() if value is not None)
+        try:
+            if self._log is not None:
+                self._log.write(json.dumps(line).encode() + b"\n")
+        except OSError as error:
+            raise SynapseError(f"the log can't be written: {error}") from error
+        if time.monotonic() - self._shown >= PROGRESS_INTERVAL:
+            self._show()
+
+    def _show(self) -> None:
+        self._shown = time.monotonic()
+        if self._progress_path is None:
+            return
+        progress = {
+            "accounts": self._expected,
+            **{result: self._results[result] for result in ("deactivated", "parted", "failed")},
+            "elapsed": round(self._shown - self._began, 3),
+        }
+        # Whoever reads it sees the old or the new, and never a half. Without it, only a line on a screen is missing.
+        fresh = f"{self._progress_path}.new"
+        with suppress(OSError):
+            with open(fresh, "w", encoding="utf-8") as file:
+                json.dump(progress, file)
+            # Numbers only, for whom the module may not be run as.
+            os.chmod(fresh, 0o644)
+            os.replace(fresh, self._progress_path)

@@ -1,0 +1,217 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Accounts and rooms that are not as others are, each as it really comes about."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from lab import Settings
+from lab.api import APPSERVICE_TOKEN, ApiError
+from lab.waiting import wait_until
+
+from .conftest import Federation, RunModule, filled_federation
+
+
+def drain_options(federation: Federation, **more: Any) -> dict[str, Any]:
+    return {**federation.connection, "all_users": True, "wait_timeout": 3, **more}
+
+
+def assert_nobody_but(federation: Federation, *spared: str) -> None:
+    """Neither server sees anybody of the one that retires in a room, but those who stay."""
+    made = federation.population
+    allowed = {made.operator, made.second_admin, made.appservice_bot, *spared}
+
+    def members(rooms: dict[str, list[str]]) -> set[str]:
+        return {member for room in rooms.values() for member in room}
+
+    assert members(federation.retiring.members_of(federation.retiring.server_name)) <= allowed
+    wait_until(lambda: members(federation.ghosts()) <= allowed, "the other server was told")
+
+
+@contextmanager
+def meanwhile(action: Callable[[], object]) -> Iterator[None]:
+    """Do something over and over, as long as the server lets it."""
+    stopped = Event()
+
+    def repeat() -> None:
+        while not stopped.wait(0.1):
+            try:
+                action()
+            except ApiError as error:
+                if error.status not in (401, 403):
+                    raise
+
+    thread = Thread(target=repeat)
+    thread.start()
+    try:
+        yield
+    finally:
+        stopped.set()
+        thread.join()
+
+
+def test_a_guest_is_shut_out(federation: Federation, run_module: RunModule) -> None:
+    retiring, made = federation.retiring, federation.population
+    token = made.tokens[made.guest]
+    assert retiring.sync(token)
+    run_module("synapse_user_deactivate", drain_options(federation))
+    with pytest.raises(ApiError, match="M_USER_LOCKED"):
+        retiring.sync(token)
+    assert run_module("synapse_user_deactivate", drain_options(federation))["changed"] is False
+    # One whom another tool has closed, and who can still come and go.
+    retiring.admin("PUT", f"/v2/users/{made.guest}", json={"locked": False})
+    retiring.join(token, made.shared_by_retiring[0])
+    mended = run_module("synapse_user_deactivate", drain_options(federation))
+    assert (mended["changed"], mended["deactivated"], mended["parted"]) == (True, 1, 1)
+    with pytest.raises(ApiError, match="M_USER_LOCKED"):
+        retiring.sync(token)
+    assert_nobody_but(federation)
+
+
+def test_a_bridge_that_brings_its_users_back(federation: Federation, run_module: RunModule) -> None:
+    retiring, made = federation.retiring, federation.population
+    room = made.shared_by_retiring[0]
+    with meanwhile(lambda: retiring.join(APPSERVICE_TOKEN, room, as_user=made.appservice_user)):
+        failed = run_module("synapse_user_deactivate", drain_options(federation, max_passes=2))
+    assert failed["failed"]
+    assert made.appservice_user in {account["user_id"] for account in failed["not_parted"]}
+    assert "is its application service still running?" in str(failed["not_parted"])
+    done = run_module("synapse_user_deactivate", drain_options(federation))
+    assert done["not_parted"] == []
+    assert_nobody_but(federation)
+
+
+def test_an_identity_server_that_fails(federation: Federation, run_module: RunModule) -> None:
+    retiring, victim = federation.retiring, federation.population.users[0]
+    retiring.stop()
+    retiring.database.execute(
+        "INSERT INTO user_threepid_id_server (user_id, medium, address, id_server)"  # noqa: S608
+        f" VALUES ('{victim}', 'email', 'a@example.org', 'localhost:1')"
+    )
+    retiring.start()
+    failed = run_module("synapse_user_deactivate", drain_options(federation))
+    (failure,) = failed["failures"]
+    assert failure["user_id"] == victim and "Failed to remove threepid from ID server" in failure["reason"]
+    assert not retiring.account(victim)["deactivated"]
+    retiring.stop()
+    retiring.database.execute("DELETE FROM user_threepid_id_server")
+    retiring.start()
+    assert run_module("synapse_user_deactivate", drain_options(federation))["deactivated"] == 1
+    assert_nobody_but(federation)
+
+
+def test_a_room_with_broken_state(federation: Federation, run_module: RunModule) -> None:
+    retiring, made = federation.retiring, federation.population
+    room = made.small_rooms[1]
+    members = set(retiring.joined_members(room))
+    retiring.stop()
+    retiring.database.execute(
+        "DELETE FROM event_to_state_groups WHERE event_id IN"  # noqa: S608
+        f" (SELECT event_id FROM events WHERE room_id = '{room}')"
+    )
+    retiring.start()
+    failed = run_module("synapse_user_deactivate", drain_options(federation))
+    assert failed["failed"] and failed["failures"] == []
+    assert {account["user_id"] for account in failed["not_parted"]} == members
+    for account in failed["not_parted"]:
+        assert [left["room_id"] for left in account["rooms"]] == [room]
+        assert "500" in account["rooms"][0]["reason"]
+    assert_nobody_but(federation, *members)
+
+
+def test_rooms_whose_other_servers_are_dead(federation: Federation, run_module: RunModule) -> None:
+    federation.staying.kill()
+    done = run_module("synapse_user_deactivate", drain_options(federation))
+    assert (done["failures"], done["not_parted"]) == ([], [])
+    federation.staying.start()
+    assert_nobody_but(federation)
+
+
+@pytest.mark.parametrize("strategy", ["leave", "deactivate"])
+def test_an_account_in_many_rooms(federation: Federation, run_module: RunModule, strategy: str) -> None:
+    retiring, made = federation.retiring, federation.population
+    for _room in range(60):
+        retiring.create_room(made.tokens[made.users[0]])
+    # Nobody parts for longer than this, but the rooms get fewer.
+    done = run_module("synapse_user_deactivate", drain_options(federation, strategy=strategy, wait_timeout=1))
+    assert (done["failures"], done["not_parted"]) == ([], [])
+    assert_nobody_but(federation)
+
+
+def test_both_strategies_leave_the_same_behind(filled: Federation, run_module: RunModule) -> None:
+    """As both servers show it: accounts, members, and what is in the rooms, names included."""
+    retiring, staying, made = filled.retiring, filled.staying, filled.population
+    witness = made.tokens[made.other_users[0]]
+    shown = []
+    for strategy in ("leave", "deactivate"):
+        filled.changed = True
+        run_module("synapse_user_deactivate", drain_options(filled, strategy=strategy))
+        assert_nobody_but(filled)
+        rooms = sorted(room for room in staying.joined_rooms(made.other_users[0]))
+        events = [event for room in rooms for event in staying.messages(witness, room)]
+        accounts = [
+            {key: account[key] for key in ("name", "deactivated", "erased", "displayname", "avatar_url", "locked")}
+            for account in retiring.accounts()
+        ]
+        shown.append(
+            {
+                "accounts": sorted(accounts, key=lambda account: str(account["name"])),
+                "rooms here": {room["room_id"]: room["joined_members"] for room in retiring.rooms()},
+                "rooms there": {room["room_id"]: room["joined_members"] for room in staying.rooms()},
+                "events there": sorted(
+                    f"{event['room_id']} {event['sender']} {event['type']} {event['content']}" for event in events
+                ),
+            }
+        )
+        filled.lab.restore("filled")
+        filled.changed = False
+    assert shown[0] == shown[1]
+
+
+def test_what_everybody_sent_is_redacted(federation: Federation, run_module: RunModule) -> None:
+    retiring, staying, made = federation.retiring, federation.staying, federation.population
+    witness, room = made.other_users[0], made.shared_by_retiring[0]
+    for number in range(3):
+        retiring.send(made.tokens[made.users[1]], room, f"secret {number}")
+
+    def seen() -> list[str]:
+        events = staying.messages(made.tokens[witness], room)
+        return [str(event["content"]) for event in events if event["sender"] in made.users]
+
+    wait_until(lambda: any("secret 2" in content for content in seen()), "the other server has it")
+    done = run_module("synapse_user_deactivate", drain_options(federation, redact=True))
+    # Nobody can act as one who is locked, and guests are not allowed to redact.
+    assert [failure["user_id"] for failure in done["failures"]] == [made.locked]
+    assert "M_USER_LOCKED" in done["failures"][0]["reason"]
+    assert [account["user_id"] for account in done["not_redacted"]] == [made.guest]
+    wait_until(lambda: not any("secret" in content or "hello" in content for content in seen()), "it is gone there")
+    assert not any("displayname" in content for content in seen())
+    assert_nobody_but(federation, made.locked)
+
+
+def test_new_accounts_without_end(run_module: RunModule, skip_or_fail: Callable[[str], None]) -> None:
+    with filled_federation(
+        "open", 18660, skip_or_fail, users=4, settings=Settings(open_registration=True)
+    ) as federation:
+        retiring = federation.retiring
+        names = iter(range(10_000))
+
+        def register() -> None:
+            body = {"username": f"new{next(names)}", "password": "p", "auth": {"type": "m.login.dummy"}}
+            retiring.call("POST", "/_matrix/client/v3/register", json=body)
+
+        with meanwhile(register):
+            failed = run_module("synapse_user_deactivate", drain_options(federation, max_passes=2))
+        assert failed["failed"] and failed["passes"] == 2
+        assert all("is open after 2 passes" in failure["reason"] for failure in failed["failures"])
+        assert all(failure["user_id"].startswith("@new") for failure in failed["failures"])
+        done = run_module("synapse_user_deactivate", drain_options(federation))
+        assert done["failures"] == []
+        assert_nobody_but(federation)
