@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import Iterator, NamedTuple, Sequence
+from typing import Collection, Iterator, NamedTuple, Sequence
 
-from ._client import ADMIN, Answer, Client, JsonDict, SynapseError
+from ._client import ADMIN, CLIENT, Answer, Client, JsonDict, SynapseError
 
 CLASSES = ("operator", "admin", "appservice", "guest", "user")
 STATES = ("active", "suspended", "locked", "deactivated", "erased")
@@ -108,13 +108,17 @@ def find_accounts(client: Client, user_ids: Sequence[str]) -> dict[str, Account]
         elif user_id.split(":", 1)[1] != client.server_name:
             refused[user_id] = f"is not an account of {client.server_name}"
     refuse(refused)
-    if len(user_ids) > FEW:
-        wanted = set(user_ids)
-        found = {account.user_id: account for account in list_accounts(client) if account.user_id in wanted}
-    else:
-        found = {user_id: _account(client, user) for user_id in user_ids for user in _get_users(client, user_id)}
+    found = existing_accounts(client, user_ids)
     refuse({user_id: "does not exist" for user_id in user_ids if user_id not in found})
     return found
+
+
+def existing_accounts(client: Client, user_ids: Collection[str]) -> dict[str, Account]:
+    """Those of these accounts that exist."""
+    if len(user_ids) > FEW:
+        wanted = set(user_ids)
+        return {account.user_id: account for account in list_accounts(client) if account.user_id in wanted}
+    return {user_id: _account(client, user) for user_id in user_ids for user in _get_users(client, user_id)}
 
 
 def refuse(reasons: dict[str, str]) -> None:
@@ -186,6 +190,26 @@ def set_locked(client: Client, user_id: str, locked: bool) -> None:
     client.put(f"{ADMIN}/v2/users/{{}}", user_id, json={"locked": locked})
 
 
+def has_devices(client: Client, user_id: str) -> bool:
+    """Whether an account has a device, which is what it is with a session that was opened in the usual way.
+
+    API: C(GET /_synapse/admin/v2/users/<user_id>/devices).
+    """
+    return bool(client.get(f"{ADMIN}/v2/users/{{}}/devices", user_id).objects("devices"))
+
+
+def end_sessions(client: Client, token: str | None) -> None:
+    """End all sessions of the account that the access token acts as, also if the account is locked.
+
+    What lasts are sessions that an admin opened as the account, this token's among them: they are the admin's.
+
+    API: C(POST /_matrix/client/v3/logout/all).
+    """
+    if token is None:
+        raise SynapseError("the operator's own sessions are not to be ended")
+    client.post(f"{CLIENT}/v3/logout/all", token=token)
+
+
 @contextmanager
 def unlocked(client: Client, user_id: str) -> Iterator[None]:
     """Unlock an account, if it is locked, for as long as the context lasts."""
@@ -199,25 +223,39 @@ def unlocked(client: Client, user_id: str) -> Iterator[None]:
             set_locked(client, user_id, True)
 
 
+def log_in_as(client: Client, user_id: str) -> str:
+    """Open a session of another account, and return its access token. It ends when the account is deactivated.
+
+    The session has no device, the account's owner does not see it, and Synapse counts what is done with it against the
+    operator's rate limits.
+
+    API: C(POST /_synapse/admin/v1/users/<user_id>/login).
+    """
+    valid_until = int(client.time().timestamp() * 1000) + SESSION_MS
+    login = client.post(f"{ADMIN}/v1/users/{{}}/login", user_id, json={"valid_until_ms": valid_until})
+    return login.take("access_token", str)
+
+
 @contextmanager
 def acting_as(client: Client, user_id: str) -> Iterator[str | None]:
     """An access token of I(user_id), for as long as the context lasts; C(None), the client's own, for the operator.
 
-    API: C(POST /_synapse/admin/v1/users/<user_id>/login). The session has no device, the account's owner does not see
-    it, and Synapse counts what is done with it against the operator's rate limits. As a guest, it can't be logged out,
-    and lasts until it expires.
+    As a guest, it can't be logged out, and lasts until it expires.
     """
     if user_id == client.user_id:
         yield None
         return
-    valid_until = int(client.time().timestamp() * 1000) + SESSION_MS
-    login = client.post(f"{ADMIN}/v1/users/{{}}/login", user_id, json={"valid_until_ms": valid_until})
-    token = login.take("access_token", str)
+    token = log_in_as(client, user_id)
     try:
         yield token
     finally:
-        try:
-            client.logout(token)
-        except SynapseError as error:
-            if error.errcode != "M_GUEST_ACCESS_FORBIDDEN":
-                raise
+        end_session(client, token)
+
+
+def end_session(client: Client, token: str) -> None:
+    """Log out a session of C(log_in_as), if that is possible."""
+    try:
+        client.logout(token)
+    except SynapseError as error:
+        if error.errcode != "M_GUEST_ACCESS_FORBIDDEN":
+            raise

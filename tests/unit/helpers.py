@@ -245,6 +245,7 @@ class Simulation:
         self.last_write = sys.maxsize
         self.requests: list[str] = []
         self.locks: list[tuple[str, bool]] = []
+        self._method, self._body = "", {}
         self._lock = threading.Lock()
         self._tokens = {TOKEN: OPERATOR}
         for method in ("GET", "POST", "PUT", "DELETE"):
@@ -272,11 +273,12 @@ class Simulation:
             asked = f"{request.method} {what}"
             self.requests.append(asked)
             user_id = self._tokens[request.headers["Authorization"].partition(" ")[2]]
+            self._method, self._body = request.method, json.loads(request.body or "{}")
             if len(self.writes) > self.last_write:
                 return 401, {}, json.dumps(matrix_error("M_UNKNOWN_TOKEN", "Invalid access token"))
             if self.errors.get(asked):
                 status, answer = self.errors[asked].pop(0)
-            elif self.users.get(user_id, {}).get("locked") and last != "logout":
+            elif self.users.get(user_id, {}).get("locked") and last not in ("logout", "all"):
                 status, answer = 401, matrix_error("M_USER_LOCKED", "User account has been locked")
             elif request.method == "PUT" and before == "users":
                 status, answer = self._lock_account(last, json.loads(request.body)["locked"])
@@ -319,7 +321,7 @@ class Simulation:
             return 200, {"joined_rooms": self.joined.get(before, [])}
         if last == "rooms":
             rooms = sorted({room for rooms in self.joined.values() for room in rooms})
-            return 200, {"rooms": [{"room_id": r, "joined_local_members": len(self._members(r))} for r in rooms]}
+            return 200, {"rooms": list(map(self._room, rooms))}
         if last == "members":
             return 200, {"members": self._members(before)}
         if last == "login":
@@ -334,8 +336,73 @@ class Simulation:
             return 200, {"chunk": self.events.get(before, [])}
         return 200, {}
 
+    def _room(self, room: str) -> Json:
+        return {"room_id": room, "joined_local_members": len(self._members(room))}
+
     def _members(self, room: str) -> list[str]:
         return [user_id for user_id, rooms in self.joined.items() if room in rooms]
+
+
+class FederatedSimulation(Simulation):
+    """One with members of other servers in its rooms, sessions, invites, and what is recorded on it.
+
+    I(remote) are the members that each room has elsewhere, I(acls) the server ACLs of rooms, I(devices) the accounts
+    that have one, I(invites) who is invited where, and I(account_data) what is recorded.
+    """
+
+    def __init__(self, mock: responses.RequestsMock, *users: Json, **joined: list[str]) -> None:
+        super().__init__(mock, *users, **joined)
+        self.remote: dict[str, list[str]] = {}
+        self.acls: dict[str, Json] = {}
+        self.devices: set[str] = set()
+        self.invites: dict[str, list[str]] = {}
+        self.account_data: dict[str, Json] = {}
+
+    def federate(self, *names: str, server: str = "other.example") -> None:
+        for name in names:
+            self.remote.setdefault(room_id(name), []).append(f"@someone:{server}")
+
+    def remove(self, user_id: str, name: str, by: str, membership: str = "leave") -> None:
+        """Kick, ban, or with I(by) the account itself, leave."""
+        self.joined[user_id].remove(room_id(name))
+        event = {"type": "m.room.member", "state_key": user_id, "sender": by, "content": {"membership": membership}}
+        self.events.setdefault(room_id(name), []).insert(0, event)
+
+    def _act(self, before: str, last: str, user_id: str) -> tuple[int, Any]:
+        if before == "account_data":
+            if self._method == "PUT":
+                self.account_data[last] = self._body
+            found = self.account_data.get(last)
+            return (404, matrix_error("M_NOT_FOUND", "nothing")) if found is None else (200, found)
+        if before == "users" and last not in self.users:
+            return 404, matrix_error("M_NOT_FOUND", "User not found")
+        if last == "devices":
+            return 200, {"devices": [{"device_id": "D"}] if before in self.devices else []}
+        if last == "all":
+            self.devices.discard(user_id)
+            return 200, {}
+        if last == "memberships":
+            joined, invites = self.joined.get(before, ()), self.invites.get(before, ())
+            return 200, {"memberships": {**dict.fromkeys(joined, "join"), **dict.fromkeys(invites, "invite")}}
+        if last == "sync":
+            return 200, {"rooms": {"invite": {room: {} for room in self.invites.get(user_id, ())}}}
+        if last == "state":
+            acl = self.acls.get(before)
+            return 200, {"state": [{"type": "m.room.server_acl", "state_key": "", "content": acl}] if acl else []}
+        if last == "leave" and before in self.invites.get(user_id, ()):
+            self.invites[user_id].remove(before)
+            return 200, {}
+        return super()._act(before, last, user_id)
+
+    def _members(self, room: str) -> list[str]:
+        # Synapse forgets who is in a room as soon as nobody of its own is.
+        ours = super()._members(room)
+        return ours + self.remote.get(room, []) if ours else []
+
+    def _room(self, room: str) -> Json:
+        members = self._members(room)
+        elsewhere = len(self.remote.get(room, ()))
+        return {"room_id": room, "joined_members": len(members), "joined_local_members": len(members) - elsewhere}
 
 
 class Wire:
