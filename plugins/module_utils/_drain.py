@@ -26,18 +26,7 @@ from ._rooms import (
     unlimited_messages,
     wait_until_parted,
 )
-from ._users import (
-    Account,
-    acting_as,
-    deactivate,
-    end_session,
-    find_accounts,
-    list_accounts,
-    log_in_as,
-    refuse,
-    set_locked,
-    unlocked,
-)
+from ._users import Account, acting_as, deactivate, find_accounts, list_accounts, refuse, set_locked, unlocked
 
 
 @dataclass(frozen=True)
@@ -296,37 +285,31 @@ class _Work:
         if self.options.redact and room_ids:
             with acting_as(client, user_id) as token:
                 closing.not_redacted = redact_events(client, user_id, room_ids, token)
-        token = self._log_in_as(user_id, room_ids, closing) if self.options.leave_first and room_ids else None
-        try:
-            if token is not None:
-                self._leave(token, room_ids, closing)
-            if account.account_class == "guest" and not account.locked:
-                set_locked(client, user_id, True)
-            # Which also ends the session.
-            deactivate(client, user_id, erase=self.options.erase)
-        except SynapseError as error:
-            if token is not None and not error.fatal:
-                end_session(client, token)
-            raise
+        # Nobody can log out a session that was opened as a guest.
+        if self.options.leave_first and room_ids and account.account_class != "guest":
+            closing.not_left = self._leave(user_id, room_ids)
+            closing.still_in = len(closing.not_left)
+            closing.rooms_left = len(room_ids) - closing.still_in
+        if account.account_class == "guest" and not account.locked:
+            set_locked(client, user_id, True)
+        deactivate(client, user_id, erase=self.options.erase)
 
-    def _log_in_as(self, user_id: str, room_ids: Sequence[str], closing: _Closing) -> str | None:
-        """An access token, if there is one to be had: else Synapse makes the account leave, once it is deactivated."""
+    def _leave(self, user_id: str, room_ids: Iterable[str]) -> dict[str, str]:
+        """Make an account leave, as far as it can: when it is deactivated, Synapse goes on with what is left."""
+        not_left = dict.fromkeys(room_ids, "")
         try:
-            return log_in_as(self.client, user_id)
+            with acting_as(self.client, user_id) as token:
+                for room_id in room_ids:
+                    reason = try_to_leave(self.client, room_id, token)
+                    if reason is None:
+                        del not_left[room_id]
+                    else:
+                        not_left[room_id] = reason
         except SynapseError as error:
             if error.fatal:
                 raise
-            closing.not_left = dict.fromkeys(room_ids, str(error))
-            return None
-
-    def _leave(self, token: str, room_ids: Sequence[str], closing: _Closing) -> None:
-        for room_id in room_ids:
-            reason = try_to_leave(self.client, room_id, token)
-            if reason is None:
-                closing.rooms_left += 1
-                closing.still_in -= 1
-            else:
-                closing.not_left[room_id] = reason
+            return {room_id: reason or str(error) for room_id, reason in not_left.items()}
+        return not_left
 
     def _parted(self, user_id: str, rooms_left: int | None = None) -> None:
         self.result.parted += 1

@@ -223,39 +223,25 @@ def unlocked(client: Client, user_id: str) -> Iterator[None]:
             set_locked(client, user_id, True)
 
 
-def log_in_as(client: Client, user_id: str) -> str:
-    """Open a session of another account, and return its access token. It ends when the account is deactivated.
-
-    The session has no device, the account's owner does not see it, and Synapse counts what is done with it against the
-    operator's rate limits.
-
-    API: C(POST /_synapse/admin/v1/users/<user_id>/login).
-    """
-    valid_until = int(client.time().timestamp() * 1000) + SESSION_MS
-    login = client.post(f"{ADMIN}/v1/users/{{}}/login", user_id, json={"valid_until_ms": valid_until})
-    return login.take("access_token", str)
-
-
 @contextmanager
 def acting_as(client: Client, user_id: str) -> Iterator[str | None]:
     """An access token of I(user_id), for as long as the context lasts; C(None), the client's own, for the operator.
 
-    As a guest, it can't be logged out, and lasts until it expires.
+    API: C(POST /_synapse/admin/v1/users/<user_id>/login). The session has no device, the account's owner does not see
+    it, and Synapse counts what is done with it against the operator's rate limits. Not even the deactivation of the
+    account ends it. As a guest, it can't be logged out, and lasts until it expires.
     """
     if user_id == client.user_id:
         yield None
         return
-    token = log_in_as(client, user_id)
+    valid_until = int(client.time().timestamp() * 1000) + SESSION_MS
+    login = client.post(f"{ADMIN}/v1/users/{{}}/login", user_id, json={"valid_until_ms": valid_until})
+    token = login.take("access_token", str)
     try:
         yield token
     finally:
-        end_session(client, token)
-
-
-def end_session(client: Client, token: str) -> None:
-    """Log out a session of C(log_in_as), if that is possible."""
-    try:
-        client.logout(token)
-    except SynapseError as error:
-        if error.errcode != "M_GUEST_ACCESS_FORBIDDEN":
-            raise
+        try:
+            client.logout(token)
+        except SynapseError as error:
+            if error.errcode != "M_GUEST_ACCESS_FORBIDDEN":
+                raise

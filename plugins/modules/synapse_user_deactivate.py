@@ -62,9 +62,9 @@ options:
     default: false
   strategy:
     description:
-      - With V(leave), each account is logged in to with the admin API, leaves its rooms, and is then deactivated, which
-        ends the session; many at the same time. What that misses is left to Synapse. Under delegated authentication,
-        where nobody can be logged in to, that is everything.
+      - With V(leave), each account but guests is logged in to with the admin API, leaves its rooms, and is then
+        deactivated, many at the same time. What that misses is left to Synapse. Under delegated authentication, where
+        nobody can be logged in to, that is everything.
       - With V(deactivate), the accounts are only deactivated, and Synapse makes them leave their rooms afterwards, one
         account and one room after the other. That takes longer, above all on PostgreSQL.
       - Other servers see the same either way. On this one, in the database, with V(leave) the join events in the old

@@ -195,6 +195,7 @@ def drain(loop: asyncio.AbstractEventLoop, stub: Stub, tmp_path: Path, **options
             env={**os.environ, "PYTHONPATH": str(ROOT / ".cache")},
             capture_output=True,
             text=True,
+            check=False,
         )
     finally:
         loop.call_soon_threadsafe(server.close)

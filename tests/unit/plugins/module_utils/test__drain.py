@@ -392,11 +392,11 @@ def test_nobody_waits_for_those_who_are_open(simulate: Simulate, lone_client: Cl
 # Guests
 
 
-def test_a_guest_leaves_and_is_locked_and_closed(simulate: Simulate, lone_client: Client) -> None:
+def test_a_guest_is_locked_and_closed_and_left_to_synapse(simulate: Simulate, lone_client: Client) -> None:
     simulation = simulate(OP, guest("g"), g=["r1"])
     result = run(lone_client, [G])
     assert result == Drain(closed={G: "active"}, parted=1, proven=1, reads=ANY, passes=1)
-    assert simulation.steps == [f"POST login {G}", f"POST leave {R1}", f"PUT users {G}", f"POST deactivate {G}"]
+    assert simulation.steps == [f"PUT users {G}", f"POST deactivate {G}"]
     assert simulation.locks == [(G, True)]
 
 
@@ -564,7 +564,7 @@ def test_single_events_that_could_not_be_redacted_keep_nobody_open(simulate: Sim
 def test_a_guest_redacts_as_well(simulate: Simulate, lone_client: Client) -> None:
     simulation = simulate(OP, guest("g"), g=["r1"])
     simulation.events[R1] = [message("$1", G)]
-    run(lone_client, [G], redact=True, leave_first=False)
+    run(lone_client, [G], redact=True)
     assert simulation.steps == [f"POST login {G}", "PUT redact $1", f"PUT users {G}", f"POST deactivate {G}"]
 
 
@@ -793,15 +793,15 @@ def test_a_dead_token_ends_the_drain_with_what_was_done(server: Server, client: 
     assert result.failed == {}
 
 
-@pytest.mark.parametrize("step", range(1, 5))
+@pytest.mark.parametrize("step", range(1, 6))
 def test_a_token_that_dies_at_any_step(simulate: Simulate, lone_client: Client, step: int) -> None:
     simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
-    # The rate limit, and for each: a login, a leave, a deactivation.
-    simulation.last_write = 4 + step - 1
+    # The rate limit, and for each: a login, a leave, a logout, a deactivation.
+    simulation.last_write = 5 + step - 1
     result = run(lone_client, [A, B])
     assert result.aborted is not None
     assert result.aborted.errcode == "M_UNKNOWN_TOKEN"
-    assert result.closed == ({A: "active", B: "active"} if step > 3 else {A: "active"})
+    assert result.closed == ({A: "active", B: "active"} if step > 4 else {A: "active"})
     assert result.parted == result.proven == len(result.closed)
     assert result.failed == {}
 

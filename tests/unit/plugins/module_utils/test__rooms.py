@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Iterable, Sequence
 from unittest.mock import ANY
 
 import pytest
@@ -470,9 +470,11 @@ def test_a_room_whose_shutdown_never_ends(lone_client: Client, answering: Callab
 @pytest.fixture
 def _in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rooms come in the order in which they are listed, also if two are looked into at the same time."""
-    monkeypatch.setattr(
-        _rooms, "each", lambda function, items, _concurrency: [(item, function(item)) for item in items]
-    )
+
+    def in_order(function: Any, items: Iterable[Any], _concurrency: int) -> list[tuple[Any, Any]]:
+        return [(item, function(item)) for item in items]
+
+    monkeypatch.setattr(_rooms, "each", in_order)
 
 
 @pytest.mark.usefixtures("_in_order")
