@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Dict, Iterable
 
-from ._client import CLIENT, Client, SynapseError
+from ._client import CLIENT, Client, JsonDict, SynapseError
 
 ACCOUNT_DATA_TYPE = "io.github.matrixops.decommission"
+ANCHORS_TYPE = f"{ACCOUNT_DATA_TYPE}.anchors"
+"""By itself, since it may be as large as a megabyte, and is written by another module."""
 MILESTONES = ("started", "first_wave_ended")
 PATH = f"{CLIENT}/v3/user/{{}}/account_data/{{}}"
 
@@ -20,16 +22,20 @@ Milestones = Dict[str, int]
 
 def read(client: Client) -> Milestones:
     """What is recorded; nothing, if it was recorded for a server of another name."""
+    milestones = _read(client, ACCOUNT_DATA_TYPE).get("milestones")
+    if not isinstance(milestones, dict):
+        return {}
+    return {name: milestones[name] for name in MILESTONES if _is_time(milestones.get(name))}
+
+
+def _read(client: Client, kind: str) -> JsonDict:
     try:
-        content = client.get(PATH, client.user_id, ACCOUNT_DATA_TYPE)
+        content = client.get(PATH, client.user_id, kind)
     except SynapseError as error:
         if error.status != 404:
             raise
         return {}
-    milestones = content.get("milestones")
-    if content.get("server_name") != client.server_name or not isinstance(milestones, dict):
-        return {}
-    return {name: milestones[name] for name in MILESTONES if _is_time(milestones.get(name))}
+    return content if content.get("server_name") == client.server_name else {}
 
 
 def _is_time(value: object) -> bool:
@@ -40,6 +46,15 @@ def _is_time(value: object) -> bool:
 def write(client: Client, milestones: Milestones) -> None:
     content = {"server_name": client.server_name, "milestones": milestones}
     client.put(PATH, client.user_id, ACCOUNT_DATA_TYPE, json=content)
+
+
+def read_anchors(client: Client) -> JsonDict:
+    """What is recorded of the anchors, as it was written; nothing, if that was for a server of another name."""
+    return dict(_read(client, ANCHORS_TYPE))
+
+
+def write_anchors(client: Client, content: JsonDict) -> None:
+    client.put(PATH, client.user_id, ANCHORS_TYPE, json={**content, "server_name": client.server_name})
 
 
 def changed(milestones: Milestones, *, mark: Iterable[str], clear: Iterable[str], now: int) -> Milestones:
