@@ -44,7 +44,7 @@ class SynapseModule(AnsibleModule):
             required_one_of=[("access_token", "login_user"), *more.pop("required_one_of", ())],
             **more,
         )
-        for option in ("timeout", "concurrency", "max_passes", "wait_timeout"):
+        for option in ("timeout", "concurrency", "max_passes", "wait_timeout", "rate"):
             if self.params.get(option, 1) < 1:
                 self.fail_json(msg=f"Nothing was changed: {option} is {self.params[option]}, but must be 1 or more.")
 
@@ -79,6 +79,12 @@ class SynapseModule(AnsibleModule):
             self.fail_json(msg=str(error))
         except SynapseError as error:
             self.fail_json(msg=str(error), status=error.status, errcode=error.errcode)
+
+    def end(self, result: dict[str, Any], problem: str = "", error: SynapseError | None = None) -> None:
+        """Return the result; as a failure, if there is a problem, which the error may have been the cause of."""
+        if problem:
+            self.fail_json(msg=problem, status=error and error.status, errcode=error and error.errcode, **result)
+        self.exit_json(**result)
 
     def _check_server_name(self, client: Client) -> None:
         expected = self.params["server_name"]

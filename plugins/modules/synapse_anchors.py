@@ -359,11 +359,7 @@ def main() -> None:
         result["barred"] = outcome.barred
     if module._diff:  # it has every room
         result["diff"] = {"before": as_lines(outcome.before), "after": as_lines(outcome.record)}
-    message = problem(outcome)
-    if message:
-        error = outcome.aborted
-        module.fail_json(msg=message, status=error and error.status, errcode=error and error.errcode, **result)
-    module.exit_json(**result)
+    module.end(result, problem(outcome), outcome.aborted)
 
 
 if __name__ == "__main__":

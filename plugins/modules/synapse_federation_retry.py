@@ -83,8 +83,6 @@ def main() -> None:
     module = SynapseModule(
         {"destinations": {"type": "list", "elements": "str"}, "rate": {"type": "int", "default": 10}}
     )
-    if module.params["rate"] < 1:
-        module.fail_json(msg=f"Nothing was changed: rate is {module.params['rate']}, but must be 1 or more.")
     names = module.params["destinations"]
     done: list[str] = []
     problem = None
@@ -105,9 +103,7 @@ def main() -> None:
         "unchanged": len(waiting if names is None else set(names)) - len(done),
         "diff": {"before": "".join(f"{name} waiting\n" for name in done[:SHOWN]), "after": ""},
     }
-    if problem is not None:
-        module.fail_json(msg=str(problem), status=problem.status, errcode=problem.errcode, **result)
-    module.exit_json(**result)
+    module.end(result, str(problem or ""), problem)
 
 
 if __name__ == "__main__":

@@ -357,11 +357,7 @@ def main() -> None:
         result["proof"] = {"parted": outcome.proven, "read": f"GET {JOINED_ROOMS}", "requests": outcome.reads}
     if module._diff:  # it has every name
         result["diff"] = as_diff(outcome, options.erase)
-    message = problem(outcome)
-    if message:
-        error = outcome.aborted
-        module.fail_json(msg=message, status=error and error.status, errcode=error and error.errcode, **result)
-    module.exit_json(**result)
+    module.end(result, problem(outcome), outcome.aborted)
 
 
 if __name__ == "__main__":
