@@ -23,7 +23,7 @@ from dataclasses import dataclass, field, replace
 from typing import Collection, Iterable, Iterator, NamedTuple, Sequence
 
 from . import _state
-from ._client import ADMIN, Client, JsonDict, SynapseError
+from ._client import ADMIN, CLIENT, Client, JsonDict, SynapseError
 from ._drain import Options as DrainOptions
 from ._drain import drain
 from ._federation import survey
@@ -31,6 +31,7 @@ from ._journal import Journal
 from ._pool import each
 from ._rooms import (
     Memberships,
+    clear_room,
     joined_rooms,
     list_rooms,
     local_members,
@@ -91,13 +92,15 @@ class Record:
 
     An anchor without rooms is to be closed. I(staying) are the anchors that are neither locked nor closed, and
     I(releasing) the rooms that anchors were about to leave: who is not in one of them has not been lost. I(lost) are
-    the rooms that had an anchor, and could not get another.
+    the rooms that had an anchor, and could not get another. I(alone) are the rooms in which the anchor was alone from
+    the beginning, so that nobody leaves them in the first wave.
     """
 
     anchors: dict[str, list[str]] = field(default_factory=dict)
     staying: set[str] = field(default_factory=set)
     releasing: set[str] = field(default_factory=set)
     lost: dict[str, Loss] = field(default_factory=dict)
+    alone: set[str] = field(default_factory=set)
 
     @classmethod
     def from_json(cls, content: JsonDict) -> Record:
@@ -108,6 +111,7 @@ class Record:
                 set(map(_text, content["staying"])),
                 set(map(_text, content["releasing"])),
                 {room: Loss(_text(lost["user_id"]), _text(lost["reason"])) for room, lost in content["lost"].items()},
+                set(map(_text, content["alone"])),
             )
         except (KeyError, TypeError, AttributeError):
             return cls()
@@ -118,6 +122,7 @@ class Record:
             "staying": sorted(self.staying),
             "releasing": sorted(self.releasing),
             "lost": {room_id: {"user_id": loss.user_id, "reason": loss.reason} for room_id, loss in self.lost.items()},
+            "alone": sorted(self.alone),
         }
 
     @property
@@ -303,7 +308,10 @@ class _Choice:
         }
         staying = {user_id for user_id in anchors if self._stays(user_id, result.classes.get(user_id))}
         kept = {u: sorted(rooms) for u, rooms in sorted(anchors.items()) if rooms or u not in staying}
-        result.record = Record(kept, staying.intersection(kept), set(), result.lost)
+        alone = {room_id for room_id, user_ids in self.members.items() if len(user_ids) == 1} - look.record.rooms
+        alone |= {room_id for room_ids in look.covered.values() for room_id in room_ids} & look.record.alone
+        alone.intersection_update(anchor_of)
+        result.record = Record(kept, staying.intersection(kept), set(), result.lost, alone)
 
     def _stays(self, user_id: str, class_: str | None) -> bool:
         return class_ in ("admin", "operator") or user_id in self.options.keep
@@ -524,6 +532,33 @@ def _leave(client: Client, room_ids: Iterable[str], token: str | None, concurren
     return {room_id: reason for room_id, reason in tries if reason is not None}
 
 
+def rejoin(client: Client, record: Record, room_ids: Collection[str], reason: str, concurrency: int) -> int:
+    """The anchors of these rooms join them once more; return how many of the rooms that was possible in.
+
+    That is an event which servers that show it don't show to anybody, since it changes nothing, and which needs no
+    power in the room. Synapse sends it even to a server of which it does not know what it has missed, and that one
+    then asks for what was before.
+
+    API: C(POST /_matrix/client/v3/join/<room_id>).
+    """
+    wanted = {user_id: sorted(set(room_ids).intersection(rooms)) for user_id, rooms in record.anchors.items()}
+
+    def join(user_id: str) -> int:
+        joined = 0
+        try:
+            with _as_anchor(client, user_id, user_id in record.staying) as token:
+                for room_id in wanted[user_id]:
+                    client.post(f"{CLIENT}/v3/join/{{}}", room_id, json={"reason": reason}, token=token)
+                    joined += 1
+        except SynapseError as error:
+            # It comes again.
+            if error.fatal:
+                raise
+        return joined
+
+    return sum(joined for _user, joined in each(join, [u for u, rooms in wanted.items() if rooms], concurrency))
+
+
 def release(client: Client, room_ids: Collection[str] | None, options: Options, *, dry_run: bool = False) -> Anchors:
     """The anchors leave these rooms, or all; those that anchor no room any more are closed, and seen out.
 
@@ -546,7 +581,8 @@ class _Release:
             for user_id, recorded in look.record.anchors.items()
         }
         releasing = {room_id for rooms in self.leaving.values() for room_id in rooms}
-        record = Record(anchors, set(look.record.staying), releasing, {**look.record.lost, **losses})
+        lost = {**look.record.lost, **losses}
+        record = Record(anchors, set(look.record.staying), releasing, lost, set(look.record.alone))
         self.result = Anchors(record, look.record, look.classes, record.lost)
         self.written = look.record.as_json()
 
@@ -564,7 +600,10 @@ class _Release:
                 with unlimited_messages(self.client):
                     for user_id, failed in each(self._leave, self.leaving, self.options.concurrency):
                         self._note(user_id, failed)
-            self.result.record = replace(self.result.record, releasing=set())
+                for room_id, remaining in each(self._clear, self.result.released, self.options.concurrency):
+                    self.result.failed.extend((user_id, room_id, reason) for user_id, reason in remaining.items())
+            record = self.result.record
+            self.result.record = replace(record, releasing=set(), alone=record.alone & record.rooms)
             self._close(self._to_close())
             self._write()
         return self.result
@@ -587,6 +626,19 @@ class _Release:
             reasons = dict.fromkeys(room_ids, str(error))
         remaining = set(joined_rooms(self.client, user_id))
         return {room_id: reasons.get(room_id, STILL_JOINED) for room_id in room_ids if room_id in remaining}
+
+    def _clear(self, room_id: str) -> dict[str, str]:
+        """Have those leave as well, with their anchor gone, whom nobody can log in as. Return who is still there."""
+        members: list[str] = []
+        try:
+            members = local_members(self.client, room_id)
+            if members and not existing_accounts(self.client, members):
+                return clear_room(self.client, room_id)
+        except SynapseError as error:
+            if error.fatal:
+                raise
+            return dict.fromkeys(members, str(error))
+        return {}
 
     def _note(self, user_id: str, failed: dict[str, str]) -> None:
         left = set(self.leaving[user_id]).difference(failed)

@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
+import contextlib
 from dataclasses import dataclass, field
-from typing import Callable, Iterable, Sequence
+from typing import Callable, Generator, Iterable, Sequence
 
 from ._client import Client, SynapseError
 from ._journal import Journal
@@ -19,14 +19,15 @@ from ._rooms import (
     Departure,
     depart_all,
     joined_rooms,
-    local_members,
-    occupied_beyond,
+    leave_room_by_room,
     still_joined,
-    try_to_leave,
     unlimited_messages,
     wait_until_parted,
 )
 from ._users import Account, acting_as, deactivate, find_accounts, list_accounts, refuse, set_locked, unlocked
+
+BATCH = 256
+"""How many rooms are left, all accounts together, before those who have left them are deactivated."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,8 @@ def drain(
     """Deactivate accounts, and wait until all of them have left all rooms, those too that were closed before.
 
     All accounts are looked at before the first is changed. Without I(user_ids), that is repeated until nobody is found
-    who is open or has come back to a room, since the server is still running.
+    who is open or has come back to a room, since the server is still running; after each pass, every account that is
+    closed is looked at once more.
 
     :param user_ids: the accounts, or C(None) for every account of the server but admins and those in I(keep).
     :param dry_run: only say what would be done.
@@ -100,9 +102,7 @@ def drain(
         work.result.closed = {account.user_id: account.state for account in to_close}
         return work.result
     try:
-        in_rooms = still_joined(client, closed, options.concurrency) if options.wait else {}
-        if options.wait:
-            work.proven.update(closed.difference(in_rooms))
+        in_rooms = work.look_again(closed) if options.wait else {}
         work.run(to_close, {user_id: len(room_ids) for user_id, room_ids in in_rooms.items()})
         if user_ids is None:
             _until_nobody_is_found(work, set(keep))
@@ -117,11 +117,11 @@ def _until_nobody_is_found(work: _Work, keep: set[str]) -> None:
     client, options, result = work.client, work.options, work.result
     hopeless: set[str] = set()
     while True:
-        everybody = list(list_accounts(client))
-        to_close, closed = work.sort(_to_go(everybody, keep))
+        to_close, closed = work.sort(_to_go(list_accounts(client), keep))
+        # Who is open may have joined any room since.
+        work.proven.difference_update(account.user_id for account in to_close)
         to_close = [account for account in to_close if account.user_id not in hopeless]
-        spared = {account.user_id for account in everybody if _is_spared(account, keep)}
-        back = _back_in_rooms(client, closed.difference(result.not_parted), spared) if options.wait else {}
+        back = work.look_again(closed.difference(result.not_parted)) if options.wait else {}
         if not to_close and not back:
             return
         if result.passes >= options.max_passes:
@@ -136,19 +136,6 @@ def _until_nobody_is_found(work: _Work, keep: set[str]) -> None:
         again = {account.user_id for account in to_close if account.user_id in result.failed}
         work.run(to_close, {user_id: len(room_ids) for user_id, room_ids in back.items()})
         hopeless |= again.intersection(result.failed)
-
-
-def _back_in_rooms(client: Client, closed: set[str], spared: set[str]) -> dict[str, list[str]]:
-    """Which of these accounts are in rooms again, after they had left.
-
-    Finds them by the server's statistics, in which whoever came back a moment ago may be missing.
-    """
-    found: dict[str, list[str]] = {}
-    for room_id in occupied_beyond(client, spared):
-        for user_id in local_members(client, room_id):
-            if user_id in closed:
-                found.setdefault(user_id, []).append(room_id)
-    return found
 
 
 def _is_spared(account: Account, keep: set[str]) -> bool:
@@ -181,15 +168,21 @@ def _select(client: Client, user_ids: Sequence[str] | None, keep: set[str], allo
 
 @dataclass
 class _Closing:
-    """What came of closing one account."""
+    """What comes of closing one account."""
 
-    rooms_left: int = 0
-    still_in: int = 0
-    closed: bool = False
-    parted: bool = False
+    account: Account
+    room_ids: list[str] = field(default_factory=list)
     not_left: dict[str, str] = field(default_factory=dict)
     not_redacted: dict[str, str] = field(default_factory=dict)
+    left_first: bool = False
+    closed: bool = False
+    parted: bool = False
     error: str = ""
+
+    @property
+    def still_in(self) -> int:
+        """In how many rooms Synapse has still to make it leave."""
+        return len(self.not_left if self.left_first else self.room_ids)
 
 
 class _Work:
@@ -219,6 +212,14 @@ class _Work:
             return False
         return account.state == "erased" or (account.state == "deactivated" and not self.options.erase)
 
+    def look_again(self, closed: Iterable[str]) -> dict[str, list[str]]:
+        """Which of these accounts are in rooms, whatever was seen before: who has left may have come back."""
+        user_ids = sorted(closed)
+        back = still_joined(self.client, user_ids, self.options.concurrency)
+        self.proven.update(user_ids)
+        self.proven.difference_update(back)
+        return back
+
     def run(self, to_close: Sequence[Account], in_rooms: dict[str, int]) -> None:
         """Close these accounts, and see them out of their rooms, and those that are closed, but in so many rooms."""
         self.result.passes += 1
@@ -241,75 +242,93 @@ class _Work:
         """Return those that are still in rooms, with how many that are."""
         in_rooms = {}
         sends = accounts and (self.options.leave_first or self.options.redact)
-        with unlimited_messages(self.client) if sends else nullcontext():
-            for account, closing in each(self._close_one, accounts, self.options.concurrency):
-                user_id = account.user_id
-                if closing.not_redacted:
-                    first = next(iter(closing.not_redacted.values()))
-                    self.result.not_redacted[user_id] = (len(closing.not_redacted), first)
-                if not closing.closed:
-                    self.result.failed[user_id] = closing.error
-                    self.journal.write(user_id, "failed", error=closing.error)
-                    continue
-                self.result.failed.pop(user_id, None)
-                self.result.closed[user_id] = account.state
-                self.journal.write(
-                    user_id,
-                    "deactivated",
-                    rooms_left=closing.rooms_left,
-                    not_left=closing.not_left or None,
-                    not_redacted=closing.not_redacted or None,
-                )
-                if closing.parted:
-                    self._parted(user_id)
-                else:
-                    in_rooms[user_id] = closing.still_in
+        limits = unlimited_messages(self.client) if sends else contextlib.nullcontext()
+        # An error that is kept would keep those who are next in the works.
+        with limits, contextlib.closing(self._batches(accounts)) as batches:
+            for batch in batches:
+                self._let_go(batch)
+                for closing, _closed in each(self._close_one, batch, self.options.concurrency):
+                    user_id = closing.account.user_id
+                    self._record(user_id, closing)
+                    if closing.parted:
+                        self._parted(user_id)
+                    elif closing.closed:
+                        in_rooms[user_id] = closing.still_in
         return in_rooms
 
-    def _close_one(self, account: Account) -> _Closing:
-        closing = _Closing()
+    def _record(self, user_id: str, closing: _Closing) -> None:
+        if closing.not_redacted:
+            first = next(iter(closing.not_redacted.values()))
+            self.result.not_redacted[user_id] = (len(closing.not_redacted), first)
+        if not closing.closed:
+            self.result.failed[user_id] = closing.error
+            self.journal.write(user_id, "failed", error=closing.error)
+            return
+        self.result.failed.pop(user_id, None)
+        self.result.closed[user_id] = closing.account.state
+        self.journal.write(
+            user_id,
+            "deactivated",
+            rooms_left=len(closing.room_ids) - closing.still_in,
+            not_left=closing.not_left or None,
+            not_redacted=closing.not_redacted or None,
+        )
+
+    def _batches(self, accounts: Iterable[Account]) -> Generator[list[_Closing], None, None]:
+        """The accounts, ready to go, so many at a time that they have about C(BATCH) rooms to leave."""
+        batch: list[_Closing] = []
+        size = 0
+        for _account, closing in each(self._prepare, accounts, self.options.concurrency):
+            batch.append(closing)
+            size += 1 + len(closing.room_ids)
+            if size >= BATCH:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def _prepare(self, account: Account) -> _Closing:
+        closing = _Closing(account)
         try:
-            self._try_to_close(account, closing)
-            closing.closed = True
-            closing.parted = self.options.leave_first and not joined_rooms(self.client, account.user_id)
+            closing.room_ids = joined_rooms(self.client, account.user_id)
+            if self.options.redact and closing.room_ids:
+                with acting_as(self.client, account.user_id) as token:
+                    closing.not_redacted = redact_events(self.client, account.user_id, closing.room_ids, token)
         except SynapseError as error:
             if error.fatal:
                 raise
             closing.error = str(error)
         return closing
 
-    def _try_to_close(self, account: Account, closing: _Closing) -> None:
-        client, user_id = self.client, account.user_id
-        room_ids = joined_rooms(client, user_id)
-        closing.still_in = len(room_ids)
-        if self.options.redact and room_ids:
-            with acting_as(client, user_id) as token:
-                closing.not_redacted = redact_events(client, user_id, room_ids, token)
+    def _let_go(self, batch: Iterable[_Closing]) -> None:
+        """Make them leave, as far as they can: when they are deactivated, Synapse goes on with what is left."""
+        if not self.options.leave_first:
+            return
         # Nobody can log out a session that was opened as a guest.
-        if self.options.leave_first and room_ids and account.account_class != "guest":
-            closing.not_left = self._leave(user_id, room_ids)
-            closing.still_in = len(closing.not_left)
-            closing.rooms_left = len(room_ids) - closing.still_in
-        if account.account_class == "guest" and not account.locked:
-            set_locked(client, user_id, True)
-        deactivate(client, user_id, erase=self.options.erase)
+        leaving = {
+            closing.account.user_id: closing
+            for closing in batch
+            if closing.room_ids and not closing.error and closing.account.account_class != "guest"
+        }
+        rooms_of = {user_id: closing.room_ids for user_id, closing in leaving.items()}
+        for user_id, not_left in leave_room_by_room(self.client, rooms_of, self.options.concurrency).items():
+            leaving[user_id].not_left = not_left
+            leaving[user_id].left_first = True
 
-    def _leave(self, user_id: str, room_ids: Iterable[str]) -> dict[str, str]:
-        """Make an account leave, as far as it can: when it is deactivated, Synapse goes on with what is left."""
-        not_left = dict.fromkeys(room_ids, "")
+    def _close_one(self, closing: _Closing) -> None:
+        client, account = self.client, closing.account
+        if closing.error:
+            return
         try:
-            with acting_as(self.client, user_id) as token:
-                for room_id in room_ids:
-                    reason = try_to_leave(self.client, room_id, token)
-                    if reason is None:
-                        del not_left[room_id]
-                    else:
-                        not_left[room_id] = reason
+            if account.account_class == "guest" and not account.locked:
+                set_locked(client, account.user_id, True)
+            deactivate(client, account.user_id, erase=self.options.erase)
+            closing.closed = True
+            closing.parted = self.options.leave_first and not joined_rooms(client, account.user_id)
         except SynapseError as error:
             if error.fatal:
                 raise
-            return {room_id: reason or str(error) for room_id, reason in not_left.items()}
-        return not_left
+            closing.error = str(error)
 
     def _parted(self, user_id: str, rooms_left: int | None = None) -> None:
         self.result.parted += 1

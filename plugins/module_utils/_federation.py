@@ -32,7 +32,7 @@ import re
 import sys
 import time
 from dataclasses import dataclass, field
-from typing import Collection, Iterable, Iterator, NamedTuple
+from typing import Collection, Iterable, Iterator, Mapping, NamedTuple
 
 from ._client import ADMIN, Answer, Client, JsonDict, SynapseError
 from ._pool import each
@@ -64,6 +64,8 @@ MOST_ROOMS = 20_000
 more, little is saved by not looking at everything again."""
 SHOWN = 10
 """How many of the names that are refused a message has."""
+SHOWN_DESTINATIONS = 1000
+SHOWN_ROOMS = 5
 DIGEST = 6
 """How many bytes of a digest stand for a name that is remembered: 8 characters in base64."""
 ALL_ROOMS = bytes(DIGEST)
@@ -107,6 +109,8 @@ class Open:
     reason: str | None = None
     failing_since: int | None = None
     next_retry: int | None = None
+    shared: frozenset[str] = field(default=frozenset(), compare=False, repr=False)
+    """The rooms that it shares with us, somebody of ours being in them."""
 
     @property
     def open_for(self) -> frozenset[bytes]:
@@ -128,6 +132,8 @@ class Ledger:
     """Of how many destinations the rooms were read."""
     known: JsonDict = field(default_factory=dict)
     """What the next poll should be given. To be kept as it is; it goes through JSON unharmed."""
+    held: frozenset[str] = frozenset()
+    """The rooms that somebody of ours is in, by Synapse's statistics: of no others can be said who was told."""
 
     @property
     def summary(self) -> dict[str, int]:
@@ -146,10 +152,18 @@ class Ledger:
                 behind.setdefault(room_id, []).append(name)
         return behind
 
-    def waiting_for(self, room_id: str, servers: Iterable[str]) -> list[str]:
-        """Which of these servers can't be said to have been told of what is in a room."""
-        room = _digest(room_id), ALL_ROOMS
-        return sorted(name for name in servers if name in self.open and not self.open[name].open_for.isdisjoint(room))
+    def waiting(self, room_ids: Collection[str]) -> dict[str, list[str]]:
+        """Of these rooms, that somebody of ours is in, those with destinations of which can't be said that they have
+        been told of what is there, and these destinations."""
+        digests = {room_id: _digest(room_id) for room_id in room_ids}
+        waiting: dict[str, list[str]] = {}
+        for name in sorted(self.open):
+            entry = self.open[name]
+            open_for = entry.open_for
+            for room_id in entry.shared & digests.keys():
+                if ALL_ROOMS in open_for or digests[room_id] in open_for:
+                    waiting.setdefault(room_id, []).append(name)
+        return waiting
 
 
 def list_destinations(client: Client) -> Iterator[Destination]:
@@ -268,6 +282,8 @@ class Known(NamedTuple):
     """Rooms that one of ours was in."""
     crowded: frozenset[bytes] = frozenset()
     """Rooms that several of ours were in."""
+    shared: dict[str, frozenset[bytes]] = {}
+    """The rooms that each open destination is in together with us."""
     memberships: int = -1
     position: int = 0
 
@@ -306,12 +322,14 @@ class Known(NamedTuple):
             and len(self.open) <= MOST_DESTINATIONS
             and sum(map(len, self.open.values())) <= MOST_ROOMS
             and sum(map(len, self.missing.values())) <= MOST_DESTINATIONS
+            and sum(map(len, self.shared.values())) <= MOST_ROOMS
         )
         return {
             **{name: getattr(self, name) for name in ("barred", "memberships", "position")},
             **{name: _packed(getattr(self, name)) for name in ("told", "aside", "gapped", "alone", "crowded")},
             "open": {name: _packed(self.open[name]) for name in self.open} if self.open is not None and few else None,
             "missing": self.missing if few else {},
+            "shared": {name: _packed(rooms) for name, rooms in self.shared.items()} if few else {},
             "scope": scope,
         }
 
@@ -335,6 +353,7 @@ class Known(NamedTuple):
                 barred=[str(room_id) for room_id in content["barred"]],
                 alone=_unpacked(content["alone"]),
                 crowded=_unpacked(content["crowded"]),
+                shared={str(name): _unpacked(text) for name, text in content["shared"].items()},
                 memberships=int(content["memberships"]),
                 position=int(content["position"]),
             )
@@ -387,11 +406,25 @@ class Poll:
     """Whether the destinations that count were named, and not found."""
     since: int
     uninterrupted: bool
+    sent_after: Mapping[str, int]
+    """Rooms in which something was sent, which the records must show, after this stream ordering."""
+    silent: frozenset[str]
+    """Rooms in which nothing was sent, so that the records need not show anything."""
+    members: dict[str, set[str]] | None = None
+    """The rooms that each destination is in together with us. None: it was not looked for others."""
 
     def judge(self, row: Destination, records: dict[str, int], gapped: bool) -> Verdict:
         newest = max(records.values(), default=0)
-        missing = sorted(self.missing.get(row.name, set()) - records.keys())
         counting = {r: ordering for r, ordering in records.items() if self.rooms is None or r in self.rooms}
+        unrecorded = self.missing.get(row.name, set()) - records.keys()
+        # Of a server that has left a room, the records stay as they are.
+        stale = {
+            room_id
+            for room_id in self.missing.get(row.name, set()) & counting.keys() & self.sent_after.keys()
+            if counting[room_id] <= self.sent_after[room_id]
+        }
+        missing = sorted((unrecorded - self.silent) | stale)
+        noted = sorted(unrecorded | stale)
         taken = row.taken or 0
         behind = [room_id for room_id, ordering in counting.items() if ordering > taken]
         fresh = [room_id for room_id, ordering in counting.items() if ordering > self.since]
@@ -403,12 +436,13 @@ class Poll:
             left = [room_id for room_id in left if room_id in behind]
         # A failing one keeps what it was told before.
         told = told or not (left or row.failing or row.taken is None)
-        gone = self.known.gone(row.name, {*records, *missing})
+        gone = self.known.gone(row.name, {*records, *unrecorded})
         dropped = [room_id for room_id in fresh if room_id in self.barred]
 
         def verdict(state: str, room_ids: Iterable[str], reason: str | None = None) -> Verdict:
             entry = Open(row.name, state, sorted(room_ids), reason, row.failing_since, row.next_retry)
-            return Verdict(entry, newest, missing, told, gone)
+            entry.shared = self._shared(row.name, unrecorded | records.keys())
+            return Verdict(entry, newest, noted, told, gone)
 
         down = "unreachable" if row.failing else "unknown"
         if behind and row.taken is None:
@@ -419,12 +453,14 @@ class Poll:
             return verdict(down, missing, NOT_QUEUED)
         if gone:
             return verdict(down, (), PURGED)
+        if not records and unrecorded and not self.named:
+            return Verdict(None, newest, noted, told, aside=True)
         if not records:
             return verdict(down, (), NO_ROOMS)
         if not counting and self.named:
             return verdict(down, (), NO_ROOMS)
         if not counting:
-            return Verdict(None, newest, missing, told, aside=True)
+            return Verdict(None, newest, noted, told, aside=True)
         # Events of different rooms may overtake each other on their way into the queue. If sending broke off in
         # between, one may be left there that is older than the newest taken.
         if row.failing and fresh and not told:
@@ -433,7 +469,15 @@ class Poll:
             return verdict("unknown", dropped, BARRED)
         if left:
             return verdict("unknown", left, LEFT)
-        return Verdict(None, newest, missing, told=True)
+        return Verdict(None, newest, noted, told=True)
+
+    def _shared(self, destination: str, room_ids: Iterable[str]) -> frozenset[str]:
+        """Of these rooms, which are all that it may be in, those that it is in together with us, as far as known."""
+        room_ids = self.held.intersection(room_ids)
+        if self.members is not None:
+            return room_ids.intersection(self.members.get(destination, ()))
+        before = self.known.shared.get(destination)
+        return room_ids if before is None else frozenset(r for r in room_ids if _digest(r) in before)
 
 
 def read_ledger(
@@ -448,6 +492,8 @@ def read_ledger(
     look_for_others: bool = True,
     known: JsonDict | None = None,
     everything: bool = False,
+    sent_after: Mapping[str, int] | None = None,
+    silent: Collection[str] = (),
 ) -> Ledger:
     """Read what each destination has been told.
 
@@ -464,6 +510,9 @@ def read_ledger(
         has left a room (by Synapse's statistics, which follow within moments). In that case all are.
     :param everything: whether to look at all destinations in any case. What was sent without anybody leaving, and has
         not been taken, is noticed only so.
+    :param sent_after: rooms in which something was sent, with a I(position) from before. What has no newer record there
+        was not looked at by Synapse yet.
+    :param silent: rooms in which nothing was sent, so that there need not be any record.
     """
     counted = None if rooms is None else frozenset(rooms)
     scope = json.dumps([client.server_name, since, None if rooms is None else sorted(rooms)])
@@ -480,13 +529,15 @@ def read_ledger(
         destinations is not None,
         since,
         uninterrupted,
+        sent_after or {},
+        frozenset(silent),
     )
     everything = everything or before.open is None or before.memberships != memberships
     if look_for_others and everything:
         wanted = [room for room in occupied if counted is None or room["room_id"] in counted]
         _look_for_others(poll, survey(client, wanted, concurrency))
 
-    ledger = Ledger(position=before.position)
+    ledger = Ledger(held=poll.held, position=before.position)
     told, aside, gapped = set(), set(), set()
     missing: dict[str, list[str]] = {}
     open_for: dict[str, frozenset[bytes]] = {}
@@ -503,12 +554,15 @@ def read_ledger(
             ledger.ignored += 1
         elif everything or not before.settles(row):
             to_read.append(row)
-        elif digest in before.told:
-            told.add(digest)
-            ledger.delivered += 1
         else:
-            aside.add(digest)
-            ledger.ignored += 1
+            if poll.missing.get(row.name):
+                missing[row.name] = sorted(poll.missing[row.name])
+            if digest in before.told:
+                told.add(digest)
+                ledger.delivered += 1
+            else:
+                aside.add(digest)
+                ledger.ignored += 1
 
     def judge(row: Destination) -> Verdict:
         return poll.judge(row, destination_rooms(client, row.name), _digest(row.name) in gapped)
@@ -530,9 +584,14 @@ def read_ledger(
             ledger.delivered += 1
     for name in sorted((poll.missing.keys() if only is None else only) - listed - ignored):
         missing[name] = sorted(poll.missing.get(name, ()))
-        if missing[name] or only is not None:
-            ledger.open[name] = Open(name, "unknown", missing[name], NEVER_SENT_TO)
+        unsent = [room_id for room_id in missing[name] if room_id not in poll.silent]
+        if unsent or only is not None:
+            ledger.open[name] = Open(name, "unknown", unsent, NEVER_SENT_TO, shared=poll.held.intersection(unsent))
             open_for[name] = ledger.open[name].open_for
+        left = [room_id for room_id in unsent if room_id not in poll.held]
+        # Where all is silent, there is nothing to be told until one leaves.
+        if not unsent or (_digest(name) in before.told and all(before.one_leave_since(name, r) for r in left)):
+            told.add(_digest(name))
 
     ours = {
         local: [room for room in occupied if (room["joined_local_members"] > 1) is local] for local in (False, True)
@@ -546,6 +605,7 @@ def read_ledger(
         sorted(poll.barred),
         frozenset(_digest(room["room_id"]) for room in ours[False]),
         frozenset(_digest(room["room_id"]) for room in ours[True]),
+        {name: frozenset(map(_digest, entry.shared)) for name, entry in ledger.open.items()},
         memberships,
         ledger.position,
     ).as_json(scope)
@@ -557,11 +617,29 @@ def _look_for_others(poll: Poll, shared: dict[str, SharedRoom]) -> None:
     poll.barred -= poll.held
     for name in poll.missing:
         poll.missing[name] -= poll.held
+    poll.members = {}
     for room_id, room in shared.items():
         if room.barred:
             poll.barred.add(room_id)
         for name in room.servers:
             poll.missing.setdefault(name, set()).add(room_id)
+            poll.members.setdefault(name, set()).add(room_id)
+
+
+def as_rows(ledger: Ledger) -> list[JsonDict]:
+    """The destinations that are not C(delivered), for a result: no more than 1,000 of them, with 5 rooms each."""
+    return [
+        {
+            "destination": entry.destination,
+            "state": entry.state,
+            "reason": entry.reason,
+            "rooms": entry.rooms[:SHOWN_ROOMS],
+            "rooms_total": len(entry.rooms),
+            "failing_since": entry.failing_since,
+            "next_retry": entry.next_retry,
+        }
+        for _name, entry in sorted(ledger.open.items())[:SHOWN_DESTINATIONS]
+    ]
 
 
 def find_destinations(client: Client, names: Collection[str]) -> dict[str, Destination]:

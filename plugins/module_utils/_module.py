@@ -44,7 +44,7 @@ class SynapseModule(AnsibleModule):
             required_one_of=[("access_token", "login_user"), *more.pop("required_one_of", ())],
             **more,
         )
-        for option in ("timeout", "concurrency", "max_passes", "wait_timeout", "rate"):
+        for option in ("timeout", "concurrency", "max_passes", "wait_timeout", "rate", "poll_interval"):
             if self.params.get(option, 1) < 1:
                 self.fail_json(msg=f"Nothing was changed: {option} is {self.params[option]}, but must be 1 or more.")
 

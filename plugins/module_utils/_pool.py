@@ -28,13 +28,15 @@ def each(function: Callable[[Item], Result], items: Iterable[Item], concurrency:
     """Call I(function) for each item in up to I(concurrency) threads; yield items with results as they come.
 
     Items are taken as threads get free, so that an endless supply costs no memory. If I(function) raises, then what no
-    thread has taken up yet is dropped, what is under way is still yielded, and the exception is raised here.
+    thread has taken up yet is dropped, what is under way is still yielded, and the exception is raised here. What is
+    done at the same time comes in the order of the items, so that with one thread everything does.
     """
     running: dict[Future[Result], Item] = {}
     failures: list[BaseException] = []
 
     def finished() -> Iterator[tuple[Item, Result]]:
-        for future in wait(running, return_when=FIRST_COMPLETED).done:
+        done = wait(running, return_when=FIRST_COMPLETED).done
+        for future in [future for future in running if future in done]:
             item = running.pop(future)
             failure = None if future.cancelled() else future.exception()
             if failure is not None:

@@ -12,8 +12,9 @@ from ._client import CLIENT, Client, JsonDict, SynapseError
 
 ACCOUNT_DATA_TYPE = "io.github.matrixops.decommission"
 ANCHORS_TYPE = f"{ACCOUNT_DATA_TYPE}.anchors"
-"""By itself, since it may be as large as a megabyte, and is written by another module."""
-MILESTONES = ("started", "first_wave_ended")
+PROPAGATION_TYPE = f"{ACCOUNT_DATA_TYPE}.propagation"
+"""By themselves, since they may be as large as a megabyte, and are written by other modules."""
+MILESTONES = ("started", "first_wave_ended", "second_wave_ended")
 PATH = f"{CLIENT}/v3/user/{{}}/account_data/{{}}"
 
 Milestones = Dict[str, int]
@@ -55,6 +56,15 @@ def read_anchors(client: Client) -> JsonDict:
 
 def write_anchors(client: Client, content: JsonDict) -> None:
     client.put(PATH, client.user_id, ANCHORS_TYPE, json={**content, "server_name": client.server_name})
+
+
+def read_propagation(client: Client) -> JsonDict:
+    """What the poll before has left, as it was written; nothing, if that was for a server of another name."""
+    return dict(_read(client, PROPAGATION_TYPE))
+
+
+def write_propagation(client: Client, content: JsonDict) -> None:
+    client.put(PATH, client.user_id, PROPAGATION_TYPE, json={**content, "server_name": client.server_name})
 
 
 def changed(milestones: Milestones, *, mark: Iterable[str], clear: Iterable[str], now: int) -> Milestones:

@@ -25,7 +25,8 @@ attributes:
     support: partial
     details:
       - Logs in as nobody, so that invites from other servers to others than the operator are not seen.
-      - What O(unlisted=true) does depends on who has left by then, and is not predicted.
+      - With O(unlisted=true), counts the rooms that nobody else of this server is in now, and not those that will be so
+        when the others have left.
   diff_mode:
     support: full
   idempotent:
@@ -105,6 +106,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._rooms import (
     depart_all,
     depart_unlisted,
     planned_departure,
+    planned_unlisted,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._users import find_accounts, list_accounts
 
@@ -154,6 +156,8 @@ def main() -> None:
         try:
             if module.check_mode:
                 departures.extend(planned_departure(client, user_id) for user_id in user_ids)
+                if module.params["unlisted"]:
+                    departures.extend(planned_unlisted(client, concurrency))
             else:
                 departures.extend(depart_all(client, user_ids, concurrency))
                 if module.params["unlisted"]:

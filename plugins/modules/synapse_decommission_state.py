@@ -33,14 +33,14 @@ options:
       - Milestones that have been reached now. One that is recorded already keeps its time, unless it is in O(clear).
     type: list
     elements: str
-    choices: [started, first_wave_ended]
+    choices: [started, first_wave_ended, second_wave_ended]
     default: []
   clear:
     description:
       - Milestones to strike out.
     type: list
     elements: str
-    choices: [started, first_wave_ended]
+    choices: [started, first_wave_ended, second_wave_ended]
     default: []
 """
 

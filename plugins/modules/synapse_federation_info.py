@@ -207,10 +207,9 @@ known:
 
 from typing import Any
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation import Ledger, read_ledger
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation import Ledger, as_rows, read_ledger
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
 
-SHOWN_DESTINATIONS = 1000
 SHOWN_ROOMS = 500
 SHOWN_EACH = 5
 
@@ -219,18 +218,7 @@ def as_result(ledger: Ledger) -> dict[str, Any]:
     behind = ledger.rooms_behind
     return {
         "summary": ledger.summary,
-        "destinations": [
-            {
-                "destination": entry.destination,
-                "state": entry.state,
-                "reason": entry.reason,
-                "rooms": entry.rooms[:SHOWN_EACH],
-                "rooms_total": len(entry.rooms),
-                "failing_since": entry.failing_since,
-                "next_retry": entry.next_retry,
-            }
-            for _name, entry in sorted(ledger.open.items())[:SHOWN_DESTINATIONS]
-        ],
+        "destinations": as_rows(ledger),
         "destinations_total": len(ledger.open),
         "rooms_behind": [
             {"room_id": room_id, "destinations": names[:SHOWN_EACH], "destinations_total": len(names)}

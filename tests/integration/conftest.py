@@ -46,6 +46,9 @@ class Federation:
             "decommission_access_token": self.retiring.admin_token,
             "decommission_confirm": self.retiring.server_name,
             "decommission_propagation_period": "3s",
+            "decommission_poll_interval": 1,
+            "decommission_settling_time": 1,
+            "decommission_last_leaves_timeout": 15,
             "decommission_power_off_tasks": str(Path(__file__).with_name("power_off.yml")),
             "off_marker": str(self.lab.directory / "a" / "powered_off"),
         }

@@ -29,7 +29,7 @@ TASKS = (
     *["Deactivate everybody, and see them out of their rooms"] * 2,
     "See what they are to leave",
     "Leave all rooms",
-    "Wait until the propagation period is over",
+    "Wait until the other servers have been told",
     "Nobody is left",
 )
 """In the order in which a run comes to them: each is killed in one of these, or a moment after."""

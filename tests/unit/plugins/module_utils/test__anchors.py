@@ -20,6 +20,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._anchors import 
     Record,
     choose,
     read,
+    rejoin,
     release,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
@@ -39,8 +40,37 @@ from ansible_collections.matrixops.synapse.tests.unit.helpers import (
 Start = Callable[..., FederatedSimulation]
 
 A, B, C, ROOT = (f"@{name}:{SERVER}" for name in ("a", "b", "c", "root"))
+BOT = f"@bot:{SERVER}"
 R1, R2, R3, R4 = (room_id(f"r{number}") for number in (1, 2, 3, 4))
 LEFT_BY_ITSELF = "left by itself"
+
+
+class Cleared:
+    """Has a simulation shut down rooms, in which case those who are in them leave, unless I(stays)."""
+
+    cleared: list[str]
+    stays: bool
+
+    @staticmethod
+    def of(simulation: FederatedSimulation) -> Any:
+        clearing: Any = simulation
+        clearing.cleared, clearing.stays = [], False
+        act = simulation._act
+
+        def act_on_rooms(before: str, last: str, user_id: str) -> tuple[int, Any]:
+            if clearing._method == "DELETE" and before == "rooms":
+                assert clearing._body == {"purge": False, "block": False}
+                clearing.cleared.append(last)
+                return 200, {"delete_id": last}
+            if before == "delete_status":
+                for rooms in simulation.joined.values():
+                    if last in rooms and not clearing.stays:
+                        rooms.remove(last)
+                return 200, {"status": "complete"}
+            return act(before, last, user_id)
+
+        clearing._act = act_on_rooms
+        return clearing
 
 
 @pytest.fixture
@@ -247,6 +277,7 @@ class TestHolding:
             "staying": [],
             "releasing": [],
             "lost": {},
+            "alone": [R1],
         }
 
     def test_who_had_been_locked_has_no_session_while_it_is_not(self, start: Start, client: Client) -> None:
@@ -430,6 +461,57 @@ class TestLoss:
         assert chosen(client).lost == {R1: Loss(A, "it is not in the room")}
 
 
+class TestAlone:
+    """Rooms in which nobody else of ours was when the anchor was chosen, so that nobody leaves them."""
+
+    def test_when_chosen(self, start: Start, client: Client) -> None:
+        simulation = start(user("a"), user("b"), a=["r1", "r2"], b=["r2", "r3"])
+        record = chosen(client).record
+        assert (record.anchors, record.alone) == ({A: [R1, R2], B: [R3]}, {R1, R3})
+        assert read(client, 2).record.alone == {R1, R3}
+        # The first wave: what was not alone does not become so.
+        simulation.join(B, "r3")
+        outcome = chosen(client)
+        assert not outcome.changed and outcome.record.alone == {R1, R3}
+
+    def test_a_room_that_comes_later(self, start: Start, client: Client) -> None:
+        simulation = start(user("a"), user("b"), a=["r1"], b=["r2"])
+        chosen(client)
+        simulation.joined[A].append(R4)
+        simulation.federate("r4")
+        assert chosen(client).record.alone == {R1, R2, R4}
+
+    def test_who_takes_the_place_of_another_was_not_alone(self, start: Start, client: Client) -> None:
+        simulation = start(user("a"), user("b"), a=["r1", "r2"], b=["r2", "r3"])
+        assert chosen(client).record.alone == {R1, R3}
+        simulation.remove(A, "r1", A)
+        simulation.remove(A, "r2", A)
+        simulation.join(B, "r1", "r2", "r3")
+        outcome = chosen(client)
+        assert sorted(outcome.replaced) == [R1, R2]
+        # Others have left both rooms.
+        assert outcome.record.alone == {R3}
+
+    def test_released(self, start: Start, client: Client) -> None:
+        start(user("a"), user("b"), a=["r1", "r2", "r3"], b=["r3"])
+        assert chosen(client).record.alone == {R1, R2}
+        assert released(client, R1, R3).record.alone == {R2}
+        assert read(client, 2).record.alone == {R2}
+        assert released(client).record == Record()
+
+    def test_an_anchor_that_could_not_leave(self, start: Start, client: Client) -> None:
+        simulation = start(user("a"), user("b"), a=["r1"], b=["r2"])
+        chosen(client)
+        simulation.banned.add(A)
+        assert released(client).record.alone == {R1}
+
+    def test_what_was_recorded_before_there_was_such_a_thing(self, start: Start, client: Client) -> None:
+        simulation = start(user("a"), a=["r1"])
+        chosen(client)
+        del recorded(simulation)["alone"]
+        assert chosen(client).record.anchors == {A: [R1]}
+
+
 class TestRelease:
     def test_some_rooms_and_then_the_last(self, start: Start, client: Client) -> None:
         simulation = start(user("a"), a=["r1", "r2", "r3"])
@@ -518,6 +600,54 @@ class TestRelease:
         assert (outcome.released, sorted(outcome.closed), sorted(outcome.lost)) == ([R2], [A, B], [R1, R4])
         assert outcome.record.anchors == {}
 
+    def test_those_whom_nobody_can_log_in_as_leave_as_well(self, start: Start, client: Client) -> None:
+        simulation = Cleared.of(start(user("a"), user("b"), a=["r1", "r2", "r3"], b=["r2"], bot=["r1", "r2", "r4"]))
+        chosen(client)
+        outcome = released(client, R2, R3)
+        # Somebody else is still in the one, and in the other there was nobody but the anchor.
+        assert (outcome.released, simulation.cleared) == ([R2, R3], [])
+        outcome = released(client)
+        assert (outcome.released, outcome.failed, simulation.cleared) == ([R1], [], [R1])
+        assert simulation.joined[BOT] == [R2, R4]
+        first_read = simulation.requests.index(f"GET members {R1}", simulation.requests.index(f"POST leave {R1}"))
+        assert first_read < simulation.requests.index(f"DELETE {R1} rooms")
+
+    def test_those_who_do_not_leave(self, start: Start, client: Client) -> None:
+        simulation = Cleared.of(start(user("a"), a=["r1", "r2"], bot=["r1", "r2"]))
+        chosen(client)
+        simulation.stays = True
+        outcome = released(client, R1)
+        assert outcome.released == [R1]
+        assert outcome.failed == [(BOT, R1, "Synapse could not make it leave, its log says why")]
+        assert outcome.record.anchors == {A: [R2]}
+
+    @pytest.mark.parametrize("what", [f"DELETE {R1} rooms", f"GET users {BOT}"])
+    def test_those_who_can_not_be_made_to_leave(self, start: Start, client: Client, what: str) -> None:
+        simulation = Cleared.of(start(user("a"), a=["r1", "r2"], bot=["r1", "r2"]))
+        chosen(client)
+        simulation.errors[what] = [(400, matrix_error("M_UNKNOWN", "broken"))]
+        outcome = released(client)
+        assert (outcome.released, outcome.closed, outcome.aborted) == ([R1, R2], [A], None)
+        ((user_id, room, reason),) = outcome.failed
+        assert (user_id, room) == (BOT, R1) and "broken" in reason
+
+    def test_a_room_that_nobody_can_look_into_is_left_all_the_same(self, start: Start, client: Client) -> None:
+        simulation = Cleared.of(start(user("a"), a=["r1"], bot=["r1"]))
+        chosen(client)
+        simulation.errors[f"GET members {R1}"] = [(404, matrix_error("M_NOT_FOUND", "Room not found"))]
+        outcome = released(client)
+        assert (outcome.released, outcome.failed, simulation.cleared) == ([R1], [], [])
+
+    def test_a_dead_token_while_they_leave(self, start: Start, client: Client) -> None:
+        simulation = Cleared.of(start(user("a"), a=["r1"], bot=["r1"]))
+        chosen(client)
+        simulation.errors[f"DELETE {R1} rooms"] = [(401, matrix_error("M_UNKNOWN_TOKEN", "Invalid access token"))]
+        outcome = released(client)
+        assert outcome.aborted is not None and outcome.released == [R1]
+        assert not simulation.users[A]["deactivated"]
+        # The next run closes the anchor.
+        assert released(client).closed == [A]
+
     def test_what_only_reads(self, start: Start, client: Client) -> None:
         simulation = start(user("a"), user("b"), a=["r1", "r2"], b=["r3"], op=["r4"])
         chosen(client)
@@ -558,9 +688,46 @@ class TestRelease:
         assert last_write > 20
 
 
+class TestRejoin:
+    def rejoined(self, client: Client, *room_ids: str) -> int:
+        return rejoin(client, read(client, 2).record, room_ids, "why", 2)
+
+    def test_rooms_of_several(self, start: Start, client: Client) -> None:
+        simulation = start(user("a"), a=["r1", "r2"], op=["r3"])
+        chosen(client)
+        before = len(simulation.writes)
+        assert self.rejoined(client, R1, R3, R4) == 2
+        joins = [write for write in simulation.writes[before:] if "join" in write]
+        assert sorted(joins) == [f"POST {R1} join", f"POST {R3} join"]
+        # As when it leaves.
+        assert simulation.locks[-2:] == [(A, False), (A, True)]
+        assert read(client, 2).lost == {}
+
+    def test_nobody_need_be_acted_as(self, start: Start, client: Client) -> None:
+        simulation = start(user("a"), a=["r1"])
+        chosen(client)
+        before = list(simulation.writes)
+        assert self.rejoined(client) == self.rejoined(client, R4) == 0
+        assert simulation.writes == before
+
+    def test_what_fails_is_no_matter(self, start: Start, client: Client) -> None:
+        simulation = start(user("a"), a=["r1", "r2"], op=["r3"])
+        chosen(client)
+        simulation.errors[f"POST {R2} join"] = [(403, matrix_error("M_FORBIDDEN", "no"))]
+        assert self.rejoined(client, R1, R2, R3) == 2
+        assert simulation.users[A]["locked"]
+
+    def test_a_dead_token(self, start: Start, client: Client) -> None:
+        simulation = start(user("a"), a=["r1"])
+        chosen(client)
+        simulation.last_write = len(simulation.writes)
+        with pytest.raises(SynapseError, match="M_UNKNOWN_TOKEN"):
+            self.rejoined(client, R1)
+
+
 class TestRecord:
     def test_through_json_and_back(self) -> None:
-        record = Record({A: [R1], ROOT: []}, {ROOT}, {R1}, {R2: Loss(B, LEFT_BY_ITSELF)})
+        record = Record({A: [R1], ROOT: []}, {ROOT}, {R1}, {R2: Loss(B, LEFT_BY_ITSELF)}, {R1})
         assert Record.from_json(record.as_json()) == record
 
     @pytest.mark.parametrize(
@@ -572,6 +739,8 @@ class TestRecord:
             {"anchors": {A: [7]}},
             {"staying": [None]},
             {"releasing": 7},
+            {"alone": [None]},
+            {"alone": None},
             {"lost": {R1: None}},
             {"lost": {R1: {"user_id": A}}},
             {"lost": {R1: {"user_id": A, "reason": None}}},

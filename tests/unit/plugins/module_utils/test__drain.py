@@ -9,6 +9,7 @@ from unittest.mock import ANY
 
 import pytest
 import requests
+from ansible_collections.matrixops.synapse.plugins.module_utils import _drain
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
 from ansible_collections.matrixops.synapse.plugins.module_utils._drain import Drain, Options, drain
 from ansible_collections.matrixops.synapse.plugins.module_utils._journal import Journal
@@ -54,7 +55,7 @@ class Log(Journal):
         self.passes.append(accounts)
 
     def of(self, user_id: str) -> list[tuple[str, Json]]:
-        """What happened to one account. In what order two come that are done with at the same time is open."""
+        """What happened to one account."""
         return [(result, more) for (logged, result), more in zip(self.lines, self.more) if logged == user_id]
 
 
@@ -92,10 +93,12 @@ def without_locks(account: Json) -> Json:
     return {key: value for key, value in account.items() if key != "locked"}
 
 
-def close(server: Server, user_id: str, answer: Any = None, **more: Any) -> None:
-    """Declare what it takes to close an account that is not made to leave first."""
-    server.joined(user_id)
-    server.deactivate(user_id, answer, **more)
+def close(server: Server, *user_ids: str, **more: Any) -> None:
+    """Declare what it takes to close accounts that are not made to leave first."""
+    for user_id in user_ids:
+        server.joined(user_id)
+    for user_id in user_ids:
+        server.deactivate(user_id, **more)
 
 
 def close_only(client: Client, user_ids: list[str] | None, **more: Any) -> Drain:
@@ -197,10 +200,12 @@ def test_what_leaving_misses_is_left_to_synapse(simulate: Simulate, lone_client:
     result = run(lone_client, [A, B], log=log)
     assert result == Drain(closed={A: "active", B: "active"}, parted=2, proven=2, reads=ANY, passes=1)
     assert simulation.joined == {A: [], B: []}
-    assert simulation.steps[2:] == [
-        f"POST deactivate {A}",
+    assert simulation.steps == [
+        f"POST login {A}",
         f"POST login {B}",
+        f"POST leave {R1}",
         *(f"POST leave {room}" for room in (R1, R2, R3)),
+        f"POST deactivate {A}",
         f"POST deactivate {B}",
     ]
     assert log.of(A) == [("deactivated", {"rooms_left": 1}), ("parted", {})]
@@ -582,8 +587,7 @@ def test_all_are_listed_before_the_first_is_closed(server: Server, client: Clien
     query = {"limit": "1000", "locked": "true", "guests": "true", "deactivated": "true"}
     server.get("/_synapse/admin/v2/users", {"users": [OP, user("a")], "next_token": "2"}, query=query)
     server.get("/_synapse/admin/v2/users", {"users": [user("b")]}, query={**query, "from": "2"})
-    close(server, A)
-    close(server, B)
+    close(server, A, B)
     server.users(OP, closed("a"), closed("b"))
     assert sorted(close_only(client, None).closed) == [A, B]
 
@@ -650,11 +654,61 @@ def test_who_came_back_to_a_room_is_seen_out_again(simulate: Simulate, lone_clie
     assert result.proven == 2
 
 
-def test_rooms_with_nobody_but_those_who_stay_are_not_looked_into(simulate: Simulate, lone_client: Client) -> None:
-    simulation = simulate(OP, ADMIN, user("a"), user("b"), a=["r1"], b=["r1", "r2"], root=["r1", "r3"], op=["r3"])
+def test_everybody_who_is_closed_is_looked_at_once_more(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(
+        OP, ADMIN, user("a"), user("b"), closed("c"), a=["r1"], b=["r1", "r2"], root=["r1"], op=["r3"]
+    )
     result = run(lone_client, None, keep=(B,))
-    assert result.passes == 1
-    assert not [request for request in simulation.requests if "members" in request]
+    assert result == Drain(closed={A: "active"}, unchanged=1, parted=1, proven=2, reads=5, passes=1)
+    looks = [request for request in simulation.requests if "joined_rooms" in request]
+    # Before and after it is closed, and at the end; who was closed before, at the beginning and at the end.
+    assert sorted(looks) == [*[f"GET joined_rooms {A}"] * 3, *[f"GET joined_rooms {C}"] * 2]
+    assert looks[-2:] == [f"GET joined_rooms {A}", f"GET joined_rooms {C}"]
+    assert simulation.requests[-3:] == ["GET users v2", *looks[-2:]]
+    # Not by statistics.
+    assert not [request for request in simulation.requests if "members" in request or "rooms v1" in request]
+
+
+def test_who_came_back_is_found_by_no_statistics(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
+    simulation.errors["GET rooms v1"] = [(200, {"rooms": []})] * 99
+    simulation.meanwhile = [lambda: None, lambda: simulation.join(A, "r2")]
+    result = run(lone_client, None)
+    assert (result.passes, result.parted, result.proven, result.not_parted) == (2, 3, 2, {})
+    assert simulation.joined == {A: [], B: []}
+
+
+def test_who_was_closed_by_others_meanwhile_is_looked_at_too(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), a=["r1"], b=["r2"])
+    simulation.meanwhile = [lambda: None, lambda: simulation.users.update({B: closed("b"), C: closed("c")})]
+    result = run(lone_client, None)
+    assert (list(result.closed), result.passes, result.proven) == ([A], 2, 3)
+    assert simulation.joined[B] == []
+
+
+def test_who_came_back_is_not_proven_to_have_left(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
+
+    def come_back() -> None:
+        simulation.join(A, "r2")
+        simulation.last_write = len(simulation.writes)
+
+    simulation.meanwhile = [lambda: None, come_back]
+    result = run(lone_client, None)
+    assert result.aborted is not None
+    assert (result.parted, result.proven) == (2, 1)
+
+
+def test_who_was_opened_again_is_not_proven_to_have_left(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
+
+    def open_again() -> None:
+        simulation.users[A] = user("a")
+        simulation.errors[f"POST deactivate {A}"] = [(403, FORBIDDEN)] * 99
+
+    simulation.meanwhile = [lambda: None, open_again]
+    result = run(lone_client, None)
+    assert (list(result.failed), result.proven) == ([A], 1)
 
 
 def test_who_comes_back_again_and_again_is_named(simulate: Simulate, lone_client: Client) -> None:
@@ -698,7 +752,7 @@ def test_who_comes_back_is_of_no_interest_without_waiting(simulate: Simulate, lo
     simulation = simulate(OP, user("a"), a=["r1"])
     simulation.meanwhile = [lambda: None, lambda: simulation.join(A, "r2")]
     result = run(lone_client, None, wait=False)
-    assert result.passes == 1
+    assert (result.passes, result.reads) == (1, 2)
     assert simulation.joined == {A: [R2]}
 
 
@@ -783,8 +837,10 @@ def test_a_dead_token_ends_the_drain_with_what_was_done(server: Server, client: 
     log = Log()
     server.user(user("a"))
     server.user(user("b"))
-    close(server, A)
-    close(server, B, DEAD_TOKEN, status=401)
+    server.joined(A)
+    server.joined(B)
+    server.deactivate(A)
+    server.deactivate(B, DEAD_TOKEN, status=401)
     result = run(client, [A, B], leave_first=False, log=log)
     assert result.aborted is not None
     assert result.aborted.errcode == "M_UNKNOWN_TOKEN"
@@ -793,17 +849,90 @@ def test_a_dead_token_ends_the_drain_with_what_was_done(server: Server, client: 
     assert result.failed == {}
 
 
-@pytest.mark.parametrize("step", range(1, 6))
-def test_a_token_that_dies_at_any_step(simulate: Simulate, lone_client: Client, step: int) -> None:
+def test_batch_after_batch(simulate: Simulate, lone_client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_drain, "BATCH", 5)
+    simulation = simulate(OP, user("a"), user("b"), user("c"), a=["r1", "r2"], b=["r1"], c=["r1"])
+    log = Log()
+    result = run(lone_client, [A, B, C], log=log)
+    assert result == Drain(closed={A: "active", B: "active", C: "active"}, parted=3, proven=3, reads=6, passes=1)
+    # Each account counts as one, and each of its rooms as one more.
+    assert simulation.steps == [
+        f"POST login {A}",
+        f"POST login {B}",
+        *[f"POST leave {R1}"] * 2,
+        f"POST leave {R2}",
+        f"POST deactivate {A}",
+        f"POST deactivate {B}",
+        f"POST login {C}",
+        f"POST leave {R1}",
+        f"POST deactivate {C}",
+    ]
+    assert [log.of(user_id)[0] for user_id in (A, B, C)] == [("deactivated", {"rooms_left": n}) for n in (2, 1, 1)]
+    assert log.passes == [3]
+
+
+@pytest.mark.parametrize("what", [f"POST login {B}", f"GET joined_rooms {B}", f"POST deactivate {B}"])
+def test_what_earlier_batches_did_is_kept(
+    simulate: Simulate, lone_client: Client, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    monkeypatch.setattr(_drain, "BATCH", 1)
+    simulation = simulate(OP, user("a"), user("b"), user("c"), a=["r1"], b=["r1"], c=["r1"])
+    simulation.errors[what] = [(401, DEAD_TOKEN)] * 99
+    log = Log()
+    result = run(lone_client, [A, B, C], log=log)
+    assert result.aborted is not None
+    assert list(result.closed) == [A]
+    assert result.failed == {}
+    assert simulation.joined[C] == [R1]
+    assert len([write for write in simulation.writes if "logout" in write]) == len(
+        [write for write in simulation.writes if "login" in write and write != what]
+    )
+    assert simulation.writes[-1].startswith("DELETE")
+
+
+def test_nobody_is_looked_at_after_the_end(
+    simulate: Simulate, lone_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_drain, "BATCH", 1)
+    opened: list[Any] = []
+    prepared = _drain._Work._batches
+
+    def batches(*arguments: Any) -> Any:
+        opened.append(prepared(*arguments))
+        return opened[-1]
+
+    monkeypatch.setattr(_drain._Work, "_batches", batches)
+    simulation = simulate(OP, *map(user, "abcdefgh"))
+    simulation.errors[f"POST deactivate {A}"] = [(401, DEAD_TOKEN)]
+    assert run(lone_client, None).aborted is not None
+    assert opened[0].gi_frame is None
+
+
+# The rate limit, and for a batch: the logins, the leaves, the logouts, the deactivations.
+STEPS = ["limit", *["login"] * 2, *["leave"] * 2, *["logout"] * 2, *["deactivate"] * 2, "limit"]
+
+
+def test_the_steps_of_a_batch(simulate: Simulate, lone_client: Client) -> None:
     simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
-    # The rate limit, and for each: a login, a leave, a logout, a deactivation.
-    simulation.last_write = 5 + step - 1
+    run(lone_client, [A, B])
+    assert len(simulation.writes) == len(STEPS)
+    for write, step in zip(simulation.writes, STEPS):
+        assert step in write
+
+
+@pytest.mark.parametrize("writes", range(len(STEPS) - 1))
+def test_a_token_that_dies_at_any_step(simulate: Simulate, lone_client: Client, writes: int) -> None:
+    simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
+    simulation.last_write = writes
     result = run(lone_client, [A, B])
     assert result.aborted is not None
     assert result.aborted.errcode == "M_UNKNOWN_TOKEN"
-    assert result.closed == ({A: "active", B: "active"} if step > 4 else {A: "active"})
+    assert list(result.closed) == [A, B][: STEPS[:writes].count("deactivate")]
     assert result.parted == result.proven == len(result.closed)
     assert result.failed == {}
+    # Whoever was logged in as is logged out.
+    logins = STEPS[:writes].count("login")
+    assert len([write for write in simulation.writes if "logout" in write]) == logins
 
 
 @pytest.mark.parametrize("exception", [requests.exceptions.ConnectTimeout(), requests.exceptions.SSLError()])

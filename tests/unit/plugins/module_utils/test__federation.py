@@ -167,7 +167,8 @@ def test_rooms_behind(records: Records, read: Read) -> None:
     records.add("x.net", 9, r=10, q=11)
     ledger = read()
     assert ledger.rooms_behind == {R: ["x.net", "y.net"], Q: ["x.net"]}
-    assert ledger.waiting_for(Q, ["x.net", "y.net", "z.net"]) == ["x.net"]
+    assert ledger.waiting([Q, R]) == ledger.rooms_behind
+    assert ledger.waiting([Q, room_id("z")]) == {Q: ["x.net"]}
     assert ledger.position == 11
 
 
@@ -179,7 +180,7 @@ def test_who_holds_up_every_room(
 ) -> None:
     records.fill(r="u1 x.net", q="u1 x.net")
     records.add("x.net", taken, down=down, **rooms)
-    assert read(look_for_others=False).waiting_for(Q, ["x.net"]) == ["x.net"]
+    assert read().waiting([Q]) == {Q: ["x.net"]}
 
 
 def test_a_server_that_was_never_sent_to(records: Records, read: Read) -> None:
@@ -236,6 +237,196 @@ def test_which_rooms_count(records: Records, read: Read) -> None:
     read(rooms=[R], known=ledger.known)
     assert looked_at(records) == ["x.net"]
     assert found(read(rooms=[R], destinations=["y.net"])) == {"y.net": ("unknown", "no_rooms", [])}
+
+
+# What must have been sent, and what need not
+
+
+@pytest.mark.parametrize(("after", "stale"), [(8, False), (9, True), (10, True)])
+def test_a_record_that_is_not_newer_than_what_was_sent(records: Records, read: Read, after: int, stale: bool) -> None:
+    records.fill(r="u1 x.net y.net", q="u1 x.net")
+    records.add("x.net", 12, r=9, q=12)
+    records.add("y.net", 13, r=13)
+    ledger = read(sent_after={R: after})
+    assert found(ledger) == ({"x.net": ("unknown", "not_queued", [R])} if stale else {})
+    assert ledger.waiting([R, Q]) == ({R: ["x.net"]} if stale else {})
+    # Once Synapse has got round to it, it is behind, and then told.
+    records.add("x.net", 12, r=14, q=12)
+    ledger = read(sent_after={R: after}, known=ledger.known, everything=True)
+    assert found(ledger) == {"x.net": ("pending", None, [R])}
+    records.add("x.net", 14, r=14, q=12)
+    assert found(read(sent_after={R: after}, known=ledger.known)) == {}
+
+
+def test_one_that_is_behind_waits_in_rooms_with_an_old_record_too(records: Records, read: Read) -> None:
+    records.fill(r="u1 x.net", q="u1 x.net")
+    records.add("x.net", 9, r=8, q=10)
+    ledger = read(sent_after={R: 8})
+    assert found(ledger) == {"x.net": ("pending", None, [Q, R])}
+    records.add("x.net", 9, down=60, r=8, q=9)
+    assert found(read(sent_after={R: 8})) == {"x.net": ("unreachable", "not_queued", [R])}
+    # Of a room that it is not recorded to be in, nothing can be said to be old.
+    assert found(read(sent_after={room_id("z"): 99})) == {"x.net": ("unreachable", "unconfirmed", [])}
+
+
+def test_a_room_that_was_left_may_have_an_old_record_too(records: Records, read: Read) -> None:
+    records.fill(r="u1 x.net")
+    records.add("x.net", 9, r=9)
+    ledger = read(since=9, sent_after={R: 9})
+    assert ledger.waiting([R]) == {R: ["x.net"]}
+    records.fill(r="x.net")
+    for everything in (False, True, False):
+        ledger = read(since=9, sent_after={R: 9}, known=ledger.known, everything=everything)
+        assert found(ledger) == {"x.net": ("unknown", "not_queued", [R])}
+        assert (ledger.rooms_behind, ledger.waiting([R])) == ({R: ["x.net"]}, {})
+    # Who was in it can't be asked any more.
+    assert found(read(since=9, sent_after={R: 9})) == {}
+
+
+def test_a_server_that_has_left_a_room_has_an_old_record_for_ever(records: Records, read: Read) -> None:
+    records.fill(r="u1 y.net", q="u1 x.net")
+    records.add("x.net", 12, r=5, q=12)
+    records.add("y.net", 12, r=12)
+    ledger = read(sent_after={R: 9, Q: 9})
+    assert (found(ledger), ledger.waiting([R, Q])) == ({}, {})
+    assert found(read(sent_after={R: 9, Q: 9}, known=ledger.known, everything=True)) == {}
+    records.add("x.net", 12, r=5, q=13)
+    short = read(sent_after={R: 9, Q: 9}, known=ledger.known, everything=True)
+    assert found(short) == {"x.net": ("pending", None, [Q])}
+
+
+def test_a_server_that_leaves_a_room_is_no_longer_waited_for(records: Records, read: Read) -> None:
+    records.fill(r="u1 x.net y.net", q="u1 x.net")
+    records.add("x.net", 12, r=9, q=12)
+    records.add("y.net", 12, r=12)
+    ledger = read(sent_after={R: 9})
+    assert found(ledger) == {"x.net": ("unknown", "not_queued", [R])}
+    records.fill(r="u1 y.net")
+    # Only a look at everything sees that.
+    ledger = read(sent_after={R: 9}, known=ledger.known)
+    assert found(ledger) == {"x.net": ("unknown", "not_queued", [R])}
+    assert found(read(sent_after={R: 9}, known=ledger.known, everything=True)) == {}
+
+
+@pytest.mark.parametrize("down", [0, 60])
+def test_one_waits_only_in_rooms_that_a_server_is_in(records: Records, read: Read, down: int) -> None:
+    records.fill(r="u1 y.net", q="u1 x.net")
+    records.add("x.net", None, r=5, q=12, down=down)
+    records.add("y.net", 12, r=12)
+    ledger = read()
+    assert ledger.open["x.net"].shared == {Q}
+    assert ledger.waiting([R, Q]) == {Q: ["x.net"]}
+    # What is known must pass from poll to poll.
+    for _poll in range(2):
+        ledger = read(known=ledger.known)
+        assert ledger.read == 1 and not [request for request in records.requests if "members" in request]
+        assert ledger.waiting([R, Q]) == {Q: ["x.net"]}
+    # By its records, for as long as nobody has looked who is in the rooms.
+    assert read(look_for_others=False).waiting([R, Q]) == {Q: ["x.net"], R: ["x.net"]}
+    records.add("z.net", None, r=5, q=12)
+    assert read(known=ledger.known).waiting([R, Q]) == {Q: ["x.net", "z.net"], R: ["z.net"]}
+
+
+def test_who_is_in_no_room_any_more_holds_up_none(records: Records, read: Read) -> None:
+    records.fill(r="u1 y.net")
+    records.add("x.net", 4, r=5)
+    records.add("y.net", 12, r=12)
+    ledger = read()
+    assert (found(ledger), ledger.waiting([R])) == ({"x.net": ("pending", None, [R])}, {})
+    assert read(known=ledger.known).waiting([R]) == {}
+
+
+def test_which_rooms_are_held(records: Records, read: Read) -> None:
+    records.fill(r="u1 x.net", q="x.net", local="u1 u2")
+    records.add("x.net", 9, r=9, q=9)
+    ledger = read()
+    assert ledger.held == {R, room_id("local")}
+    assert read(known=ledger.known).held == ledger.held
+    assert read(look_for_others=False, rooms=[Q]).held == ledger.held
+
+
+def test_silent_rooms_need_no_record(records: Records, read: Read) -> None:
+    records.fill(r="u1 x.net y.net", q="u1 x.net")
+    records.add("x.net", 9, q=9)
+    silent = read(silent=[R])
+    assert found(silent) == {} and silent.delivered == 1
+    assert silent.waiting([R, Q]) == {}
+    # It counts for those rooms only.
+    assert found(read(silent=[Q])) == {
+        "x.net": ("unknown", "not_queued", [R]),
+        "y.net": ("unknown", "never_sent_to", [R]),
+    }
+
+
+def test_who_shares_only_silent_rooms_has_no_part(records: Records, read: Read) -> None:
+    records.fill(r="u1 x.net")
+    records.add("x.net", 9)
+    ledger = read(silent=[R])
+    assert (found(ledger), ledger.delivered, ledger.ignored) == ({}, 0, 1)
+    read(silent=[R], known=ledger.known)
+    assert looked_at(records) == []
+    assert found(read(silent=[R], destinations=["x.net"])) == {"x.net": ("unknown", "no_rooms", [])}
+
+
+@pytest.mark.parametrize("everything", [True, False])
+def test_silent_rooms_that_are_left_need_a_record(records: Records, read: Read, everything: bool) -> None:
+    records.fill(r="u1 x.net y.net z.net", q="u1 x.net")
+    records.add("x.net", 9, q=9)
+    records.add("z.net", 9)
+    ledger = read(silent=[R])
+    assert found(ledger) == {}
+    # Once more, since what is known must pass from poll to poll, and to those that don't look into rooms.
+    ledger = read(silent=[R], known=ledger.known, everything=everything)
+    assert found(ledger) == {}
+    records.fill(r="x.net y.net z.net")
+    ledger = read(sent_after={R: 12}, known=ledger.known, everything=everything)
+    assert found(ledger) == {
+        "x.net": ("unknown", "not_queued", [R]),
+        "y.net": ("unknown", "never_sent_to", [R]),
+        "z.net": ("unknown", "not_queued", [R]),
+    }
+    # Nobody can tell any more who is in it, and nobody forgets.
+    ledger = read(sent_after={R: 12}, known=ledger.known, everything=everything)
+    assert sorted(ledger.rooms_behind) == [R] and len(ledger.rooms_behind[R]) == 3
+    assert ledger.waiting([R]) == {}
+    records.add("x.net", 13, r=13, q=9)
+    records.add("y.net", 13, r=13)
+    records.add("z.net", 13, r=13)
+    assert found(read(sent_after={R: 12}, known=ledger.known, everything=everything)) == {}
+
+
+def test_where_one_waits(records: Records, read: Read) -> None:
+    records.fill(r="u1 x.net y.net", q="u1 x.net")
+    records.add("x.net", 9, r=10, q=9, gone=9)
+    ledger = read()
+    assert ledger.open["x.net"].shared == {R, Q}
+    assert ledger.open["y.net"].shared == {R}
+    assert ledger.waiting([R, Q, room_id("gone")]) == {R: ["x.net", "y.net"]}
+    assert ledger.waiting([]) == {}
+    # For any room that it shares, if it is not known which it lacks.
+    records.add("x.net", 9, down=60, r=10, q=9)
+    assert read().waiting([R, Q]) == {Q: ["x.net"], R: ["x.net", "y.net"]}
+
+
+def test_rows(records: Records, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"q{number}" for number in range(7)]
+    records.fill(**dict.fromkeys(names, "u1 x.net y.net"), r="u1 z.net")
+    records.add("x.net", 9, down=600, **dict.fromkeys(names, 10))
+    records.add("z.net", 9, r=9)
+    ledger = read()
+    x, y = _federation.as_rows(ledger)
+    assert x == {
+        "destination": "x.net",
+        "state": "unreachable",
+        "reason": None,
+        "rooms": [room_id(name) for name in names[:5]],
+        "rooms_total": 7,
+        "failing_since": 1000,
+        "next_retry": 2600,
+    }
+    assert (y["destination"], y["reason"], y["failing_since"]) == ("y.net", "never_sent_to", None)
+    monkeypatch.setattr(_federation, "SHOWN_DESTINATIONS", 1)
+    assert _federation.as_rows(ledger) == [x]
 
 
 # Rooms that we have left
@@ -308,7 +499,7 @@ def test_who_was_behind_elsewhere_when_we_left_is_told(records: Records, read: R
     records.fill(r="u1 x.net", q="u1 x.net")
     records.add("x.net", 8, r=9, q=8)
     ledger = read()
-    assert ledger.waiting_for(Q, ["x.net"]) == []
+    assert ledger.waiting([Q, R]) == {R: ["x.net"]}
     records.fill(q="x.net")
     records.add("x.net", 10, r=9, q=10)
     assert found(read(known=ledger.known)) == {}
@@ -340,7 +531,7 @@ def test_a_purge_is_seen_by_who_has_watched(records: Records, read: Read) -> Non
     for _poll in range(2):
         ledger = read(known=ledger.known)
         assert found(ledger) == {"x.net": ("unknown", "purged", [])}
-        assert ledger.waiting_for(Q, ["x.net"]) == ["x.net"]
+        assert ledger.waiting([Q, R]) == {Q: ["x.net"]}
 
 
 # Server ACLs
@@ -441,7 +632,8 @@ def test_too_much_is_not_remembered(records: Records, read: Read, monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    "change", [{"told": 7}, {"told": "no base64"}, {"open": [1]}, {"missing": {"x": 1}}, {"position": "x"}]
+    "change",
+    [{"told": 7}, {"told": "no base64"}, {"open": [1]}, {"missing": {"x": 1}}, {"position": "x"}, {"shared": 7}],
 )
 def test_nonsense_for_what_is_known(records: Records, read: Read, change: Json) -> None:
     known = {**read().known, **change}

@@ -29,9 +29,8 @@ def test_nothing_to_do() -> None:
 
 def test_one_thread_takes_one_item_after_the_other() -> None:
     called: list[int] = []
-    for _result in each(called.append, range(20), 1):
-        pass
-    assert called == list(range(20))
+    assert [item for item, _result in each(called.append, range(200), 1)] == list(range(200))
+    assert called == list(range(200))
 
 
 def test_equal_items_are_called_for_each() -> None:

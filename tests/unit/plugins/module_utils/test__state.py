@@ -32,6 +32,7 @@ def test_nothing_recorded(server: Server, client: Client) -> None:
         ({"server_name": "example.org", "milestones": ["started"]}, {}),
         ({"server_name": "example.org", "milestones": {"started": "1", "first_wave_ended": None}}, {}),
         ({"server_name": "example.org", "milestones": {"started": 1.5, "unknown": 1}}, {}),
+        ({"server_name": "example.org", "milestones": {"second_wave_ended": 3}}, {"second_wave_ended": 3}),
         ({}, {}),
         ({"server_name": "example.org", "milestones": {"first_wave_ended": True}}, {}),
     ],
@@ -50,6 +51,21 @@ def test_an_error_is_not_an_empty_record(server: Server, client: Client) -> None
 def test_write(server: Server, client: Client) -> None:
     server.put(PATH, {"server_name": "example.org", "milestones": {"started": 1}})
     _state.write(client, {"started": 1})
+
+
+@pytest.mark.parametrize("kind", ["anchors", "propagation"])
+def test_what_is_kept_by_itself(server: Server, client: Client, kind: str) -> None:
+    read, write = getattr(_state, f"read_{kind}"), getattr(_state, f"write_{kind}")
+    path = f"{PATH}.{kind}"
+    server.get(path, matrix_error("M_NOT_FOUND", "Account data not found"), status=404)
+    assert read(client) == {}
+    content = {"since": 7, "server_name": "example.org"}
+    server.put(path, content)
+    write(client, {"since": 7})
+    server.get(path, content)
+    assert read(client) == content
+    server.get(path, {**content, "server_name": "example.com"})
+    assert read(client) == {}
 
 
 @pytest.mark.parametrize(

@@ -57,18 +57,27 @@ def test_all_admins_leave(server: Server, run: Run) -> None:
     assert result["diff"] == {"before": before, "after": ""}
 
 
-def test_check_mode_only_reads(server: Server, run: Run) -> None:
+@pytest.mark.parametrize("unlisted", [True, False])
+def test_check_mode_only_reads(server: Server, run: Run, unlisted: bool) -> None:
     admins(server)
     server.sync(invite=["r3"])
     server.joined(OPERATOR, "r1")
     server.joined(ROOT, "r1")
     path = f"/_synapse/admin/v1/users/{quoted(ROOT)}/memberships"
     server.get(path, {"memberships": {R1: "join", R2: "knock"}})
-    result = run("synapse_admin_leave_rooms", {"unlisted": True}, check=True)
+    if unlisted:
+        server.users(user("alice"), user("op", admin=True), user("root", admin=True))
+        server.rooms(*({"room_id": room, "joined_local_members": 1} for room in (R1, R2, R3)))
+        server.members("r1", ROOT, "@bot:example.org")
+        server.members("r2", "@bot:example.org", "@someone:other.example")
+        server.members("r3", "@bot:example.org")
+    result = run("synapse_admin_leave_rooms", {"unlisted": unlisted, "concurrency": 1}, check=True)
     assert result["changed"]
+    bots = [{**NOTHING, "user_id": "@bot:example.org", "left": [R2, R3]}]
     assert result["accounts"] == [
         {**NOTHING, "user_id": OPERATOR, "left": [R1], "rejected": [R3]},
         {**NOTHING, "user_id": ROOT, "left": [R1], "retracted": [R2]},
+        *(bots if unlisted else []),
     ]
     assert set(server.methods) == {"GET"}
 

@@ -1,0 +1,284 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, Callable
+
+import pytest
+from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.plugins.connection import ConnectionBase
+from ansible_collections.matrixops.synapse.plugins.action import synapse_propagation as plugin
+from ansible_collections.matrixops.synapse.tests.unit.helpers import Clock, Json
+
+PERIOD = {"period": 604_800}
+BROKEN: Json = {"failed": True, "msg": "connection refused"}
+DEAD_TOKEN: Json = {"failed": True, "msg": "Invalid access token", "status": 401}
+GONE = AnsibleConnectionFailure("no route to host")
+
+Play = Callable[..., "Played"]
+
+
+class Display:
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.warnings: list[str] = []
+
+    def display(self, message: str) -> None:
+        self.lines.append(message)
+
+    def warning(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+class Connection:
+    """One that is kept open."""
+
+    def __init__(self, events: list[str]) -> None:
+        self.events = events
+        self._shell = SimpleNamespace(tmpdir="/home/ansible/tmp")
+        self.fails: Exception | None = None
+
+    def reset(self) -> None:
+        self.events.append("hang up")
+        if self.fails is not None:
+            raise self.fails
+
+
+class Played:
+    """A run of the action plugin. I(answers) are what the module returns, or raises, look after look."""
+
+    def __init__(self, clock: Clock, arguments: Json, answers: list[Any], connection: Any, **task: Any) -> None:
+        self.clock = clock
+        self.display = Display()
+        self.answers = answers
+        self.looks: list[Json] = []
+        self.events: list[str] = []
+        self.connection = connection(self.events)
+        self.task = SimpleNamespace(
+            **{"args": arguments, "async_val": 0, "check_mode": False, "action": "synapse_propagation", **task}
+        )
+        self.action = plugin.ActionModule(self.task, self.connection, SimpleNamespace(), None, None, None)
+        self.action._execute_module = self._execute_module
+        self.action._remove_tmp_path = self._remove_tmp_path
+
+    def run(self) -> Json:
+        result: Json = self.action.run(task_vars={"inventory_hostname": "matrix"})
+        return result
+
+    def _execute_module(self, module_args: Json, task_vars: Json) -> Json:
+        assert task_vars == {"inventory_hostname": "matrix"}
+        self.looks.append(module_args)
+        self.events.append("look")
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return dict(answer)
+
+    def _remove_tmp_path(self, path: str | None) -> None:
+        self.events.append(f"remove {path}")
+        if isinstance(self.connection, Connection) and self.connection.fails is not None:
+            raise self.connection.fails
+
+
+def answer(**more: Any) -> Json:
+    plain = {"changed": False, "message": "waiting", "finished": False, "next_poll": 60}
+    return {**plain, **dict.fromkeys(plugin.ADDED_UP, 0), **more}
+
+
+DONE = answer(finished=True, next_poll=0, message="done")
+
+
+@pytest.fixture
+def play(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Play:
+    def play(*answers: Any, arguments: Json | None = None, connection: Any = Connection, **task: Any) -> Played:
+        played = Played(clock, arguments or PERIOD, list(answers), connection, **task)
+        monkeypatch.setattr(plugin, "display", played.display)
+        monkeypatch.setattr("time.time", lambda: 1_000_000.9 + clock.now)
+        return played
+
+    return play
+
+
+# One look
+
+
+@pytest.mark.parametrize(
+    ("arguments", "task"),
+    [
+        ({**PERIOD, "wait": False}, {}),
+        ({**PERIOD, "wait": "no"}, {}),
+        (PERIOD, {"check_mode": True}),
+        ({"state": "begun"}, {}),
+    ],
+)
+def test_what_does_not_wait(play: Play, clock: Clock, arguments: Json, task: Json) -> None:
+    played = play(answer(released=2, changed=True), arguments=arguments, **task)
+    assert played.run() == answer(released=2, changed=True)
+    assert (played.events, clock.waits, played.display.lines) == (["look"], [], [])
+
+
+def test_one_look_may_be_all(play: Play, clock: Clock) -> None:
+    played = play(answer(finished=True, next_poll=0))
+    assert played.run()["finished"]
+    assert (played.events, clock.waits) == (["look"], [])
+
+
+def test_the_controllers_clock_is_passed_on(play: Play) -> None:
+    arguments = {**PERIOD, "settling": 7}
+    played = play(answer(), DONE, arguments=arguments)
+    played.run()
+    assert played.looks == [{**arguments, "clock": 1_001_000}, {**arguments, "clock": 1_001_060}]
+    assert "clock" not in arguments
+
+
+@pytest.mark.parametrize("task", [{}, {"check_mode": True}])
+def test_no_other_clock_is(play: Play, task: Json) -> None:
+    # A clock that stands still would soon be refused.
+    given = {**PERIOD, "clock": 7}
+    played = play(answer(), DONE, arguments=given, **task)
+    played.run()
+    assert [look["clock"] for look in played.looks] == [1_001_000, 1_001_060][: len(played.looks)]
+    assert given["clock"] == 7 and len(played.looks) == (1 if task else 2)
+
+
+# Waiting
+
+
+@pytest.mark.parametrize("arguments", [PERIOD, {**PERIOD, "wait": True}, {**PERIOD, "wait": "yes", "state": "ended"}])
+def test_it_looks_when_the_module_says(play: Play, clock: Clock, arguments: Json) -> None:
+    played = play(answer(next_poll=30), answer(next_poll=600), answer(next_poll=0), DONE, arguments=arguments)
+    assert played.run() == DONE
+    assert clock.waits == [30, 600, 1]
+    assert len(played.looks) == 4
+
+
+def test_what_was_done_is_summed_up(play: Play) -> None:
+    played = play(answer(released=2, closed=1, changed=True), answer(nudged=5), answer(released=1, closed=1), DONE)
+    assert played.run() == {**DONE, "released": 3, "closed": 2, "nudged": 5, "changed": True}
+
+
+def test_nothing_was_changed(play: Play) -> None:
+    assert play(answer(), DONE).run()["changed"] is False
+
+
+def test_between_looks_it_hangs_up(play: Play) -> None:
+    played = play(answer(), answer(), DONE)
+    played.run()
+    between = ["hang up"]
+    assert [event for event in played.events if "remove" not in event] == ["look", *between, "look", *between, "look"]
+
+
+def test_what_is_in_a_temporary_directory_is_not_counted_on(play: Play) -> None:
+    played = play(answer(), DONE)
+    played.run()
+    # While there is still a connection.
+    assert played.events == ["look", "remove /home/ansible/tmp", "hang up", "look"]
+    assert played.connection._shell.tmpdir is None
+
+
+@pytest.mark.parametrize("error", [GONE, AnsibleError("reset failed")])
+def test_hanging_up_may_fail(play: Play, error: Exception) -> None:
+    played = play(answer(), DONE)
+    played.connection.fails = error
+    assert played.run() == DONE
+    assert played.connection._shell.tmpdir is None
+
+
+def test_a_connection_that_has_nothing_to_hang_up(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The method of all connections only warns.
+    monkeypatch.setattr(ConnectionBase, "reset", Connection.reset)
+    bare = type("Bare", (Connection,), {"reset": ConnectionBase.reset})
+    played = play(answer(), DONE, connection=bare)
+    assert played.run() == DONE
+    assert "hang up" not in played.events
+
+
+def test_how_things_stand_is_shown_when_it_changes(play: Play) -> None:
+    messages = ["a", "a", "b", "b", "a"]
+    played = play(*(answer(message=message) for message in messages), DONE)
+    played.run()
+    assert played.display.lines == ["matrix: a", "matrix: b", "matrix: a"]
+
+
+def test_how_things_stand_is_shown_now_and_then_in_any_case(play: Play) -> None:
+    looks = 3 * int(plugin.SHOWN_EVERY) // 600
+    played = play(*[answer(next_poll=600)] * looks, DONE)
+    played.run()
+    assert played.display.lines == ["matrix: waiting"] * 3
+
+
+# What goes wrong
+
+
+def test_the_first_look_must_not_fail(play: Play, clock: Clock) -> None:
+    played = play(BROKEN)
+    assert played.run() == {**BROKEN, "changed": False}
+    assert (len(played.looks), clock.waits, played.display.warnings) == (1, [], [])
+
+
+def test_nor_may_it_leave_something_undone(play: Play, clock: Clock) -> None:
+    failed = answer(failed=True, msg="Not everything could be done", released=1, changed=True)
+    played = play(failed)
+    assert played.run() == failed
+    assert clock.waits == []
+
+
+def test_a_host_that_is_not_there_at_first(play: Play, clock: Clock) -> None:
+    with pytest.raises(AnsibleConnectionFailure, match="no route"):
+        play(GONE).run()
+    assert clock.waits == []
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        (BROKEN, "connection refused"),
+        (GONE, "no route to host"),
+        (AnsibleError("no interpreter"), "no interpreter"),
+        ({**BROKEN, "status": 500}, "connection refused"),
+        (answer(failed=True, msg="Not everything could be done"), "Not everything could be done"),
+    ],
+)
+def test_later_trouble_is_no_end(play: Play, clock: Clock, trouble: Any, told: str) -> None:
+    played = play(answer(), trouble, trouble, DONE)
+    assert played.run() == DONE
+    assert played.display.warnings == [f"matrix: {told}; goes on waiting"] * 2
+    assert clock.waits == [60, plugin.PAUSE, plugin.PAUSE]
+    assert played.events.count("hang up") == 3
+
+
+def test_what_a_look_did_that_failed_counts(play: Play) -> None:
+    failed = answer(failed=True, msg="stuck", released=2, closed=1, changed=True)
+    assert play(answer(), failed, answer(released=1), DONE).run() == {
+        **DONE,
+        "released": 3,
+        "closed": 1,
+        "changed": True,
+    }
+
+
+@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("before", [[], [BROKEN]])
+def test_a_token_that_is_refused_ends_it(play: Play, status: int, before: list[Json]) -> None:
+    played = play(answer(released=2, changed=True), *before, {**DEAD_TOKEN, "status": status})
+    assert played.run() == {**DEAD_TOKEN, "status": status, "changed": True}
+    assert len(played.looks) == 2 + len(before)
+
+
+@pytest.mark.parametrize("trouble", [BROKEN, GONE, answer(failed=True, msg="stuck")])
+def test_there_is_an_end_to_patience(play: Play, clock: Clock, trouble: Any) -> None:
+    played = play(answer(), answer(), trouble)
+    began = clock.now
+    result = played.run()
+    assert result["failed"]
+    assert plugin.PATIENCE < clock.now - began - 60 < plugin.PATIENCE + 60 + 2 * plugin.PAUSE
+    assert result["msg"] in ("connection refused", "no route to host", "stuck")
+
+
+def test_patience_starts_anew_with_each_look_that_succeeds(play: Play, clock: Clock) -> None:
+    looks = int(plugin.PATIENCE // plugin.PAUSE) - 5
+    assert play(answer(), *[GONE] * looks, answer(), *[GONE] * looks, DONE).run() == DONE
+    assert clock.now > 1.5 * plugin.PATIENCE
