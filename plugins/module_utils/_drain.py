@@ -6,9 +6,9 @@
 
 from __future__ import annotations
 
-import contextlib
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Callable, Generator, Iterable, Sequence
+from typing import Callable, Iterable, Sequence
 
 from ._client import Client, SynapseError
 from ._journal import Journal
@@ -19,15 +19,12 @@ from ._rooms import (
     Departure,
     depart_all,
     joined_rooms,
-    leave_room_by_room,
     still_joined,
+    try_to_leave,
     unlimited_messages,
     wait_until_parted,
 )
 from ._users import Account, acting_as, deactivate, find_accounts, list_accounts, refuse, set_locked, unlocked
-
-BATCH = 256
-"""How many rooms are left, all accounts together, before those who have left them are deactivated."""
 
 
 @dataclass(frozen=True)
@@ -168,21 +165,15 @@ def _select(client: Client, user_ids: Sequence[str] | None, keep: set[str], allo
 
 @dataclass
 class _Closing:
-    """What comes of closing one account."""
+    """What came of closing one account."""
 
-    account: Account
-    room_ids: list[str] = field(default_factory=list)
-    not_left: dict[str, str] = field(default_factory=dict)
-    not_redacted: dict[str, str] = field(default_factory=dict)
-    left_first: bool = False
+    rooms_left: int = 0
+    still_in: int = 0
     closed: bool = False
     parted: bool = False
+    not_left: dict[str, str] = field(default_factory=dict)
+    not_redacted: dict[str, str] = field(default_factory=dict)
     error: str = ""
-
-    @property
-    def still_in(self) -> int:
-        """In how many rooms Synapse has still to make it leave."""
-        return len(self.not_left if self.left_first else self.room_ids)
 
 
 class _Work:
@@ -242,93 +233,75 @@ class _Work:
         """Return those that are still in rooms, with how many that are."""
         in_rooms = {}
         sends = accounts and (self.options.leave_first or self.options.redact)
-        limits = unlimited_messages(self.client) if sends else contextlib.nullcontext()
-        # An error that is kept would keep those who are next in the works.
-        with limits, contextlib.closing(self._batches(accounts)) as batches:
-            for batch in batches:
-                self._let_go(batch)
-                for closing, _closed in each(self._close_one, batch, self.options.concurrency):
-                    user_id = closing.account.user_id
-                    self._record(user_id, closing)
-                    if closing.parted:
-                        self._parted(user_id)
-                    elif closing.closed:
-                        in_rooms[user_id] = closing.still_in
+        with unlimited_messages(self.client) if sends else nullcontext():
+            for account, closing in each(self._close_one, accounts, self.options.concurrency):
+                user_id = account.user_id
+                if closing.not_redacted:
+                    first = next(iter(closing.not_redacted.values()))
+                    self.result.not_redacted[user_id] = (len(closing.not_redacted), first)
+                if not closing.closed:
+                    self.result.failed[user_id] = closing.error
+                    self.journal.write(user_id, "failed", error=closing.error)
+                    continue
+                self.result.failed.pop(user_id, None)
+                self.result.closed[user_id] = account.state
+                self.journal.write(
+                    user_id,
+                    "deactivated",
+                    rooms_left=closing.rooms_left,
+                    not_left=closing.not_left or None,
+                    not_redacted=closing.not_redacted or None,
+                )
+                if closing.parted:
+                    self._parted(user_id)
+                else:
+                    in_rooms[user_id] = closing.still_in
         return in_rooms
 
-    def _record(self, user_id: str, closing: _Closing) -> None:
-        if closing.not_redacted:
-            first = next(iter(closing.not_redacted.values()))
-            self.result.not_redacted[user_id] = (len(closing.not_redacted), first)
-        if not closing.closed:
-            self.result.failed[user_id] = closing.error
-            self.journal.write(user_id, "failed", error=closing.error)
-            return
-        self.result.failed.pop(user_id, None)
-        self.result.closed[user_id] = closing.account.state
-        self.journal.write(
-            user_id,
-            "deactivated",
-            rooms_left=len(closing.room_ids) - closing.still_in,
-            not_left=closing.not_left or None,
-            not_redacted=closing.not_redacted or None,
-        )
-
-    def _batches(self, accounts: Iterable[Account]) -> Generator[list[_Closing], None, None]:
-        """The accounts, ready to go, so many at a time that they have about C(BATCH) rooms to leave."""
-        batch: list[_Closing] = []
-        size = 0
-        for _account, closing in each(self._prepare, accounts, self.options.concurrency):
-            batch.append(closing)
-            size += 1 + len(closing.room_ids)
-            if size >= BATCH:
-                yield batch
-                batch, size = [], 0
-        if batch:
-            yield batch
-
-    def _prepare(self, account: Account) -> _Closing:
-        closing = _Closing(account)
+    def _close_one(self, account: Account) -> _Closing:
+        closing = _Closing()
         try:
-            closing.room_ids = joined_rooms(self.client, account.user_id)
-            if self.options.redact and closing.room_ids:
-                with acting_as(self.client, account.user_id) as token:
-                    closing.not_redacted = redact_events(self.client, account.user_id, closing.room_ids, token)
+            self._try_to_close(account, closing)
+            closing.closed = True
+            closing.parted = self.options.leave_first and not joined_rooms(self.client, account.user_id)
         except SynapseError as error:
             if error.fatal:
                 raise
             closing.error = str(error)
         return closing
 
-    def _let_go(self, batch: Iterable[_Closing]) -> None:
-        """Make them leave, as far as they can: when they are deactivated, Synapse goes on with what is left."""
-        if not self.options.leave_first:
-            return
+    def _try_to_close(self, account: Account, closing: _Closing) -> None:
+        client, user_id = self.client, account.user_id
+        room_ids = joined_rooms(client, user_id)
+        closing.still_in = len(room_ids)
+        if self.options.redact and room_ids:
+            with acting_as(client, user_id) as token:
+                closing.not_redacted = redact_events(client, user_id, room_ids, token)
         # Nobody can log out a session that was opened as a guest.
-        leaving = {
-            closing.account.user_id: closing
-            for closing in batch
-            if closing.room_ids and not closing.error and closing.account.account_class != "guest"
-        }
-        rooms_of = {user_id: closing.room_ids for user_id, closing in leaving.items()}
-        for user_id, not_left in leave_room_by_room(self.client, rooms_of, self.options.concurrency).items():
-            leaving[user_id].not_left = not_left
-            leaving[user_id].left_first = True
+        if self.options.leave_first and room_ids and account.account_class != "guest":
+            closing.not_left = self._leave(user_id, room_ids)
+            closing.still_in = len(closing.not_left)
+            closing.rooms_left = len(room_ids) - closing.still_in
+        if account.account_class == "guest" and not account.locked:
+            set_locked(client, user_id, True)
+        deactivate(client, user_id, erase=self.options.erase)
 
-    def _close_one(self, closing: _Closing) -> None:
-        client, account = self.client, closing.account
-        if closing.error:
-            return
+    def _leave(self, user_id: str, room_ids: Iterable[str]) -> dict[str, str]:
+        """Make an account leave, as far as it can: when it is deactivated, Synapse goes on with what is left."""
+        not_left = dict.fromkeys(room_ids, "")
         try:
-            if account.account_class == "guest" and not account.locked:
-                set_locked(client, account.user_id, True)
-            deactivate(client, account.user_id, erase=self.options.erase)
-            closing.closed = True
-            closing.parted = self.options.leave_first and not joined_rooms(client, account.user_id)
+            with acting_as(self.client, user_id) as token:
+                for room_id in room_ids:
+                    reason = try_to_leave(self.client, room_id, token)
+                    if reason is None:
+                        del not_left[room_id]
+                    else:
+                        not_left[room_id] = reason
         except SynapseError as error:
             if error.fatal:
                 raise
-            closing.error = str(error)
+            return {room_id: reason or str(error) for room_id, reason in not_left.items()}
+        return not_left
 
     def _parted(self, user_id: str, rooms_left: int | None = None) -> None:
         self.result.parted += 1

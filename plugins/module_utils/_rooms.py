@@ -12,11 +12,11 @@ import uuid
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Callable, Iterable, Iterator, Sequence
 
 from ._client import ADMIN, CLIENT, Client, JsonDict, SynapseError
 from ._pool import each
-from ._users import acting_as, close_session, list_accounts, open_session
+from ._users import acting_as, list_accounts
 
 JOINED_ROOMS = f"{ADMIN}/v1/users/{{}}/joined_rooms"
 """Where the exact answer is to the question whether an account is still in a room."""
@@ -274,58 +274,6 @@ def try_to_leave(client: Client, room_id: str, token: str | None) -> str | None:
             raise
         return str(error)
     return None
-
-
-def leave_room_by_room(
-    client: Client, rooms_of: Mapping[str, Sequence[str]], concurrency: int
-) -> dict[str, dict[str, str]]:
-    """Make accounts leave rooms; return, for each of them, the rooms that it could not leave, and why.
-
-    Synapse lets one account at a time leave a room, and is quickest where it has just been. So the rooms are emptied
-    side by side, those with most to leave first, and each by one account after the other.
-
-    :param rooms_of: which account is to leave which rooms. Nobody's own session is used.
-    """
-    not_left: dict[str, dict[str, str]] = {user_id: {} for user_id in rooms_of}
-    tokens: dict[str, str] = {}
-    leaving: dict[str, list[str]] = {}
-
-    def log_in(user_id: str) -> str:
-        try:
-            tokens[user_id] = open_session(client, user_id)
-        except SynapseError as error:
-            if error.fatal:
-                raise
-            return str(error)
-        return ""
-
-    def log_out(user_id: str) -> None:
-        try:
-            close_session(client, tokens[user_id])
-        except SynapseError as error:
-            # Of no use any more to anybody.
-            if error.fatal:
-                raise
-
-    def empty(room_id: str) -> None:
-        for user_id in leaving[room_id]:
-            reason = try_to_leave(client, room_id, tokens[user_id])
-            if reason is not None:
-                not_left[user_id][room_id] = reason
-
-    try:
-        for user_id, error in each(log_in, rooms_of, concurrency):
-            for room_id in rooms_of[user_id]:
-                if error:
-                    not_left[user_id][room_id] = error
-                else:
-                    leaving.setdefault(room_id, []).append(user_id)
-        for _done in each(empty, sorted(leaving, key=lambda room_id: -len(leaving[room_id])), concurrency):
-            pass
-    finally:
-        for _done in each(log_out, list(tokens), concurrency):
-            pass
-    return not_left
 
 
 def unlisted_members(client: Client, concurrency: int) -> dict[str, list[str]]:

@@ -223,35 +223,25 @@ def unlocked(client: Client, user_id: str) -> Iterator[None]:
             set_locked(client, user_id, True)
 
 
-def open_session(client: Client, user_id: str) -> str:
-    """An access token of I(user_id).
+@contextmanager
+def acting_as(client: Client, user_id: str) -> Iterator[str | None]:
+    """An access token of I(user_id), for as long as the context lasts; C(None), the client's own, for the operator.
 
     API: C(POST /_synapse/admin/v1/users/<user_id>/login). The session has no device, the account's owner does not see
     it, and Synapse counts what is done with it against the operator's rate limits. Not even the deactivation of the
-    account ends it: it lasts until C(close_session), or for an hour.
+    account ends it. As a guest, it can't be logged out, and lasts until it expires.
     """
-    valid_until = int(client.time().timestamp() * 1000) + SESSION_MS
-    login = client.post(f"{ADMIN}/v1/users/{{}}/login", user_id, json={"valid_until_ms": valid_until})
-    return login.take("access_token", str)
-
-
-def close_session(client: Client, token: str) -> None:
-    """End a session of C(open_session). As a guest, it can't be ended, and lasts until it expires."""
-    try:
-        client.logout(token)
-    except SynapseError as error:
-        if error.errcode != "M_GUEST_ACCESS_FORBIDDEN":
-            raise
-
-
-@contextmanager
-def acting_as(client: Client, user_id: str) -> Iterator[str | None]:
-    """An access token of I(user_id), for as long as the context lasts; C(None), the client's own, for the operator."""
     if user_id == client.user_id:
         yield None
         return
-    token = open_session(client, user_id)
+    valid_until = int(client.time().timestamp() * 1000) + SESSION_MS
+    login = client.post(f"{ADMIN}/v1/users/{{}}/login", user_id, json={"valid_until_ms": valid_until})
+    token = login.take("access_token", str)
     try:
         yield token
     finally:
-        close_session(client, token)
+        try:
+            client.logout(token)
+        except SynapseError as error:
+            if error.errcode != "M_GUEST_ACCESS_FORBIDDEN":
+                raise

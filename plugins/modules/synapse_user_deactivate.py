@@ -17,6 +17,8 @@ description:
     deactivated, then nothing is changed.
   - B(This can't be undone.) An account that is deactivated can be opened again, but has lost its rooms, its password,
     its sessions and keys, and with O(erase=true) its profile.
+  - Other servers may miss what happens in the last moments of a room that nobody of this server stays in, and go on
+    showing those who left. For rooms that other servers are in, see M(matrixops.synapse.synapse_anchors) first.
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:

@@ -80,6 +80,8 @@ def inventory(retiring: Homeserver) -> Path:
         "decommission_access_token": retiring.admin_token,
         "decommission_confirm": retiring.server_name,
         "decommission_propagation_period": "5s",
+        "decommission_poll_interval": 2,
+        "decommission_settling_time": 5,
         "decommission_power_off_tasks": str(HERE / "power_off.yml"),
         "homeserver_pid": retiring.pid,
         "homeserver_port": retiring.base_url.rpartition(":")[2],

@@ -21,7 +21,7 @@ import pytest
 from .conftest import Federation, RunPlaybook, StartPlaybook
 from .test_playbook import PLAYBOOK, assert_drained, powered_off
 
-KILLS = int(os.environ.get("KILLS", "2"))
+KILLS = int(os.environ.get("KILLS", "1"))
 """How often each is killed in the drain."""
 
 TASKS = (

@@ -69,7 +69,8 @@ def test_retire(big: Federation, run_playbook: RunPlaybook) -> None:
     assert powered_off(big)
 
     before = big.retiring.database_fingerprint()
-    again = run_playbook(PLAYBOOK, {"a": {**host, "decommission_power_off": False}})
+    # Said on the command line like this, it is a string.
+    again = run_playbook(PLAYBOOK, {"a": host}, "-e", "decommission_power_off=false")
     assert again.returncode == 0, again.stdout
     assert "changed=0 " in again.stdout
     assert big.retiring.database_fingerprint() == before

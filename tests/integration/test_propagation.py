@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import Homeserver, Lab, MissingError
+from lab import Homeserver, Lab, MissingError, Settings
+from lab.homeserver import FEDERATION
 from lab.waiting import wait_until
 
 from .conftest import ROOT, Result, RunModule, RunPlaybook, StartPlaybook
@@ -229,5 +230,21 @@ def test_a_server_that_was_never_contacted(net: Net, start_playbook: StartPlaybo
         net["a"].start()
         net["d"].start()
         wait_until(lambda: net.anchored() == set(), "all have been told", timeout=90)
-    for name in "abcd":
-        assert net.seen_by(name) == {}
+    wait_until(lambda: not any(map(net.seen_by, "abcd")), "nobody sees anybody", timeout=20)
+
+
+def test_a_back_off_of_more_than_an_hour(net: Net, start_playbook: StartPlaybook) -> None:
+    """In which Synapse drops what it was to send, and later sends the newest event of each room only."""
+    a, c = net["a"], net["c"].server_name
+    long = {**FEDERATION, "destination_min_retry_interval": "2h", "destination_max_retry_interval": "2h"}
+    a.configure(Settings(extra_config={"federation": long}))
+    a.restart()
+    net["c"].stop()
+    a.send(a.login_as(a.members_of(a.server_name)[net.rooms["c"]][0]).token, net.rooms["c"], "is anybody there?")
+    path = f"/v1/federation/destinations/{c}"
+    wait_until(lambda: a.admin("GET", path)["retry_interval"] == 7_200_000, "c is in back-off")
+    with killed_at_last(start_playbook(PLAYBOOK, {"a": net.host})) as process:
+        read_until_waiting(process)
+        net["c"].start()
+        wait_until(lambda: net.anchored() == set(), "all have been told", timeout=90)
+    wait_until(lambda: not net.seen_by("c"), "c sees nobody", timeout=20)

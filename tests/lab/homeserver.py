@@ -51,7 +51,7 @@ _RATE_LIMITS: dict[str, Any] = {
         "concurrent": 100,
     },
 }
-_FEDERATION = {
+FEDERATION = {
     "client_timeout": "5s",
     "max_short_retries": 1,
     "max_long_retries": 1,
@@ -133,7 +133,7 @@ class Homeserver(Api):
             "tls_certificate_path": str(self.directory / "tls.crt"),
             "tls_private_key_path": str(self.directory / "tls.key"),
             "federation_custom_ca_list": [str(self.ca_file)],
-            "federation": _FEDERATION,
+            "federation": FEDERATION,
             "ip_range_blacklist": [],
             "federation_ip_range_blacklist": [],
             "trusted_key_servers": [],

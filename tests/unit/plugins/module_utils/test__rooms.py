@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections import Counter
 from typing import Any, Callable, Iterable, Sequence
 from unittest.mock import ANY
@@ -69,111 +68,6 @@ def test_rooms_with_their_local_members(server: Server, client: Client) -> None:
 def test_joined_rooms(server: Server, client: Client) -> None:
     server.joined(ALICE, "r2", "r1")
     assert _rooms.joined_rooms(client, ALICE) == [R1, R2]
-
-
-# Room by room
-
-
-def log_in(server: Server, *names: str, date: bool = True) -> None:
-    for number, name in enumerate(names):
-        server.can_act_as(f"@{name}:example.org", f"as_{name}", date=date and not number)
-
-
-def test_the_room_with_most_to_leave_comes_first(server: Server, client: Client) -> None:
-    log_in(server, "alice", "bob", "carol")
-    for name, who in (("r2", "alice"), ("r2", "bob"), ("r2", "carol"), ("r1", "alice"), ("r1", "bob"), ("r3", "carol")):
-        server.leave(name, token=f"as_{who}")
-    for who in ("alice", "bob", "carol"):
-        server.logout(f"as_{who}")
-    rooms = {ALICE: [R1, R2], BOB: [R1, R2], CAROL: [R3, R2]}
-    assert _rooms.leave_room_by_room(client, rooms, 1) == {ALICE: {}, BOB: {}, CAROL: {}}
-
-
-def test_nobody_who_leaves_is_no_request_either(client: Client) -> None:
-    assert _rooms.leave_room_by_room(client, {}, 2) == {}
-
-
-def test_what_could_not_be_left_is_told_of_each(server: Server, client: Client) -> None:
-    log_in(server, "alice", "bob")
-    server.leave("r1", token="as_alice")
-    server.leave("r1", FORBIDDEN, token="as_bob", status=403)
-    server.leave("r2", FORBIDDEN, token="as_alice", status=403)
-    server.logout("as_alice")
-    server.logout("as_bob")
-    not_left = _rooms.leave_room_by_room(client, {ALICE: [R1, R2], BOB: [R1]}, 1)
-    assert {user_id: list(rooms) for user_id, rooms in not_left.items()} == {ALICE: [R2], BOB: [R1]}
-    assert "You are banned" in not_left[ALICE][R2]
-
-
-def test_who_cannot_be_logged_in_as_leaves_no_room(server: Server, client: Client) -> None:
-    server.date()
-    path = f"/_synapse/admin/v1/users/{quoted(ALICE)}/login"
-    server.post(path, {"valid_until_ms": ANY}, matrix_error("M_UNRECOGNIZED", "no such thing"), status=404)
-    log_in(server, "bob", date=False)
-    server.leave("r1", token="as_bob")
-    server.logout("as_bob")
-    not_left = _rooms.leave_room_by_room(client, {ALICE: [R1, R2], BOB: [R1]}, 1)
-    assert list(not_left[ALICE]) == [R1, R2] and not_left[BOB] == {}
-    assert "no such thing" in not_left[ALICE][R1]
-
-
-def test_a_session_that_could_not_be_ended_is_no_matter(server: Server, client: Client) -> None:
-    log_in(server, "alice", "bob")
-    server.leave("r1", token="as_alice")
-    server.leave("r1", token="as_bob")
-    server.post("/_matrix/client/v3/logout", {}, FORBIDDEN, token="as_alice", status=403)
-    server.logout("as_bob")
-    assert _rooms.leave_room_by_room(client, {ALICE: [R1], BOB: [R1]}, 1) == {ALICE: {}, BOB: {}}
-
-
-@pytest.mark.parametrize("where", ["login", "leave"])
-def test_sessions_are_ended_also_after_a_fatal_error(
-    client: Client, monkeypatch: pytest.MonkeyPatch, where: str
-) -> None:
-    fatal = SynapseError("gone", method="GET", url="/")
-    assert fatal.fatal
-    ended: list[str] = []
-
-    def open_session(_client: Client, user_id: str) -> str:
-        if where == "login" and user_id == BOB:
-            raise fatal
-        return f"as {user_id}"
-
-    def leave(_client: Client, room_id: str, _token: str) -> None:
-        if where == "leave" and room_id == R2:
-            raise fatal
-
-    def close_session(_client: Client, token: str) -> None:
-        ended.append(token)
-
-    monkeypatch.setattr(_rooms, "open_session", open_session)
-    monkeypatch.setattr(_rooms, "close_session", close_session)
-    monkeypatch.setattr(_rooms, "leave", leave)
-    with pytest.raises(SynapseError, match="gone"):
-        _rooms.leave_room_by_room(client, {ALICE: [R1, R2], BOB: [R3]}, 1)
-    assert sorted(ended) == [f"as {user_id}" for user_id in ([ALICE] if where == "login" else [ALICE, BOB])]
-
-
-def test_in_each_room_one_leaves_at_a_time_and_rooms_are_left_side_by_side(
-    client: Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    user_ids = [f"@u{number}:example.org" for number in range(20)]
-    together = threading.Barrier(2)
-    leaving: Counter[str] = Counter()
-    most: Counter[str] = Counter()
-
-    def leave(_client: Client, room_id: str, _token: str) -> None:
-        leaving[room_id] += 1
-        most[room_id] = max(most[room_id], leaving[room_id])
-        # Somebody must be leaving the other room right now.
-        together.wait(timeout=5)
-        leaving[room_id] -= 1
-
-    monkeypatch.setattr(_rooms, "open_session", lambda _client, user_id: user_id)
-    monkeypatch.setattr(_rooms, "close_session", lambda _client, _token: None)
-    monkeypatch.setattr(_rooms, "leave", leave)
-    _rooms.leave_room_by_room(client, {user_id: [R1, R2] for user_id in user_ids}, 4)
-    assert most == {R1: 1, R2: 1}
 
 
 # Who is still joined

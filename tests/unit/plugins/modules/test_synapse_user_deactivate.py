@@ -158,8 +158,8 @@ def test_one_that_fails(server: Server, run: Run) -> None:
     server.user(user("a"))
     server.user(user("b"))
     server.joined(A)
-    server.joined(B)
     server.deactivate(A, matrix_error("M_FORBIDDEN", "a module forbids it"), status=403)
+    server.joined(B)
     server.deactivate(B)
     options = {"user_ids": [A, B], "concurrency": 1, "wait": False, "strategy": "deactivate"}
     result = run("synapse_user_deactivate", options)
