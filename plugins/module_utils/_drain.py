@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Callable, Iterable, Sequence
@@ -25,6 +26,9 @@ from ._rooms import (
     wait_until_parted,
 )
 from ._users import Account, acting_as, deactivate, find_accounts, list_accounts, refuse, set_locked, unlocked
+
+RETURN_PAUSE = 1.0
+"""For how long, in seconds, whoever brings accounts back may do so before they are looked at once more."""
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,10 @@ def drain(
 def _until_nobody_is_found(work: _Work, keep: set[str]) -> None:
     client, options, result = work.client, work.options, work.result
     hopeless: set[str] = set()
+    acted = bool(result.closed or result.parted)
     while True:
+        if options.wait and acted:
+            time.sleep(RETURN_PAUSE)
         to_close, closed = work.sort(_to_go(list_accounts(client), keep))
         # Who is open may have joined any room since.
         work.proven.difference_update(account.user_id for account in to_close)
@@ -132,6 +139,7 @@ def _until_nobody_is_found(work: _Work, keep: set[str]) -> None:
         # Whom the server would not close is tried once more: what it said may have been about that moment.
         again = {account.user_id for account in to_close if account.user_id in result.failed}
         work.run(to_close, {user_id: len(room_ids) for user_id, room_ids in back.items()})
+        acted = True
         hopeless |= again.intersection(result.failed)
 
 
