@@ -89,6 +89,15 @@ def snapshot(skip_or_fail: Callable[[str], None]) -> Iterator[Federation]:
         yield federation
 
 
+@contextmanager
+def unchanged(server: Homeserver) -> Iterator[None]:
+    """Nothing is written to the server's database in here."""
+    before = server.database_fingerprint()
+    yield
+    after = server.database_fingerprint()
+    assert {table: (before.get(table), after[table]) for table in after if after[table] != before.get(table)} == {}
+
+
 def talk(federation: Federation) -> None:
     """Have the servers talk. With the first event after a restart, Synapse begins to catch up: as long as it does, it
     sends the newest event of each room only, which makes ghosts of those who leave a room that no anchor is in."""

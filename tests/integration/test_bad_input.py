@@ -13,14 +13,13 @@ from typing import Any
 import pytest
 from lab.api import PASSWORD
 
-from .conftest import Federation, RunModule, RunPlaybook
+from .conftest import Federation, RunModule, RunPlaybook, unchanged
 
 
 @pytest.fixture(autouse=True)
 def nothing_is_changed(filled: Federation) -> Iterator[None]:
-    before = filled.retiring.database_fingerprint()
-    yield
-    assert filled.retiring.database_fingerprint() == before
+    with unchanged(filled.retiring):
+        yield
 
 
 def closed_port() -> int:

@@ -5,14 +5,13 @@
 """Real Synapse servers on loopback, federating over TLS, for the demo, the tests and the benchmarks."""
 
 from .api import ApiError
-from .database import SESSION, VOLATILE
+from .database import VOLATILE
 from .errors import LabError, MissingError
 from .homeserver import Homeserver, Settings
 from .lab import Lab
 from .population import Population, populate
 
 __all__ = [
-    "SESSION",
     "VOLATILE",
     "ApiError",
     "Homeserver",

@@ -43,18 +43,6 @@ VOLATILE = frozenset(
     }
 )
 
-#: What a session leaves behind that was opened with a password and closed again.
-SESSION = frozenset(
-    {
-        "device_lists_changes_converted_stream_position",
-        "device_lists_changes_in_room",
-        "device_lists_outbound_last_success",
-        "device_lists_outbound_pokes",
-        "device_lists_stream",
-        "stream_positions",
-    }
-)
-
 
 class Database(Protocol):
     """Where a server keeps its data."""
