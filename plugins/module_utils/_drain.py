@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import time
+import zlib
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Callable, Iterable, Sequence
@@ -184,6 +185,11 @@ class _Closing:
     error: str = ""
 
 
+def _scatter(name: str) -> int:
+    """To sort by: accounts that were made together share rooms, and only one at a time can leave a room."""
+    return zlib.crc32(name.encode())
+
+
 class _Work:
     """One pass after the other over the accounts that are still open, or in rooms."""
 
@@ -242,7 +248,8 @@ class _Work:
         in_rooms = {}
         sends = accounts and (self.options.leave_first or self.options.redact)
         with unlimited_messages(self.client) if sends else nullcontext():
-            for account, closing in each(self._close_one, accounts, self.options.concurrency):
+            scattered = sorted(accounts, key=lambda account: _scatter(account.user_id))
+            for account, closing in each(self._close_one, scattered, self.options.concurrency):
                 user_id = account.user_id
                 if closing.not_redacted:
                     first = next(iter(closing.not_redacted.values()))
@@ -299,7 +306,7 @@ class _Work:
         not_left = dict.fromkeys(room_ids, "")
         try:
             with acting_as(self.client, user_id) as token:
-                for room_id in room_ids:
+                for room_id in sorted(room_ids, key=lambda room_id: _scatter(user_id + room_id)):
                     reason = try_to_leave(self.client, room_id, token)
                     if reason is None:
                         del not_left[room_id]

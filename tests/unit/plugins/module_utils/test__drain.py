@@ -197,16 +197,13 @@ def test_what_leaving_misses_is_left_to_synapse(simulate: Simulate, lone_client:
     result = run(lone_client, [A, B], log=log)
     assert result == Drain(closed={A: "active", B: "active"}, parted=2, proven=2, reads=ANY, passes=1)
     assert simulation.joined == {A: [], B: []}
-    assert simulation.steps[2:] == [
-        f"POST deactivate {A}",
-        f"POST login {B}",
-        *(f"POST leave {room}" for room in (R1, R2, R3)),
-        f"POST deactivate {B}",
-    ]
+    assert simulation.steps[2:4] == [f"POST deactivate {A}", f"POST login {B}"]
+    assert sorted(simulation.steps[4:-1]) == [f"POST leave {room}" for room in (R1, R2, R3)]
+    assert simulation.steps[-1] == f"POST deactivate {B}"
     assert log.of(A) == [("deactivated", {"rooms_left": 1}), ("parted", {})]
     assert log.of(B) == [("deactivated", {"rooms_left": 0, "not_left": ANY}), ("parted", {"rooms_left": 3})]
     not_left = log.of(B)[0][1]["not_left"]
-    assert list(not_left) == [R1, R2, R3]
+    assert sorted(not_left) == [R1, R2, R3]
     assert "403 M_FORBIDDEN: cannot leave" in not_left[R1]
 
 
