@@ -13,6 +13,7 @@ from dataclasses import asdict
 
 from .errors import LabError
 from .files import write_private
+from .hosts import command_line as hosts
 from .lab import REPOSITORY, Lab
 from .population import populate
 from .show import show, table
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     command(_show, "print who is on each server, and who is in its rooms")
     command(_status, "print which servers run, and where")
     command(_down, "stop the servers; their files stay until the next up")
+    hosts.add_commands(commands.add_parser("hosts", help="machines that boot and power off; needs root"))
     return parser
 
 

@@ -12,7 +12,7 @@ import os
 import secrets
 import signal
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,7 +98,6 @@ class Homeserver(Api):
         self.database = database
         self.python = python
         self.config_file = directory / "homeserver.yaml"
-        self.appservice_file = directory / "appservice.yaml"
         self.log = directory / "homeserver.log"
         self._pid_file = directory / "homeserver.pid"
         self._operator_file = directory / "operator.json"
@@ -109,67 +108,24 @@ class Homeserver(Api):
 
     def configure(self, settings: Settings) -> None:
         """Write the configuration; a running server needs a restart to see it."""
-        key_file = self.directory / "signing.key"
-        if not key_file.exists():
-            seed = base64.b64encode(secrets.token_bytes(32)).decode().rstrip("=")
-            key_file.write_text(f"ed25519 a_lab {seed}\n")
-        # JSON is YAML, too.
-        self.config_file.write_text(json.dumps(self._config(settings, key_file), indent=2))
-        self.appservice_file.write_text(json.dumps(self._appservice(), indent=2))
-        (self.directory / "log.yaml").write_text(json.dumps(_LOGGING, indent=2))
+        write_files(self.directory, self._config(settings))
 
-    def _config(self, settings: Settings, key_file: Path) -> dict[str, Any]:
+    def _config(self, settings: Settings) -> dict[str, Any]:
         federation_port, client_port = self.ports
-        config: dict[str, Any] = {
-            "server_name": self.server_name,
-            "listeners": [
-                _listener(federation_port, "federation", tls=True),
-                _listener(client_port, "client", tls=False),
+        config = configuration(
+            self.server_name,
+            self.directory,
+            settings,
+            listeners=[
+                listener(federation_port, "federation", tls=True),
+                listener(client_port, "client", tls=False),
             ],
-            "database": self.database.config,
-            "log_config": str(self.directory / "log.yaml"),
-            "media_store_path": str(self.directory / "media"),
-            "signing_key_path": str(key_file),
-            "tls_certificate_path": str(self.directory / "tls.crt"),
-            "tls_private_key_path": str(self.directory / "tls.key"),
-            "federation_custom_ca_list": [str(self.ca_file)],
-            "federation": FEDERATION,
-            "ip_range_blacklist": [],
-            "federation_ip_range_blacklist": [],
-            "trusted_key_servers": [],
-            "registration_shared_secret": REGISTRATION_SECRET,
-            "macaroon_secret_key": "lab-macaroon-secret",
-            "form_secret": "lab-form-secret",
-            "bcrypt_rounds": 4,
-            # A new Synapse has some 50 of them, and dawdles over them for a minute.
-            "background_updates": {"sleep_enabled": False},
-            "presence": {"enabled": False},
-            "report_stats": False,
-            "allow_guest_access": True,
-            "app_service_config_files": [str(self.appservice_file)],
-            **{name: limit for name, limit in _RATE_LIMITS.items() if name not in settings.default_limits},
-        }
-        if settings.open_registration:
-            config |= {"enable_registration": True, "enable_registration_without_verification": True}
-        if settings.server_notices:
-            config["server_notices"] = {"system_mxid_localpart": "notices", "room_name": "Notices"}
+            database=self.database,
+            ca_file=self.ca_file,
+        )
         if settings.veto:
             config["modules"] = [{"module": "lab_veto.Veto", "config": {"file": str(self._veto_file)}}]
         return config | dict(settings.extra_config)
-
-    def _appservice(self) -> dict[str, Any]:
-        return {
-            "id": "lab-bridge",
-            "url": None,  # nobody listens: the lab only acts as the service
-            "as_token": APPSERVICE_TOKEN,
-            "hs_token": "lab-homeserver-token",
-            "sender_localpart": APPSERVICE_SENDER,
-            "namespaces": {
-                "users": [{"exclusive": True, "regex": f"@{APPSERVICE_PREFIX}.*:{self.server_name}"}],
-                "rooms": [],
-                "aliases": [],
-            },
-        }
 
     @property
     def pid(self) -> int | None:
@@ -256,6 +212,72 @@ class Homeserver(Api):
         return self.database.fingerprint(ignore)
 
 
+def configuration(
+    server_name: str,
+    directory: Path,
+    settings: Settings,
+    *,
+    listeners: Sequence[Mapping[str, Any]],
+    database: Database,
+    ca_file: Path,
+) -> dict[str, Any]:
+    """What homeserver.yaml says in a directory that has the files of ``write_files`` and ``tls.*``."""
+    config: dict[str, Any] = {
+        "server_name": server_name,
+        "listeners": list(listeners),
+        "database": database.config,
+        "log_config": str(directory / "log.yaml"),
+        "media_store_path": str(directory / "media"),
+        "signing_key_path": str(directory / "signing.key"),
+        "tls_certificate_path": str(directory / "tls.crt"),
+        "tls_private_key_path": str(directory / "tls.key"),
+        "federation_custom_ca_list": [str(ca_file)],
+        "federation": FEDERATION,
+        "ip_range_blacklist": [],
+        "federation_ip_range_blacklist": [],
+        "trusted_key_servers": [],
+        "registration_shared_secret": REGISTRATION_SECRET,
+        "macaroon_secret_key": "lab-macaroon-secret",
+        "form_secret": "lab-form-secret",
+        "bcrypt_rounds": 4,
+        # A new Synapse has some 50 of them, and dawdles over them for a minute.
+        "background_updates": {"sleep_enabled": False},
+        "presence": {"enabled": False},
+        "report_stats": False,
+        "allow_guest_access": True,
+        "app_service_config_files": [str(directory / "appservice.yaml")],
+        **{name: limit for name, limit in _RATE_LIMITS.items() if name not in settings.default_limits},
+    }
+    if settings.open_registration:
+        config |= {"enable_registration": True, "enable_registration_without_verification": True}
+    if settings.server_notices:
+        config["server_notices"] = {"system_mxid_localpart": "notices", "room_name": "Notices"}
+    return config
+
+
+def write_files(directory: Path, config: Mapping[str, Any]) -> None:
+    """Write homeserver.yaml and what belongs to it, with a signing key unless there is one."""
+    key_file = directory / "signing.key"
+    if not key_file.exists():
+        seed = base64.b64encode(secrets.token_bytes(32)).decode().rstrip("=")
+        key_file.write_text(f"ed25519 a_lab {seed}\n")
+    appservice = {
+        "id": "lab-bridge",
+        "url": None,  # nobody listens: the lab only acts as the service
+        "as_token": APPSERVICE_TOKEN,
+        "hs_token": "lab-homeserver-token",
+        "sender_localpart": APPSERVICE_SENDER,
+        "namespaces": {
+            "users": [{"exclusive": True, "regex": f"@{APPSERVICE_PREFIX}.*:{config['server_name']}"}],
+            "rooms": [],
+            "aliases": [],
+        },
+    }
+    # JSON is YAML, too.
+    for name, content in {"homeserver": config, "appservice": appservice, "log": _LOGGING}.items():
+        (directory / f"{name}.yaml").write_text(json.dumps(content, indent=2))
+
+
 _LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -265,10 +287,11 @@ _LOGGING = {
 }
 
 
-def _listener(port: int, resource: str, *, tls: bool) -> dict[str, Any]:
+def listener(port: int, resource: str, *, tls: bool, address: str = "127.0.0.1") -> dict[str, Any]:
+    """One of the ``listeners`` of homeserver.yaml."""
     return {
         "port": port,
-        "bind_addresses": ["127.0.0.1"],
+        "bind_addresses": [address],
         "type": "http",
         "tls": tls,
         "resources": [{"names": [resource]}],

@@ -1,0 +1,43 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Real machines with a Synapse each, reached over SSH from a controller on a network of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from lab import MissingError
+from lab.hosts import HostLab
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def host_lab(skip_or_fail: Callable[[str], None]) -> Iterator[HostLab]:
+    """Four hosts, running. Another fixture of this scope that uses Ansible needs ``host_lab.in_controller()``."""
+    try:
+        with HostLab(ROOT / ".cache/tests/hosts", ("a", "b", "c", "d")) as lab:
+            yield lab
+    except MissingError as missing:
+        skip_or_fail(str(missing))
+
+
+@pytest.fixture(autouse=True)
+def in_controller(host_lab: HostLab) -> Iterator[None]:
+    """Each test here, with all that it starts, is on the controller's network."""
+    with host_lab.in_controller():
+        yield
+
+
+@pytest.fixture
+def hosts(host_lab: HostLab) -> HostLab:
+    """All hosts on and the controller plugged in, whatever the last test has done; no exits so far."""
+    host_lab.plug_in_controller()
+    host_lab.start()
+    for host in host_lab.hosts.values():
+        host.forget_exits()
+    return host_lab
