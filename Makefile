@@ -8,7 +8,7 @@ COLLECTION := .cache/ansible_collections/matrixops/synapse
 
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache
 
-.PHONY: help demo test unit sanity integration bench lint clean FORCE
+.PHONY: help demo demo-hosts test unit sanity integration bench lint clean FORCE
 
 help: ## say what there is (PYTHON=python3.12 picks another Python)
 	@sed -n 's/^\([a-z ]*\):.*## /  \1\t/p' Makefile | expand -t 24
@@ -16,8 +16,11 @@ help: ## say what there is (PYTHON=python3.12 picks another Python)
 demo: .cache/demo.installed .cache/synapse.installed $(COLLECTION) ## retire real homeservers on this machine
 	PYTHONPATH=tests $(BIN)/python -m demo
 
+demo-hosts: .cache/demo.installed $(COLLECTION) ## retire real machines, over SSH (as root)
+	PYTHONPATH=tests $(BIN)/python -m demo.hosts
+
 test: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run all tests
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 unit sanity: .cache/dev.installed $(COLLECTION) ## run the tests that need no homeserver
 	$(BIN)/pytest tests/$@

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,11 +14,45 @@ from typing import NoReturn
 
 import pytest
 
+ROOT = Path(__file__).parents[1]
+
 # For pytest-ansible, and for whatever runs ansible-playbook; make has set it already.
-os.environ.setdefault("ANSIBLE_COLLECTIONS_PATH", str(Path(__file__).parents[1] / ".cache"))
+os.environ.setdefault("ANSIBLE_COLLECTIONS_PATH", str(ROOT / ".cache"))
 
 
 @pytest.fixture(scope="session")
 def skip_or_fail() -> Callable[[str], NoReturn]:
     """What to call, with a reason, when the machine lacks something: in CI, nothing may be lacking."""
     return partial(pytest.fail, pytrace=False) if os.environ.get("CI") == "true" else pytest.skip
+
+
+@pytest.fixture(scope="session")
+def ansible_core(skip_or_fail: Callable[[str], NoReturn]) -> Callable[[str, str], str]:
+    """The Python of an environment, made once, that has a version of ansible-core for a version of Python."""
+
+    def get(core: str, python: str) -> str:
+        environment = ROOT / f".cache/ansible-{core}"
+        if not (environment / "bin/ansible-playbook").exists():
+            pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
+            found = [*pyenv.glob(f"versions/{python}.*/bin/python3"), *filter(None, [shutil.which(f"python{python}")])]
+            if not found:
+                skip_or_fail(f"no Python {python} here, which ansible-core {core} is to run on")
+            subprocess.run([found[0], "-m", "venv", "--clear", environment], check=True)
+            wanted = [f"ansible-core=={core}.*", "requests"]
+            pip = [environment / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+            subprocess.run([*pip, *wanted], check=True)
+        return str(environment / "bin/python")
+
+    return get
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Share the tests between pytest's processes by file, those of the real hosts as one, the longest first."""
+
+    def group(item: pytest.Item) -> str:
+        return item.path.parent.name if item.path.parent.name == "hosts" else item.path.name
+
+    first = ["hosts", "test_propagation.py"]
+    items.sort(key=lambda item: first.index(group(item)) if group(item) in first else len(first))
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group(item)))

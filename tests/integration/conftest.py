@@ -83,16 +83,26 @@ def filled_federation(
 
 @pytest.fixture(scope="session")
 def snapshot(skip_or_fail: Callable[[str], None]) -> Iterator[Federation]:
-    """A small federation, to which ``filled`` goes back after each test that changed it."""
-    with filled_federation("small", 18600, skip_or_fail, users=12) as federation:
+    """A small federation, to which ``filled`` goes back after each test that changed it. Each of pytest's processes has
+    one; what else there is in ``.cache/tests`` belongs to a single file of tests."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    base_port = 18600 + 5 * int(worker.removeprefix("gw"))
+    with filled_federation(f"small-{worker}", base_port, skip_or_fail, users=12) as federation:
         federation.lab.snapshot("filled")
         yield federation
 
 
 @contextmanager
 def unchanged(server: Homeserver) -> Iterator[None]:
-    """Nothing is written to the server's database in here."""
-    before = server.database_fingerprint()
+    """Nothing is written to the server's database in here. What Synapse has still to do of itself, it does before."""
+    before: dict[str, str] = {}
+
+    def quiet() -> bool:
+        nonlocal before
+        last, before = before, server.database_fingerprint()
+        return last == before
+
+    wait_until(quiet, "Synapse has nothing left to write", interval=0.5)
     yield
     after = server.database_fingerprint()
     assert {table: (before.get(table), after[table]) for table in after if after[table] != before.get(table)} == {}

@@ -47,7 +47,7 @@ class Trio(Net):
 @pytest.fixture(scope="module")
 def net(skip_or_fail: Callable[[str], None]) -> Iterator[Trio]:
     try:
-        with Lab(ROOT / ".cache/tests/anchors", ["a", "b", "c"], base_port=18700) as lab:
+        with Lab(ROOT / ".cache/tests/anchors", ["a", "b", "c"], base_port=18670) as lab:
             yield Trio(lab)
     except MissingError as missing:
         skip_or_fail(str(missing))

@@ -115,7 +115,10 @@ ROLE_VARIABLES: dict[str, tuple[dict[str, Any], str]] = {
         },
         "403 M_FORBIDDEN: Invalid username or password",
     ),
-    "keep somebody who is not there": ({"decommission_keep_users": ["@archvie:localhost:18601"]}, "does not exist"),
+    "keep somebody who is not there": (
+        {"decommission_keep_users": ["@archvie:{{ decommission_confirm }}"]},
+        "does not exist",
+    ),
 }
 
 

@@ -198,7 +198,7 @@ def test_what_everybody_sent_is_redacted(federation: Federation, run_module: Run
 
 def test_new_accounts_without_end(run_module: RunModule, skip_or_fail: Callable[[str], None]) -> None:
     with filled_federation(
-        "open", 18660, skip_or_fail, users=4, settings=Settings(open_registration=True)
+        "open", 18635, skip_or_fail, users=4, settings=Settings(open_registration=True)
     ) as federation:
         retiring = federation.retiring
         names = iter(range(10_000))

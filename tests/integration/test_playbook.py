@@ -183,7 +183,7 @@ def test_one_host_fails_and_stays_on(federation: Federation, run_playbook: RunPl
 def test_a_server_that_keeps_no_statistics(run_playbook: RunPlaybook) -> None:
     """It lists no rooms, so that nobody could tell whether a bridge's bot is still in one: refused."""
     settings = Settings(extra_config={"stats": {"enabled": False}})
-    with Lab(ROOT / ".cache/tests/nostats", ["a"], base_port=18660, settings=settings) as lab:
+    with Lab(ROOT / ".cache/tests/nostats", ["a"], base_port=18630, settings=settings) as lab:
         retiring = lab["a"]
         retiring.create_room(retiring.register("alice").token)
         hosts = {

@@ -87,7 +87,7 @@ class Net:
 @pytest.fixture(scope="module")
 def populated(skip_or_fail: Callable[[str], None]) -> Iterator[Net]:
     try:
-        with Lab(ROOT / ".cache/tests/propagation", ["a", "b", "c", "d"], base_port=18650) as lab:
+        with Lab(ROOT / ".cache/tests/propagation", ["a", "b", "c", "d"], base_port=18660) as lab:
             net = Net(lab)
             net.populate()
             lab.snapshot("populated")
