@@ -57,7 +57,11 @@ class SynapseModule(AnsibleModule):
         A C(SynapseError) or C(OSError) out of the context, or out of closing it, fails the module.
         """
         if REQUESTS_IMPORT_ERROR is not None:
-            self.fail_json(msg=missing_required_lib("requests"), exception=REQUESTS_IMPORT_ERROR)
+            self.fail_json(
+                msg=f"{missing_required_lib('requests')}. Debian and Ubuntu have it in the package python3-requests,"
+                " which the role decommission installs where decommission_install_requirements is true",
+                exception=REQUESTS_IMPORT_ERROR,
+            )
         params = self.params
         login = params["login_user"] is not None and not token_only
         verify: bool | str = params["validate_certs"] and (params["ca_path"] or True)
