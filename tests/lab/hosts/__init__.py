@@ -7,5 +7,6 @@
 from .base import build, require_machine
 from .host import Host, HostedHomeserver
 from .hostlab import HostLab
+from .population import populate
 
-__all__ = ["Host", "HostLab", "HostedHomeserver", "build", "require_machine"]
+__all__ = ["Host", "HostLab", "HostedHomeserver", "build", "populate", "require_machine"]

@@ -35,6 +35,7 @@ _PACKAGES = (
     "libpam-systemd",
     "openssh-server",
     "python3",
+    "python3-apt",
     "python3-requests",
     "python3-venv",
     "iproute2",

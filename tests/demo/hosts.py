@@ -1,0 +1,111 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Retire three real machines of four: ``make demo-hosts``, as root.
+
+Machines that boot systemd run on this one, in network namespaces of their own, each with a Synapse. Three are retired
+over SSH with the playbook of this collection; the fourth stays, and is asked what it sees.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from lab.errors import MissingError
+from lab.files import write_private
+from lab.hosts import HostLab, populate
+from lab.show import table
+
+from .__main__ import title
+
+DIRECTORY = Path(__file__).parents[2] / ".cache/demo-hosts"
+RETIRING = ("one", "two", "three")
+STAYING = "stays"
+USERS = 12
+EXITS = {0: "powered off", 133: "rebooted", 137: "unplugged"}
+
+
+def main() -> int:
+    started = time.monotonic()
+    title("Boot four machines, each with a homeserver")
+    try:
+        with HostLab(DIRECTORY, (*RETIRING, STAYING)) as lab:
+            done = retire(lab)
+    except MissingError as missing:
+        print(f"This can't be shown here: {missing}.", file=sys.stderr)
+        return 1
+    minutes, seconds = divmod(round(time.monotonic() - started), 60)
+    print(f"\n{'Done' if done else 'NOT done'}, in {minutes} min {seconds} s.")
+    return 0 if done else 1
+
+
+def retire(lab: HostLab) -> bool:
+    for host in lab.hosts.values():
+        print(f"{host.server_name} is up, at {host.address}.")
+    title(f"Fill them: {USERS} accounts each, in rooms that they share")
+    populate(lab, STAYING, users=USERS)
+    before = {name: seen(lab, name) for name in RETIRING}
+
+    title("ansible-playbook matrixops.synapse.decommission, over SSH")
+    with lab.in_controller():
+        playbook = subprocess.run(
+            [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory(lab),
+             "matrixops.synapse.decommission"],
+            env={**os.environ, "ANSIBLE_FORCE_COLOR": str(sys.stdout.isatty()),
+                 "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"},
+            check=False,
+        )  # fmt: skip
+
+    title("What is left")
+    print(f"Memberships of each server's accounts are as {lab[STAYING].server_name} sees them, by its own admin API.")
+    after = {name: seen(lab, name) for name in RETIRING}
+    table(
+        ["machine", "server", "state", "memberships before", "now"],
+        [[name, lab[name].server_name, state(lab, name), before[name], after[name]] for name in RETIRING]
+        + [[STAYING, lab[STAYING].server_name, state(lab, STAYING), "", ""]],
+    )
+    print(f"\nThe playbook ended with exit code {playbook.returncode}.")
+    off = all(lab[name].exits == [0] for name in RETIRING) and lab[STAYING].running
+    return playbook.returncode == 0 and off and not any(after.values())
+
+
+def seen(lab: HostLab, name: str) -> int:
+    """How many memberships of a server's accounts the one that stays sees."""
+    return sum(map(len, lab[STAYING].homeserver.members_of(lab[name].server_name).values()))
+
+
+def state(lab: HostLab, name: str) -> str:
+    """Whether a machine is on, or how it went off, by the word of what it ran in."""
+    host = lab[name]
+    return "on" if host.running else ", ".join(EXITS.get(number, str(number)) for number in host.exits)
+
+
+def inventory(lab: HostLab) -> Path:
+    """Write what the playbook needs to know, as in an infrastructure repository."""
+    inventory = lab.inventory(user="deploy")
+    group = inventory["matrix_retiring"]
+    group["vars"] |= {
+        "decommission_propagation_period": "10s",
+        "decommission_poll_interval": 2,
+        "decommission_settling_time": 5,
+    }
+    group["hosts"] = {
+        name: {
+            **group["hosts"][name],
+            "decommission_confirm": lab[name].server_name,
+            "decommission_access_token": lab[name].homeserver.admin_token,
+        }
+        for name in RETIRING
+    }
+    path = lab.directory / "demo.yml"
+    write_private(path, inventory)
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())
