@@ -226,8 +226,7 @@ def test_from_the_controller_and_a_host_that_does_not_go_down(fleet: Fleet, olde
     # The controller's own Python, if it is an old one, has another path than the newest's.
     code = fleet.run({"a": variables}, user="deploy", python=oldest, ANSIBLE_PIPELINING="false")
     assert code == 2
-    assert fleet.said("a was told to power off, but something still answers at its address after 16 s")
-    assert not fleet.said("to power off, but something still answers .* it can be logged in to")
+    assert fleet.said("Told to power off, but something still answers after 16 s: .*Connection refused")
     wait_until(lambda: not fleet.ghosts("a"), "the one that stays was told")
     host.wait_off(timeout=120)
     assert host.exits == [0]
