@@ -20,7 +20,7 @@ demo-hosts: .cache/demo.installed $(COLLECTION) ## retire real machines, over SS
 	PYTHONPATH=tests $(BIN)/python -m demo.hosts
 
 test: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run all tests
-	$(BIN)/pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 unit sanity: .cache/dev.installed $(COLLECTION) ## run the tests that need no homeserver
 	$(BIN)/pytest tests/$@

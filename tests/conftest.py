@@ -47,12 +47,6 @@ def ansible_core(skip_or_fail: Callable[[str], NoReturn]) -> Callable[[str, str]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Share the tests between pytest's processes by file, those of the real hosts as one, the longest first."""
-
-    def group(item: pytest.Item) -> str:
-        return item.path.parent.name if item.path.parent.name == "hosts" else item.path.name
-
-    first = ["hosts", "test_propagation.py"]
-    items.sort(key=lambda item: first.index(group(item)) if group(item) in first else len(first))
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group(item)))
+    """The files that take longest come first: pytest's processes take one after the other."""
+    first = ["test_propagation.py", "test_fleet.py", "test_playbook.py", "test_kill.py", "test_oddities.py"]
+    items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,9 +19,11 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def host_lab(skip_or_fail: Callable[[str], None]) -> Iterator[HostLab]:
-    """Four hosts, running. Another fixture of this scope that uses Ansible needs ``host_lab.in_controller()``."""
+    """Four hosts, running; others for each of pytest's processes. Another fixture of this scope that uses Ansible needs
+    ``host_lab.in_controller()``."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
     try:
-        with HostLab(ROOT / ".cache/tests/hosts", ("a", "b", "c", "d")) as lab:
+        with HostLab(ROOT / f".cache/tests/hosts-{worker}", ("a", "b", "c", "d")) as lab:
             yield lab
     except MissingError as missing:
         skip_or_fail(str(missing))

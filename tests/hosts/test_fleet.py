@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ RETIRING = ("a", "b", "c")
 STAYING = "d"
 # As docs/fleet.md recommends: a connection to a machine that is gone ends, and is not waited for.
 SSH_ARGS = "-C -o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=5 -o ServerAliveCountMax=3"
+DRAIN_LOG = "/var/tmp/drain.jsonl"
 Variables = dict[str, dict[str, Any]]
 
 
@@ -138,9 +140,19 @@ def found_on_disk(host: Host, text: bytes) -> list[Path]:
     return found
 
 
-def test_three_retire_and_one_stays(fleet: Fleet) -> None:
+def drain_times(host: Host) -> tuple[float, float]:
+    """When the first and the last account of its server was closed, by the log of the drain."""
+    times = [json.loads(line)["time"] for line in (host.root / DRAIN_LOG[1:]).read_text().splitlines()]
+    return min(times), max(times)
+
+
+def test_three_retire_and_one_stays(fleet: Fleet, oldest: str) -> None:
     """In one run, by an unprivileged user; the one that stays is unplugged meanwhile, and so is the controller."""
-    run = fleet.start({name: fleet.variables(name) for name in RETIRING}, user="deploy", ANSIBLE_PIPELINING="false")
+    hosts = {
+        name: {**fleet.variables(name), "decommission_serial": 1, "decommission_log_path": DRAIN_LOG}
+        for name in RETIRING
+    }
+    run = fleet.start(hosts, user="deploy", python=oldest, ANSIBLE_PIPELINING="false")
     wait_until(lambda: fleet.closed("a") > 0, "the drain has begun", timeout=120)
     fleet[STAYING].unplug()
     for name in RETIRING:
@@ -159,6 +171,8 @@ def test_three_retire_and_one_stays(fleet: Fleet) -> None:
     wait_until(only_anchors, "the one that stays was told of all but the anchors")
     fleet.lab.plug_in_controller()
     assert run.wait(timeout=300) == 0
+    drained = sorted(drain_times(fleet[name]) for name in RETIRING)
+    assert all(ended <= begun for (_begun, ended), (begun, _ended) in pairwise(drained)), "one at a time"
     for name in RETIRING:
         assert fleet[name].exits == [0], "powered off: not unplugged, not rebooted"
         assert not fleet[name].running
@@ -210,7 +224,7 @@ def test_what_goes_wrong_on_a_host_is_its_own(fleet: Fleet, newest: str) -> None
     wait_until(lambda: not any(fleet.ghosts(name) for name in RETIRING), "the one that stays was told")
 
 
-def test_from_the_controller_and_a_host_that_does_not_go_down(fleet: Fleet, oldest: str) -> None:
+def test_from_the_controller_and_a_host_that_does_not_go_down(fleet: Fleet, newest: str) -> None:
     """The modules run where Ansible runs; only the power-off goes to the host. That of this one gets stuck."""
     host = fleet["a"]
     host.ssh("rm -r /usr/lib/python3/dist-packages/requests")
@@ -223,8 +237,7 @@ def test_from_the_controller_and_a_host_that_does_not_go_down(fleet: Fleet, olde
     }
     stuck = "systemd-run --unit=stuck -p ExecStop='/bin/sleep 60' -p TimeoutStopSec=90 /bin/sleep infinity"
     host.ssh(stuck)
-    # The controller's own Python, if it is an old one, has another path than the newest's.
-    code = fleet.run({"a": variables}, user="deploy", python=oldest, ANSIBLE_PIPELINING="false")
+    code = fleet.run({"a": variables}, user="deploy", python=newest)
     assert code == 2
     assert fleet.said("Told to power off, but something still answers after 16 s: .*Connection refused")
     wait_until(lambda: not fleet.ghosts("a"), "the one that stays was told")
