@@ -53,7 +53,7 @@ def test_servers_federate(hosts: HostLab) -> None:
     meet(hosts["a"], hosts["b"], "federating")
     assert "@federating:b.lab" in seen(hosts["a"], of=hosts["b"])
     assert "@federating:a.lab" in seen(hosts["b"], of=hosts["a"])
-    assert not seen(hosts["c"], of=hosts["a"])
+    assert "@federating:a.lab" not in seen(hosts["c"], of=hosts["a"]), "it is not in their room"
 
 
 def test_a_host_powers_off_and_its_disk_stays(hosts: HostLab) -> None:
