@@ -39,19 +39,13 @@ def main() -> int:
         before = seen_by(staying, retiring)
 
         title("ansible-playbook matrixops.synapse.decommission")
-        playbook = subprocess.run(
-            [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory(retiring),
-             "matrixops.synapse.decommission"],
-            env={**os.environ, "ANSIBLE_FORCE_COLOR": str(sys.stdout.isatty()),
-                 "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"},
-            check=False,
-        )  # fmt: skip
+        exit_code = run_playbook(inventory(retiring))
         after = seen_by(staying, retiring)
-        done = playbook.returncode == 0 and after == (0, 0) and not retiring.running
+        done = exit_code == 0 and after == (0, 0) and not retiring.running
 
         title("What is left")
         show(lab)
-        print(f"\nThe playbook ended with exit code {playbook.returncode}.")
+        print(f"\nThe playbook ended with exit code {exit_code}.")
         print(f"{retiring.server_name} is {'still running' if retiring.running else 'off'}.")
         print(f"{staying.server_name}, asked by its own admin API, saw {before[0]} memberships of accounts of")
         print(f"{retiring.server_name} in {before[1]} of its rooms before. Now it sees {after[0]}.")
@@ -59,6 +53,16 @@ def main() -> int:
         print(f"\n{'Done' if done else 'NOT done'}, in {minutes} min {seconds} s.", end=" ")
         print("The server is gone, and leaves no ghost." if done else f"Its log is {retiring.log}.")
         return 0 if done else 1
+
+
+def run_playbook(inventory: Path) -> int:
+    """Run the playbook as its users do; return its exit code."""
+    return subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, "matrixops.synapse.decommission"],
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": str(sys.stdout.isatty()),
+             "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"},
+        check=False,
+    ).returncode  # fmt: skip
 
 
 def title(text: str) -> None:

@@ -10,8 +10,6 @@ over SSH with the playbook of this collection; the fourth stays, and is asked wh
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,7 +19,7 @@ from lab.files import write_private
 from lab.hosts import HostLab, populate
 from lab.show import table
 
-from .__main__ import title
+from .__main__ import run_playbook, title
 
 DIRECTORY = Path(__file__).parents[2] / ".cache/demo-hosts"
 RETIRING = ("one", "two", "three")
@@ -53,13 +51,7 @@ def retire(lab: HostLab) -> bool:
 
     title("ansible-playbook matrixops.synapse.decommission, over SSH")
     with lab.in_controller():
-        playbook = subprocess.run(
-            [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory(lab),
-             "matrixops.synapse.decommission"],
-            env={**os.environ, "ANSIBLE_FORCE_COLOR": str(sys.stdout.isatty()),
-                 "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"},
-            check=False,
-        )  # fmt: skip
+        exit_code = run_playbook(inventory(lab))
 
     title("What is left")
     print(f"Memberships of each server's accounts are as {lab[STAYING].server_name} sees them, by its own admin API.")
@@ -69,9 +61,9 @@ def retire(lab: HostLab) -> bool:
         [[name, lab[name].server_name, state(lab, name), before[name], after[name]] for name in RETIRING]
         + [[STAYING, lab[STAYING].server_name, state(lab, STAYING), "", ""]],
     )
-    print(f"\nThe playbook ended with exit code {playbook.returncode}.")
+    print(f"\nThe playbook ended with exit code {exit_code}.")
     off = all(lab[name].exits == [0] for name in RETIRING) and lab[STAYING].running
-    return playbook.returncode == 0 and off and not any(after.values())
+    return exit_code == 0 and off and not any(after.values())
 
 
 def seen(lab: HostLab, name: str) -> int:
