@@ -7,7 +7,16 @@ from __future__ import annotations
 from typing import Callable
 
 import pytest
-from ansible_collections.matrixops.synapse.tests.unit.helpers import ROOMS, Json, Server, matrix_error, room
+from ansible_collections.matrixops.synapse.tests.unit.helpers import (
+    ROOMS,
+    Json,
+    Server,
+    matrix_error,
+    quoted,
+    room,
+    room_id,
+)
+from ansible_collections.matrixops.synapse.tests.unit.rooms import ALICE, HOST, create, levels
 
 Run = Callable[..., Json]
 
@@ -30,6 +39,23 @@ def test_local_members(server: Server, run: Run) -> None:
     result = run("synapse_rooms_info", {"local_members": True, "concurrency": 1})
     assert result["rooms"] == [{**room("b", 2), "local_members": ["@x:example.org"]}]
     assert result["total"] == 1
+
+
+@pytest.mark.parametrize("only_joined", [True, False])
+def test_findings(server: Server, run: Run, only_joined: bool) -> None:
+    server.whoami()
+    server.rooms(room("b", 1), room("a", 0))
+    server.get(f"/_matrix/client/v3/rooms/{quoted(room_id('b'))}/aliases", {"aliases": []})
+    server.members("b", HOST, ALICE)
+    server.get(f"{ROOMS}/{quoted(room_id('b'))}/state", {"state": [create("10"), levels({HOST: 100})]})
+    server.get(f"/_matrix/client/v3/rooms/{quoted(room_id('a'))}/aliases", {"aliases": ["#a:example.org"]})
+    result = run("synapse_rooms_info", {"findings": True, "local_members": only_joined, "concurrency": 1})
+    found = {kind: room_ids for kind, room_ids in result["findings"].items() if room_ids}
+    assert found == {"orphaned": [room_id("b")], "empowered": [room_id("b")], "aliased": [room_id("a")]}
+    rooms = [] if only_joined else [{**room("a", 0), "aliases": ["#a:example.org"]}]
+    assert result["rooms"][:-1] == rooms
+    assert result["rooms"][-1]["administrators"] == {"local": [HOST], "remote": [], "everybody": False}
+    assert (result["total"], result["changed"]) == (len(rooms) + 1, False)
 
 
 def test_an_error(server: Server, run: Run) -> None:

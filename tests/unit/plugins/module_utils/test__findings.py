@@ -1,0 +1,179 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any, Iterable
+
+import pytest
+from ansible_collections.matrixops.synapse.plugins.module_utils._client import SynapseError
+from ansible_collections.matrixops.synapse.plugins.module_utils._findings import KINDS, TYPES, find
+from ansible_collections.matrixops.synapse.plugins.module_utils._room_state import FEW_EVENTS
+from ansible_collections.matrixops.synapse.tests.unit.helpers import SERVER, Json
+from ansible_collections.matrixops.synapse.tests.unit.rooms import (
+    ALICE,
+    BOB,
+    HOST,
+    MEMBER,
+    PEER,
+    RoomsClient,
+    create,
+    event,
+    levels,
+)
+
+OURS, THEIRS = [SERVER], [SERVER, "other.example"]
+ALIAS = f"#alias:{SERVER}"
+
+
+def look(members: Iterable[str], *state: Json, aliases: Iterable[str] = ()) -> tuple[Json, set[str]]:
+    """What is found of a single room."""
+    client = RoomsClient()
+    client.add("!r", members, *state, aliases=aliases)
+    findings = find(client, 1)
+    assert tuple(findings.kinds) == KINDS
+    assert all(room_ids in ([], ["!r"]) for room_ids in findings.kinds.values())
+    (room,) = findings.rooms
+    return room, {kind for kind, room_ids in findings.kinds.items() if room_ids}
+
+
+@pytest.mark.parametrize(
+    ("version", "members", "users", "kinds"),
+    [
+        ("10", [HOST, ALICE], {HOST: 100}, {"orphaned", "empowered"}),
+        ("10", [HOST, ALICE], {HOST: 100, ALICE: 99}, {"orphaned", "empowered"}),
+        ("10", [HOST, ALICE], {HOST: 100, ALICE: 100}, {"empowered"}),
+        # Whoever is not joined does not help.
+        ("10", [HOST, ALICE], {HOST: 100, BOB: 100}, {"orphaned", "empowered"}),
+        ("10", [HOST, ALICE], {PEER: 100, BOB: 100}, {"unadministered", "empowered"}),
+        ("10", [HOST, ALICE], {HOST: 0, ALICE: 100}, set()),
+        ("10", [HOST, ALICE], {}, {"unadministered"}),
+        ("10", [HOST, PEER], {HOST: 100}, set()),
+        ("12", [HOST, ALICE], {}, {"orphaned", "creators"}),
+        ("12", [PEER, ALICE], {}, {"unadministered", "creators"}),
+        ("12", [HOST, ALICE], {ALICE: 100, PEER: 50}, {"creators", "empowered"}),
+    ],
+)
+def test_who_administers(version: str, members: list[str], users: Json, kinds: set[str]) -> None:
+    assert look(members, create(version), levels(users))[1] == kinds
+
+
+def test_additional_creators_count() -> None:
+    room, kinds = look([HOST, ALICE], create("12", additional_creators=[ALICE]), levels({}))
+    assert kinds == {"creators"}
+    assert room["administrators"] == {"local": [HOST], "remote": [ALICE], "everybody": False}
+    assert look([HOST, ALICE], create("12", ALICE), levels({}))[1] == set()
+
+
+def test_administrators_by_default() -> None:
+    users = {HOST: 200, ALICE: 200, PEER: 0, BOB: 200}
+    room, kinds = look([HOST, PEER, MEMBER, ALICE], create("10"), levels(users, users_default=100))
+    assert room["administrators"] == {"local": [HOST], "remote": [ALICE], "everybody": True}
+    assert kinds == {"empowered"}
+
+
+def test_the_fields_of_a_room() -> None:
+    state = [
+        create("10"),
+        levels({ALICE: 100}),
+        event("m.room.tombstone", {"replacement_room": "!new"}),
+        event("m.space.parent", {"via": THEIRS}, "!parent"),
+        event("m.space.parent", {}, "!former"),
+        event("m.space.child", {"via": OURS}, "!b"),
+        event("m.space.child", {"via": THEIRS}, "!a"),
+    ]
+    room, kinds = look([HOST, ALICE, BOB], *state, aliases=[ALIAS])
+    assert room == {
+        "room_id": "!r",
+        "joined_local_members": 1,
+        "state_events": 7,
+        "public": False,
+        "local_members": [HOST],
+        "federated": True,
+        "remote_members": 2,
+        "administrators": {"local": [], "remote": [ALICE], "everybody": False},
+        "aliases": [ALIAS],
+        "space_parents": ["!parent"],
+        "space_children": ["!a", "!b"],
+        "replacement_room": "!new",
+    }
+    assert kinds == {"aliased", "space_children", "upgraded"}
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        ({"alias": ALIAS}, True),
+        ({"alias": "#alias:other.example", "alt_aliases": [ALIAS]}, True),
+        ({"alias": "#alias:other.example", "alt_aliases": []}, False),
+        ({}, False),
+        ({"alias": None, "alt_aliases": ALIAS}, False),
+        ({"alias": [ALIAS], "alt_aliases": [7]}, False),
+    ],
+)
+def test_canonical_aliases(content: Json, found: bool) -> None:
+    state = [create("10"), levels({ALICE: 100}), event("m.room.canonical_alias", content)]
+    assert look([HOST, ALICE], *state)[1] == ({"canonical_alias"} if found else set())
+
+
+@pytest.mark.parametrize("via", [None, [], THEIRS, SERVER, [7], {SERVER: 1}])
+def test_a_link_that_does_not_depend_on_this_server(via: Any) -> None:
+    link = event("m.space.parent", {"via": via}, "!space")
+    assert look([HOST, ALICE], create("10"), levels({ALICE: 100}), link)[1] == set()
+
+
+def test_a_link_that_depends_on_this_server() -> None:
+    link = event("m.space.parent", {"via": OURS}, "!space")
+    assert look([HOST, ALICE], create("10"), levels({ALICE: 100}), link)[1] == {"space_parents"}
+
+
+def test_of_what_is_local_only_what_others_can_see_is_found() -> None:
+    state = [event("m.room.tombstone", {}), event("m.room.canonical_alias", {"alias": ALIAS})]
+    room, kinds = look([HOST], create("12"), levels({}), *state, aliases=[ALIAS])
+    assert kinds == {"aliased"}
+    assert (room["federated"], room["replacement_room"]) == (False, None)
+
+
+def test_a_room_that_everybody_has_left_is_looked_at_for_aliases_only() -> None:
+    room, kinds = look([ALICE], create("10"), levels({HOST: 100}), aliases=[ALIAS])
+    assert kinds == {"aliased"}
+    assert room.keys() == {"room_id", "joined_local_members", "state_events", "public", "aliases"}
+
+
+def test_a_broken_room_does_not_keep_the_others_from_being_looked_at() -> None:
+    client = RoomsClient()
+    for name in ("!a", "!b"):
+        client.add(name, [HOST, ALICE], create("10"), levels({HOST: 100}))
+    client.broken["GET", "!a"] = SynapseError("Internal server error", method="GET", url="/", status=500)
+    findings = find(client, 2)
+    assert (findings.kinds["unreadable"], findings.kinds["orphaned"]) == (["!a"], ["!b"])
+    assert [room.get("error") for room in findings.rooms] == ["GET /: 500: Internal server error", None]
+
+
+def test_a_dead_token_ends_it() -> None:
+    client = RoomsClient()
+    client.add("!a", [HOST, ALICE])
+    client.broken["GET", "!a"] = SynapseError("Invalid access token", method="GET", url="/", status=401)
+    with pytest.raises(SynapseError, match="Invalid access token"):
+        find(client, 2)
+
+
+def test_the_number_of_requests() -> None:
+    """Three for each room, one for each that nobody is in, and one for each type where there is much state."""
+    client = RoomsClient()
+    usual, large, empty = 2400, 100, 500
+    much = [event("m.room.member", {"membership": "join"}, f"@{n}:{SERVER}") for n in range(FEW_EVENTS)]
+    for number in range(usual + large + empty):
+        state = [create("10"), levels({HOST: 100}), *(much if usual <= number < usual + large else ())]
+        client.add(f"!{number}", [ALICE] if number >= usual + large else [HOST, ALICE], *state)
+    findings = find(client, 8)
+    assert (len(findings.rooms), len(findings.kinds["orphaned"])) == (3000, 2500)
+    by_end = {path.rpartition("/")[2]: number for path, number in client.sent.items()}
+    assert by_end == {
+        "whoami": 1,
+        "rooms": 1,
+        "aliases": 3000,
+        "members": usual + large,
+        "state": usual + large * len(TYPES),
+    }
