@@ -28,7 +28,8 @@ from ._room_state import (
 )
 from ._rooms import list_rooms
 
-TYPES = (CREATE, POWER_LEVELS, CANONICAL_ALIAS, TOMBSTONE, SPACE_PARENT, SPACE_CHILD)
+TYPES = (CREATE, POWER_LEVELS, CANONICAL_ALIAS, TOMBSTONE, SPACE_PARENT)
+TYPES_OF_SPACE = (*TYPES, SPACE_CHILD)
 KINDS = (
     "orphaned",
     "unadministered",
@@ -56,7 +57,9 @@ class Findings:
 def find(client: Client, concurrency: int) -> Findings:
     """Look at every room that the server knows of. A room that can't be read is among the findings, not an error."""
     findings = Findings()
-    for listed, (room, kinds) in each(lambda listed: _look(client, listed), list_rooms(client), concurrency):
+    # A room whose number of members changes while we list may come twice.
+    rooms = {room["room_id"]: room for room in list_rooms(client)}
+    for listed, (room, kinds) in each(lambda listed: _look(client, listed), rooms.values(), concurrency):
         findings.rooms.append(room)
         for kind in kinds:
             findings.kinds[kind].append(listed["room_id"])
@@ -82,7 +85,7 @@ def _look(client: Client, listed: JsonDict) -> tuple[JsonDict, list[str]]:
         if found["aliases"]:
             kinds.append("aliased")
         if listed.get("joined_local_members"):
-            room = read_room(client, listed, TYPES)
+            room = read_room(client, listed, TYPES_OF_SPACE if listed.get("room_type") == "m.space" else TYPES)
             if room.local:
                 found.update(_described(room))
                 kinds.extend(_kinds(client, room) if room.remote else ())
@@ -146,7 +149,7 @@ def empowered(client: Client, room: Room) -> list[str]:
     """The accounts of this server, in a room or not, that it gives a higher level than everybody has."""
     powers = room.powers
     ours = [user_id for user_id in powers.users if is_of(client.server_name, user_id)]
-    return [user_id for user_id in ours if user_id not in powers.creators and powers.of(user_id) > powers.default]
+    return [user_id for user_id in ours if powers.of(user_id) > powers.default]
 
 
 def _links(room: Room, event_type: str) -> Iterator[tuple[str, list[str]]]:

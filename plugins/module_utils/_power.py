@@ -329,7 +329,9 @@ def _federated_rooms(client: Client, concurrency: int, failures: dict[str, str])
             return read_room(client, listed, TYPES, unfederated=False)
         return None
 
-    for listed, room in each(read, list_rooms(client, occupied=True), concurrency):
+    # One whose number of members changes while we list may come twice.
+    rooms = {room["room_id"]: room for room in list_rooms(client, occupied=True)}
+    for listed, room in each(read, rooms.values(), concurrency):
         if room is not None and room.local and room.remote:
             yield listed, room
 

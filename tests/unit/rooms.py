@@ -104,6 +104,8 @@ class RoomsClient(Client):
         if what == "state":
             wanted = params.get("type") if self.knows_type else None
             return {"state": [event for event in self.state[segments[0]] if wanted in (None, event["type"])]}
+        if self.accounts.get(user_id, {}).get("locked") and what != "logout":
+            raise locked()
         if path.endswith("/state/{}"):
             self._set_powers(segments[0], json, user_id)
         if path.endswith("/v2/users/{}"):
@@ -127,7 +129,14 @@ class RoomsClient(Client):
 
     def _listed(self, room_id: str) -> Json:
         number, local = len(self.state[room_id]), self._local(room_id)
-        return {"room_id": room_id, "joined_local_members": local, "state_events": number, "public": False}
+        types = [event["content"].get("type") for event in self.state[room_id] if event["type"] == "m.room.create"]
+        return {
+            "room_id": room_id,
+            "joined_local_members": local,
+            "state_events": number,
+            "public": False,
+            "room_type": types[0] if types else None,
+        }
 
     def _set_powers(self, room_id: str, content: Json, user_id: str) -> None:
         """By section 9 (power levels) of the rules for room versions; an account's own entry comes first in them."""
@@ -154,3 +163,9 @@ DATE = "Mon, 23 Nov 2026 06:40:00 GMT"
 
 def error_404() -> SynapseError:
     return SynapseError("User not found", method="GET", url="users", status=404, errcode="M_NOT_FOUND")
+
+
+def locked() -> SynapseError:
+    error = SynapseError("User account has been locked", method="PUT", url="state", status=401, errcode="M_USER_LOCKED")
+    error.borrowed = True
+    return error

@@ -75,7 +75,7 @@ def test_administrators_by_default() -> None:
 
 def test_the_fields_of_a_room() -> None:
     state = [
-        create("10"),
+        create("10", type="m.space"),
         levels({ALICE: 100}),
         event("m.room.tombstone", {"replacement_room": "!new"}),
         event("m.space.parent", {"via": THEIRS}, "!parent"),
@@ -89,6 +89,7 @@ def test_the_fields_of_a_room() -> None:
         "joined_local_members": 1,
         "state_events": 7,
         "public": False,
+        "room_type": "m.space",
         "local_members": [HOST],
         "federated": True,
         "remote_members": 2,
@@ -126,6 +127,9 @@ def test_a_link_that_does_not_depend_on_this_server(via: Any) -> None:
 def test_a_link_that_depends_on_this_server() -> None:
     link = event("m.space.parent", {"via": OURS}, "!space")
     assert look([HOST, ALICE], create("10"), levels({ALICE: 100}), link)[1] == {"space_parents"}
+    child = event("m.space.child", {"via": OURS}, "!child")
+    assert look([HOST, ALICE], create("10"), levels({ALICE: 100}), child)[1] == set()
+    assert look([HOST, ALICE], create("10", type="m.space"), levels({ALICE: 100}), child)[1] == {"space_children"}
 
 
 def test_of_what_is_local_only_what_others_can_see_is_found() -> None:
@@ -138,7 +142,7 @@ def test_of_what_is_local_only_what_others_can_see_is_found() -> None:
 def test_a_room_that_everybody_has_left_is_looked_at_for_aliases_only() -> None:
     room, kinds = look([ALICE], create("10"), levels({HOST: 100}), aliases=[ALIAS])
     assert kinds == {"aliased"}
-    assert room.keys() == {"room_id", "joined_local_members", "state_events", "public", "aliases"}
+    assert room.keys() == {"room_id", "joined_local_members", "state_events", "public", "room_type", "aliases"}
 
 
 def test_a_broken_room_does_not_keep_the_others_from_being_looked_at() -> None:
