@@ -15,7 +15,7 @@ description:
     server out of those who have a power level of their own, if it is higher than everybody's. They may be in the room
     or not. Levels of accounts of other servers stay as they are.
   - An account can lower itself, and others that have less than itself. So each of those that have the most lowers
-    itself, and the first of them all that have less.
+    itself, and the first of them takes all that have less along.
   - In rooms of version 12 and above, the power of creators can't be given up.
   - A room that only accounts of this server can administer has no administrator after that. Hand it over before, with
     M(matrixops.synapse.synapse_room_handover). The same goes for everything else that takes power in a room.

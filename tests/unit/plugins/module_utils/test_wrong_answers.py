@@ -11,11 +11,14 @@ from typing import Any, Callable
 
 import pytest
 import responses
-from ansible_collections.matrixops.synapse.plugins.module_utils import _rooms, _server, _users
+from ansible_collections.matrixops.synapse.plugins.module_utils import _findings, _room_state, _rooms, _server, _users
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
 from ansible_collections.matrixops.synapse.tests.unit.helpers import BASE_URL, OPERATOR, TOKEN
 
 A, ROOM = "@a:example.org", "!r:example.org"
+CREATE = _room_state.CREATE
+NO_SENDER = {"type": CREATE, "state_key": "", "content": {"room_version": "12"}}
+NO_CONTENT = {"type": CREATE, "state_key": "", "content": None}
 
 
 def enter(manager: Any) -> None:
@@ -53,6 +56,12 @@ def enter(manager: Any) -> None:
         ("memberships", {}, lambda client: _rooms.visible_memberships(client, A)),
         ("memberships", {"memberships": []}, lambda client: _rooms.visible_memberships(client, A)),
         ("%21r%3Aexample.org", {}, lambda client: _rooms.clear_room(client, ROOM)),
+        ("aliases", {}, lambda client: _findings.local_aliases(client, ROOM)),
+        ("aliases", {"aliases": [7]}, lambda client: _findings.local_aliases(client, ROOM)),
+        ("state", {}, lambda client: _room_state.read_state(client, ROOM, [CREATE], 1)),
+        ("state", {"state": [7]}, lambda client: _room_state.read_state(client, ROOM, [CREATE], 1)),
+        ("state", {"state": [NO_SENDER]}, lambda client: _room_state.read_state(client, ROOM, [CREATE], 1)),
+        ("state", {"state": [NO_CONTENT]}, lambda client: _room_state.read_state(client, ROOM, [CREATE], 1)),
     ],
 )
 def test_an_answer_of_another_shape(end: str, answer: Any, call: Callable[[Client], object]) -> None:
