@@ -13,6 +13,7 @@ from ._client import CLIENT, Client, JsonDict, SynapseError
 ACCOUNT_DATA_TYPE = "io.github.matrixops.decommission"
 ANCHORS_TYPE = f"{ACCOUNT_DATA_TYPE}.anchors"
 PROPAGATION_TYPE = f"{ACCOUNT_DATA_TYPE}.propagation"
+ALIASES_TYPE = f"{ACCOUNT_DATA_TYPE}.aliases"
 """By themselves, since they may be as large as a megabyte, and are written by other modules."""
 MILESTONES = ("started", "first_wave_ended", "second_wave_ended")
 PATH = f"{CLIENT}/v3/user/{{}}/account_data/{{}}"
@@ -65,6 +66,19 @@ def read_propagation(client: Client) -> JsonDict:
 
 def write_propagation(client: Client, content: JsonDict) -> None:
     client.put(PATH, client.user_id, PROPAGATION_TYPE, json={**content, "server_name": client.server_name})
+
+
+def read_aliases(client: Client) -> dict[str, str]:
+    """The recorded aliases with the room ID of each; none, if they were recorded for a server of another name."""
+    aliases = _read(client, ALIASES_TYPE).get("aliases")
+    if not isinstance(aliases, dict):
+        return {}
+    return {alias: room_id for alias, room_id in aliases.items() if isinstance(room_id, str)}
+
+
+def write_aliases(client: Client, aliases: dict[str, str]) -> None:
+    content = {"server_name": client.server_name, "aliases": aliases}
+    client.put(PATH, client.user_id, ALIASES_TYPE, json=content)
 
 
 def changed(milestones: Milestones, *, mark: Iterable[str], clear: Iterable[str], now: int) -> Milestones:

@@ -68,6 +68,21 @@ def test_what_is_kept_by_itself(server: Server, client: Client, kind: str) -> No
     assert read(client) == {}
 
 
+def test_aliases(server: Server, client: Client) -> None:
+    path = f"{PATH}.aliases"
+    server.get(path, matrix_error("M_NOT_FOUND", "Account data not found"), status=404)
+    assert _state.read_aliases(client) == {}
+    content = {"server_name": "example.org", "aliases": {"#a:example.org": "!r"}}
+    server.put(path, content)
+    _state.write_aliases(client, {"#a:example.org": "!r"})
+    for found in (content, {**content, "aliases": {"#a:example.org": "!r", "#b:example.org": None}}):
+        server.get(path, found)
+        assert _state.read_aliases(client) == {"#a:example.org": "!r"}
+    for found in ({**content, "server_name": "example.com"}, {**content, "aliases": [1]}):
+        server.get(path, found)
+        assert _state.read_aliases(client) == {}
+
+
 @pytest.mark.parametrize(
     ("before", "mark", "clear", "after"),
     [

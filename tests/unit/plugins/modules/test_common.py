@@ -124,6 +124,7 @@ MINIMAL: dict[str, Json] = {
     "synapse_admin_leave_rooms": {},
     "synapse_announcement": {"message": "Goodbye"},
     "synapse_decommission_state": {"mark": ["started"]},
+    "synapse_room_aliases": {},
     "synapse_room_demotion": {},
     "synapse_room_handover": {"to": [{"user_id": "@alice:other.example"}]},
     "synapse_rooms_info": {},
