@@ -65,7 +65,8 @@ def test_everybody_is_told_once(notices: Federation, run_module: RunModule) -> N
         if any(event["sender"] == retiring.user_id("notices") for event in invited["invite_state"]["events"])
     ]
     retiring.join(token, room)
-    assert [event["content"]["body"] for event in retiring.messages(token, room) if event["type"] == "m.room.message"]
+    said = [event["content"]["body"] for event in retiring.messages(token, room) if event["type"] == "m.room.message"]
+    assert said == ["Goodbye, and thanks."]
     # Gone from every list of the account's own.
     retiring.leave(token, room)
     retiring.call("POST", f"/_matrix/client/v3/rooms/{room}/forget", token=token, json={})
@@ -97,6 +98,8 @@ def test_killed_in_the_middle(
     again = run_playbook(PLAYBOOK, hosts)
     assert again.returncode == 0, again.stdout
     assert by_account(notices) == dict.fromkeys(everybody, 1)
+    texts = f"FROM event_json WHERE json LIKE '%The Matrix server {retiring.server_name} will be switched off%'"
+    assert retiring.database.count(f"SELECT count(*) {texts}") == len(everybody)
 
 
 def test_a_server_that_sends_no_notices(filled: Federation, run_module: RunModule) -> None:
