@@ -33,9 +33,9 @@ attributes:
     details:
       - Unless the messages are gone from the server, because of a C(retention) policy or a purge of the rooms.
 options:
-  message:
+  text:
     description:
-      - The text, as plain text.
+      - What to say, as plain text.
     type: str
     required: true
   name:
@@ -55,13 +55,13 @@ EXAMPLES = r"""
 - name: Say goodbye
   matrixops.synapse.synapse_announcement:
     access_token: "{{ synapse_access_token }}"
-    message: example.org will be switched off for good at the end of the year.
+    text: example.org will be switched off for good at the end of the year.
 
 - name: Remind everybody
   matrixops.synapse.synapse_announcement:
     access_token: "{{ synapse_access_token }}"
     name: last-week
-    message: example.org will be switched off for good next week.
+    text: example.org will be switched off for good next week.
 """
 
 RETURN = r"""
@@ -102,7 +102,7 @@ MOST_NAMES = 1000
 def main() -> None:
     module = SynapseModule(
         {
-            "message": {"type": "str", "required": True},
+            "text": {"type": "str", "required": True},
             "name": {"type": "str", "default": "retirement"},
             "concurrency": {"type": "int", "default": 8},
         }
@@ -112,7 +112,7 @@ def main() -> None:
     failed: list[dict[str, str]] = []
     problem = None
     with module.client(connections=params["concurrency"]) as client:
-        announcement = Announcement(client, params["name"], params["message"], params["concurrency"])
+        announcement = Announcement(client, params["name"], params["text"], params["concurrency"])
         try:
             for told in announcement.planned() if module.check_mode else announcement.tell():
                 if told.reason is None:

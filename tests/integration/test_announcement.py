@@ -48,7 +48,7 @@ def by_account(federation: Federation) -> dict[str, int]:
 def test_everybody_is_told_once(notices: Federation, run_module: RunModule) -> None:
     retiring, made = notices.retiring, notices.population
     once = dict.fromkeys(addressed(notices), 1)
-    options = {**notices.connection, "message": "Goodbye, and thanks."}
+    options = {**notices.connection, "text": "Goodbye, and thanks."}
     with unchanged(retiring):
         predicted = run_module("synapse_announcement", options, "--check", "--diff")
     assert (predicted["changed"], predicted["sent"], predicted["unchanged"]) == (True, len(once), 0)
@@ -71,7 +71,7 @@ def test_everybody_is_told_once(notices: Federation, run_module: RunModule) -> N
     retiring.leave(token, room)
     retiring.call("POST", f"/_matrix/client/v3/rooms/{room}/forget", token=token, json={})
 
-    again = run_module("synapse_announcement", {**options, "message": "Other words"})
+    again = run_module("synapse_announcement", {**options, "text": "Other words"})
     assert (again["changed"], again["sent"], again["unchanged"]) == (False, 0, len(once))
     assert by_account(notices) == once
 
@@ -104,7 +104,7 @@ def test_killed_in_the_middle(
 
 def test_a_server_that_sends_no_notices(filled: Federation, run_module: RunModule) -> None:
     with unchanged(filled.retiring):
-        result = run_module("synapse_announcement", {**filled.connection, "message": "Goodbye"})
+        result = run_module("synapse_announcement", {**filled.connection, "text": "Goodbye"})
     assert result["failed"] and "Nothing was sent" in result["msg"]
     assert "Add server_notices to homeserver.yaml" in result["msg"] and "restart Synapse" in result["msg"]
 

@@ -24,7 +24,7 @@ Run = Callable[..., Json]
 
 NOTICE = "/_synapse/admin/v1/send_server_notice"
 NOTICES = "@notices:example.org"
-OPTIONS = {"message": "Goodbye", "concurrency": 1}
+OPTIONS = {"text": "Goodbye", "concurrency": 1}
 CONTENT = {
     "msgtype": "m.text",
     "body": "Goodbye",
