@@ -15,6 +15,8 @@ from ._client import ADMIN, CLIENT, Answer, Client, JsonDict, SynapseError
 CLASSES = ("operator", "admin", "appservice", "guest", "user")
 STATES = ("active", "suspended", "locked", "deactivated", "erased")
 
+DEVICES = f"{ADMIN}/v2/users/{{}}/devices"
+
 SESSION_MS = 3_600_000
 """How long a session lives, in milliseconds, that the operator opens as another account, should we fail to end it."""
 FEW = 100
@@ -86,7 +88,7 @@ def _list_with_guests(client: Client, params: dict[str, str]) -> Iterator[Answer
     except SynapseError as error:
         if error.status != 400:
             raise
-        # Under delegated authentication there are no guests, and Synapse refuses to be asked for them.
+        # Under delegated authentication Synapse refuses to be asked for guests. Those from before it are not listed.
         yield from client.pages(path, "users", params={**params, "guests": "false"})
 
 
@@ -195,7 +197,7 @@ def has_devices(client: Client, user_id: str) -> bool:
 
     API: C(GET /_synapse/admin/v2/users/<user_id>/devices).
     """
-    return bool(client.get(f"{ADMIN}/v2/users/{{}}/devices", user_id).objects("devices"))
+    return bool(client.get(DEVICES, user_id).objects("devices"))
 
 
 def end_sessions(client: Client, token: str | None) -> None:
@@ -208,6 +210,31 @@ def end_sessions(client: Client, token: str | None) -> None:
     if token is None:
         raise SynapseError("the operator's own sessions are not to be ended")
     client.post(f"{CLIENT}/v3/logout/all", token=token)
+
+
+def delete_devices(client: Client, user_id: str) -> None:
+    """Delete all devices of an account, which ends the sessions that have one: where login is delegated, all.
+
+    API: C(POST /_synapse/admin/v2/users/<user_id>/delete_devices).
+    """
+    devices = client.get(DEVICES, user_id).objects("devices")
+    names = [device.take("device_id", str) for device in devices]
+    client.post(f"{ADMIN}/v2/users/{{}}/delete_devices", user_id, json={"devices": names})
+
+
+def login_is_delegated(client: Client) -> bool:
+    """Whether a Matrix Authentication Service handles login. Then nobody can be acted as, and no lock has any effect.
+
+    It is seen, on all versions, by what Synapse leaves out of its admin API then.
+    API: C(GET /_synapse/admin/v1/registration_tokens).
+    """
+    try:
+        client.get(f"{ADMIN}/v1/registration_tokens")
+    except SynapseError as error:
+        if error.errcode != "M_UNRECOGNIZED":
+            raise
+        return True
+    return False
 
 
 @contextmanager
@@ -230,6 +257,8 @@ def acting_as(client: Client, user_id: str) -> Iterator[str | None]:
     API: C(POST /_synapse/admin/v1/users/<user_id>/login). The session has no device, the account's owner does not see
     it, and Synapse counts what is done with it against the operator's rate limits. Not even the deactivation of the
     account ends it. As a guest, it can't be logged out, and lasts until it expires.
+
+    :raises SynapseError: 404 M_UNRECOGNIZED if login is delegated.
     """
     if user_id == client.user_id:
         yield None

@@ -10,8 +10,8 @@ module: synapse_server_info
 short_description: Tell which Synapse homeserver this is, and who is asking
 version_added: 1.0.0
 description:
-  - Reads the name and version of a homeserver, the account that the access token belongs to, who handles login, and
-    whether anybody can register.
+  - Reads the name and version of a homeserver, the account that the access token belongs to, who handles login, by
+    which ways new accounts come, and what is known of this version of Synapse that matters to a retirement.
   - Fails if the account is not an admin of the server.
 author:
   - matrixops (@matrixops)
@@ -52,6 +52,43 @@ registration:
   description: Whether Synapse lets people register accounts with a password, a token or the like.
   returned: success
   type: bool
+ways_in:
+  description: The ways by which new accounts come, those too that are closed.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    kind:
+      description:
+        - V(registration) with a password, a token or the like; V(sso), single sign-on (OpenID Connect, SAML, CAS);
+          V(jwt), JSON Web Tokens; V(authentication_service), a Matrix Authentication Service; V(guest); or
+          V(application_service), such as a bridge.
+      type: str
+    open:
+      description: Whether new accounts can come that way, or V(none) if Synapse does not say.
+      type: bool
+    detail:
+      description: What was seen, for a person to read, with the name of Synapse's setting.
+      type: str
+known_issues:
+  description:
+    - What Synapse's changelog says of bugs in this version that matter to a retirement. Empty for a version that makes
+      no sense.
+  returned: success
+  type: list
+  elements: dict
+  contains:
+    summary:
+      description: What happens in a retirement, and what to do.
+      type: str
+    mended_in:
+      description: The version of Synapse that does not have it any more.
+      type: str
+      sample: 1.150.0
+    reference:
+      description: The entry in the changelog, by the number of the pull request, or the CVE.
+      type: str
+      sample: "#19542"
 """
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule

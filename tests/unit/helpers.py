@@ -27,6 +27,8 @@ WHOAMI = "/_matrix/client/v3/account/whoami"
 VERSIONS = "/_matrix/client/versions"
 USERS = "/_synapse/admin/v2/users"
 ROOMS = "/_synapse/admin/v1/rooms"
+TOKENS = "/_synapse/admin/v1/registration_tokens"
+LOGIN = "/_matrix/client/v3/login"
 
 Json = Dict[str, Any]
 

@@ -7,18 +7,35 @@ from __future__ import annotations
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
 from ansible_collections.matrixops.synapse.plugins.module_utils._server import server_info
-from ansible_collections.matrixops.synapse.tests.unit.helpers import OPERATOR, USERS, Server, matrix_error, user
+from ansible_collections.matrixops.synapse.tests.unit.helpers import (
+    LOGIN,
+    OPERATOR,
+    TOKENS,
+    USERS,
+    Json,
+    Server,
+    matrix_error,
+    user,
+)
 
 VERSION = "/_synapse/admin/v1/server_version"
-METADATA = "/_matrix/client/v1/auth_metadata"
 AVAILABLE = "/_matrix/client/v3/register/available"
 NAME = {"username": "matrixops.synapse"}
 UNRECOGNIZED = matrix_error("M_UNRECOGNIZED", "Unrecognized request")
+PASSWORD = {"type": "m.login.password"}
 
 
-def describe(server: Server) -> None:
-    server.get(VERSION, {"server_version": "1.163.2"})
+def describe(server: Server, version: str = "1.163.2") -> None:
+    server.get(VERSION, {"server_version": version})
     server.get(USERS, {"users": [user("op")]}, query={"limit": "1", "guests": "false"})
+
+
+def ways_in(server: Server, client: Client, *flows: Json) -> dict[str, tuple[bool | None, str]]:
+    describe(server)
+    server.get(TOKENS, {"registration_tokens": []})
+    server.get(AVAILABLE, matrix_error("M_FORBIDDEN", "words"), status=403, query=NAME)
+    server.get(LOGIN, {"flows": list(flows)})
+    return {way["kind"]: (way["open"], way["detail"]) for way in server_info(client)["ways_in"]}
 
 
 @pytest.mark.parametrize(
@@ -32,24 +49,62 @@ def describe(server: Server) -> None:
 )
 def test_registration(server: Server, client: Client, status: int, errcode: str, registration: bool) -> None:
     describe(server)
-    server.get(METADATA, UNRECOGNIZED, status=404)
+    server.get(TOKENS, {"registration_tokens": []})
     server.get(AVAILABLE, matrix_error(errcode, "words"), status=status, query=NAME)
-    assert server_info(client) == {
+    server.get(LOGIN, {"flows": [PASSWORD]})
+    info = server_info(client)
+    assert {way["kind"]: way["open"] for way in info.pop("ways_in")} == {
+        "registration": registration,
+        "sso": False,
+        "jwt": False,
+        "guest": None,
+        "application_service": None,
+    }
+    assert info == {
         "server_name": "example.org",
         "version": "1.163.2",
         "operator": OPERATOR,
         "delegated_auth": False,
         "registration": registration,
+        "known_issues": [],
     }
 
 
+def test_single_sign_on(server: Server, client: Client) -> None:
+    providers = [{"id": "oidc-one", "name": "One"}, {"id": "cas"}]
+    found = ways_in(server, client, PASSWORD, {"type": "m.login.sso", "identity_providers": providers})
+    assert found["sso"][0] is True and "single sign-on by One, cas:" in found["sso"][1]
+
+
+@pytest.mark.parametrize("flow", [{"type": "m.login.cas"}, {"type": "m.login.sso"}])
+def test_single_sign_on_without_names(server: Server, client: Client, flow: Json) -> None:
+    is_open, detail = ways_in(server, client, flow)["sso"]
+    assert is_open is True and detail.startswith("single sign-on:")
+
+
+def test_json_web_tokens(server: Server, client: Client) -> None:
+    assert ways_in(server, client, {"type": "org.matrix.login.jwt"})["jwt"][0] is True
+
+
+def test_known_issues(server: Server, client: Client) -> None:
+    describe(server, "1.154.0")
+    server.get(TOKENS, UNRECOGNIZED, status=404)
+    (issue,) = server_info(client)["known_issues"]
+    assert (issue["mended_in"], issue["reference"]) == ("1.155.0", "#19617")
+
+
 def test_delegated_authentication(server: Server, client: Client) -> None:
+    """Synapse has neither registration nor login then."""
     describe(server)
-    server.get(METADATA, {"issuer": "https://account.example.org/"})
-    server.get(AVAILABLE, UNRECOGNIZED, status=404, query=NAME)
+    server.get(TOKENS, UNRECOGNIZED, status=404)
     info = server_info(client)
     assert info["delegated_auth"] is True
     assert info["registration"] is False
+    assert [(way["kind"], way["open"]) for way in info["ways_in"]] == [
+        ("registration", False),
+        ("authentication_service", None),
+        ("application_service", None),
+    ]
 
 
 def test_not_an_admin(server: Server, client: Client) -> None:
@@ -60,8 +115,10 @@ def test_not_an_admin(server: Server, client: Client) -> None:
         server_info(client)
 
 
-def test_what_cannot_be_found_out_is_an_error(server: Server, client: Client) -> None:
+@pytest.mark.parametrize("status", [404, 500])
+def test_what_cannot_be_found_out_is_an_error(server: Server, client: Client, status: int) -> None:
+    """A proxy's 404 is no answer either."""
     describe(server)
-    server.get(METADATA, matrix_error("M_UNKNOWN", "broken"), status=500)
+    server.get(TOKENS, matrix_error("M_UNKNOWN", "broken"), status=status)
     with pytest.raises(SynapseError, match="broken"):
         server_info(client)
