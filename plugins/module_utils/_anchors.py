@@ -11,6 +11,11 @@ locked, and closed when their last room is released.
 
 Which account anchors which rooms is recorded before anybody is touched, and an anchor stays one for as long as it is in
 its rooms: so a run that was killed goes on with the same ones, from any controller.
+
+Where login is delegated to a Matrix Authentication Service, nobody but the operator can be acted as, and so nobody else
+can be made to leave one room and stay in another. There, an account that anchors a room, or that stays open, anchors
+all federated rooms that it is in; it loses its devices, and is not locked, since that would have no effect; and a room
+is released by shutting it down, which makes all accounts of ours leave it, and them alone.
 """
 
 from __future__ import annotations
@@ -36,6 +41,8 @@ from ._rooms import (
     list_rooms,
     local_members,
     memberships,
+    not_cleared,
+    open_members,
     still_joined,
     try_to_leave,
     unlimited_messages,
@@ -45,11 +52,13 @@ from ._users import (
     Account,
     account_class,
     acting_as,
+    delete_devices,
     end_sessions,
     existing_accounts,
     get_user,
     has_devices,
     list_accounts,
+    login_is_delegated,
     set_locked,
     unlocked,
 )
@@ -252,8 +261,9 @@ def choose(client: Client, options: Options, *, dry_run: bool = False) -> Anchor
     """
     look = _look(client, options.concurrency)
     result = Anchors(look.record, look.record, look.classes)
-    _Choice(client, options, look).make(result)
-    plans = [plan for plan in _plans(client, result.record, options) if plan]
+    delegated = login_is_delegated(client)
+    _Choice(client, options, look, delegated).make(result)
+    plans = [plan for plan in _plans(client, result.record, options, delegated) if plan]
     if dry_run:
         for plan in plans:
             plan.count_as_done()
@@ -279,12 +289,14 @@ def _aborting(result: Anchors) -> Iterator[None]:
 class _Choice:
     """Who is to anchor the rooms that have no anchor."""
 
-    def __init__(self, client: Client, options: Options, look: _Look) -> None:
+    def __init__(self, client: Client, options: Options, look: _Look, delegated: bool) -> None:
         self.client = client
         self.options = options
         self.look = look
+        self.delegated = delegated
+        self.covered = {room_id for room_ids in look.covered.values() for room_id in room_ids}
         self.members: dict[str, list[str]] = {}
-        """The rooms that need an anchor, with who of ours is in them."""
+        """The rooms that need an anchor, with who of ours is in them; if login is delegated, those too that have."""
         self.accounts: dict[str, Account] = {}
         self.hampered: dict[str, bool | None] = {}
         """Whether a candidate that was looked at by itself is suspended or shadow-banned. None: it can't anchor."""
@@ -295,7 +307,10 @@ class _Choice:
         self._find_members(result)
         for user_id, room_ids in self._cover():
             anchors.setdefault(user_id, set()).update(room_ids)
-            result.classes[user_id] = self.accounts[user_id].account_class
+        if self.delegated:
+            for user_id, room_id in self._who_cannot_leave(anchors):
+                anchors.setdefault(user_id, set()).add(room_id)
+        result.classes.update((u, self.accounts[u].account_class) for u in anchors if u in self.accounts)
         anchor_of = {room_id: user_id for user_id, rooms in anchors.items() for room_id in rooms}
         missed = [room_id for room_id, needs in each(self._needs_anchor, look.gone, self.options.concurrency) if needs]
         losses = _losses(self.client, look, missed, self.options.concurrency)
@@ -309,16 +324,28 @@ class _Choice:
         staying = {user_id for user_id in anchors if self._stays(user_id, result.classes.get(user_id))}
         kept = {u: sorted(rooms) for u, rooms in sorted(anchors.items()) if rooms or u not in staying}
         alone = {room_id for room_id, user_ids in self.members.items() if len(user_ids) == 1} - look.record.rooms
-        alone |= {room_id for room_ids in look.covered.values() for room_id in room_ids} & look.record.alone
+        alone |= self.covered & look.record.alone
         alone.intersection_update(anchor_of)
         result.record = Record(kept, staying.intersection(kept), set(), result.lost, alone)
+
+    def _who_cannot_leave(self, anchors: Collection[str]) -> list[tuple[str, str]]:
+        """Who is in which room, and would have to leave it while it stays open: nobody can be logged in as."""
+        return [
+            (user_id, room_id)
+            for room_id, user_ids in self.members.items()
+            for user_id in user_ids
+            if user_id != self.client.user_id
+            and user_id in self.accounts
+            and not _is_closed(self.accounts[user_id])
+            and (user_id in anchors or self._stays(user_id, self.accounts[user_id].account_class))
+        ]
 
     def _stays(self, user_id: str, class_: str | None) -> bool:
         return class_ in ("admin", "operator") or user_id in self.options.keep
 
     def _find_members(self, result: Anchors) -> None:
-        covered = {room_id for room_ids in self.look.covered.values() for room_id in room_ids}
-        rooms = (room for room in list_rooms(self.client, occupied=True) if room["room_id"] not in covered)
+        skipped = set() if self.delegated else self.covered
+        rooms = (room for room in list_rooms(self.client, occupied=True) if room["room_id"] not in skipped)
         shared = survey(self.client, rooms, self.options.concurrency)
         result.barred = sum(room.barred for room in shared.values())
         needy = [r for r, room in shared.items() if not room.barred and room.servers - self.options.ignore]
@@ -356,7 +383,7 @@ class _Choice:
             else:
                 tier = spared if self._stays(user_id, account.account_class) else ordinary
             tier[user_id] = rooms_of[user_id]
-        open_rooms = set(self.members)
+        open_rooms = set(self.members) - self.covered
         for tier in tiers:
             candidates = GreedyCover(tier, open_rooms)
             for user_id, room_ids in candidates:
@@ -440,6 +467,7 @@ class _Plan:
     room_ids: frozenset[str]
     stays: bool
     concurrency: int
+    delegated: bool = False
     locked: bool = False
     held: bool = True
     others: Memberships = field(default_factory=Memberships)
@@ -451,7 +479,7 @@ class _Plan:
 
     def look(self) -> None:
         if not self.stays:
-            self.locked = bool(get_user(self.client, self.user_id).get("locked"))
+            self.locked = self.delegated or bool(get_user(self.client, self.user_id).get("locked"))
             self.held = self.locked and not has_devices(self.client, self.user_id)
         self.others = self._others(visible_memberships(self.client, self.user_id))
 
@@ -470,6 +498,9 @@ class _Plan:
 
     def carry_out(self) -> None:
         try:
+            if self.delegated:
+                self._carry_out_delegated()
+                return
             if not self.held:
                 self._hold()
                 # Who was locked before has left nothing yet, and who was not may have been quicker than the lock.
@@ -481,6 +512,15 @@ class _Plan:
             if error.fatal:
                 raise
             self.failed[None] = str(error)
+
+    def _carry_out_delegated(self) -> None:
+        if not self.held:
+            delete_devices(self.client, self.user_id)
+        for room_id, remaining in each(lambda r: clear_room(self.client, r), self.others.joined, self.concurrency):
+            if self.user_id in remaining:
+                self.failed[room_id] = remaining[self.user_id]
+            else:
+                self.left += 1
 
     def _hold(self) -> None:
         with acting_as(self.client, self.user_id) as token:
@@ -500,13 +540,39 @@ class _Plan:
         self.left += len(set(room_ids) - remaining - reasons.keys())
 
 
-def _plans(client: Client, record: Record, options: Options) -> Iterator[_Plan]:
+def _plans(client: Client, record: Record, options: Options, delegated: bool) -> Iterator[_Plan]:
     plans = [
-        _Plan(client, user_id, frozenset(record.anchors[user_id]), user_id in record.staying, options.concurrency)
+        _Plan(
+            client,
+            user_id,
+            frozenset(record.anchors[user_id]),
+            user_id in record.staying,
+            options.concurrency,
+            delegated and user_id != client.user_id,
+        )
         for user_id in record.anchoring
     ]
-    for plan, _nothing in each(_Plan.look, plans, options.concurrency):
+    looks = each(_Plan.look, plans, options.concurrency)
+    if not delegated:
+        yield from (plan for plan, _nothing in looks)
+        return
+    unanchored = {
+        room_id for plan, _nothing in looks if plan.delegated for room_id in plan.others.joined
+    } - record.rooms
+    blocked = each(lambda r: _blockers(client, r, record, options.keep), unanchored, options.concurrency)
+    clearable = {room_id for room_id, others in blocked if not others}
+    for plan in plans:
+        if plan.delegated:
+            plan.others = Memberships(joined=[r for r in plan.others.joined if r in clearable])
+            # Once is enough, whoever else is in them.
+            clearable.difference_update(plan.others.joined)
         yield plan
+
+
+def _blockers(client: Client, room_id: str, record: Record, keep: Collection[str]) -> list[Account]:
+    """Who keeps a room from being shut down: who is in it, open, and neither an anchor nor an account that stays."""
+    others = open_members(client, room_id, {*record.anchors, *keep})
+    return [account for account in others if account.account_class not in ("admin", "operator")]
 
 
 @contextmanager
@@ -585,6 +651,9 @@ class _Release:
         record = Record(anchors, set(look.record.staying), releasing, lost, set(look.record.alone))
         self.result = Anchors(record, look.record, look.classes, record.lost)
         self.written = look.record.as_json()
+        self.delegated = bool(self.leaving) and login_is_delegated(client)
+        self.not_cleared: dict[str, dict[str, str]] = {}
+        """Where login is delegated, who is still in the rooms that were to be shut down, and why."""
 
     def run(self, dry_run: bool) -> Anchors:
         if dry_run:
@@ -598,6 +667,8 @@ class _Release:
             if self.leaving:
                 self._write()
                 with unlimited_messages(self.client):
+                    if self.delegated:
+                        self._shut_down()
                     for user_id, failed in each(self._leave, self.leaving, self.options.concurrency):
                         self._note(user_id, failed)
                 for room_id, remaining in each(self._clear, self.result.released, self.options.concurrency):
@@ -614,9 +685,28 @@ class _Release:
             _state.write_anchors(self.client, content)
             self.written = content
 
+    def _shut_down(self) -> None:
+        """Each room once: several may anchor it."""
+        rooms = {r for user_id, room_ids in self.leaving.items() if user_id != self.client.user_id for r in room_ids}
+        self.not_cleared = dict(each(self._shut_down_one, sorted(rooms), self.options.concurrency))
+
+    def _shut_down_one(self, room_id: str) -> dict[str, str]:
+        try:
+            others = _blockers(self.client, room_id, self.look.record, self.options.keep)
+            if not others:
+                return clear_room(self.client, room_id)
+            reason = not_cleared(others)
+        except SynapseError as error:
+            if error.fatal:
+                raise
+            reason = str(error)
+        return dict.fromkeys(self.leaving, reason)
+
     def _leave(self, user_id: str) -> dict[str, str]:
         """Return the rooms that it is still in, and why."""
         room_ids = self.leaving[user_id]
+        if self.delegated and user_id != self.client.user_id:
+            return self._still_in(user_id, {r: self.not_cleared[r].get(user_id, STILL_JOINED) for r in room_ids})
         try:
             with _as_anchor(self.client, user_id, user_id in self.look.record.staying) as token:
                 reasons = _leave(self.client, room_ids, token, self.options.concurrency)
@@ -624,8 +714,11 @@ class _Release:
             if error.fatal:
                 raise
             reasons = dict.fromkeys(room_ids, str(error))
+        return self._still_in(user_id, reasons)
+
+    def _still_in(self, user_id: str, reasons: dict[str, str]) -> dict[str, str]:
         remaining = set(joined_rooms(self.client, user_id))
-        return {room_id: reasons.get(room_id, STILL_JOINED) for room_id in room_ids if room_id in remaining}
+        return {r: reasons.get(r, STILL_JOINED) for r in self.leaving[user_id] if r in remaining}
 
     def _clear(self, room_id: str) -> dict[str, str]:
         """Have those leave as well, with their anchor gone, whom nobody can log in as. Return who is still there."""

@@ -12,11 +12,11 @@ import uuid
 from collections import deque
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Callable, Iterable, Iterator, Sequence
+from typing import Callable, Collection, Iterable, Iterator, Sequence
 
 from ._client import ADMIN, CLIENT, Client, JsonDict, SynapseError
 from ._pool import each
-from ._users import acting_as, list_accounts
+from ._users import Account, acting_as, existing_accounts, list_accounts, login_is_delegated
 
 JOINED_ROOMS = f"{ADMIN}/v1/users/{{}}/joined_rooms"
 """Where the exact answer is to the question whether an account is still in a room."""
@@ -224,11 +224,17 @@ def leave(client: Client, room_id: str, token: str | None = None) -> None:
 def planned_departure(client: Client, user_id: str) -> Departure:
     """What C(depart_all) would do with one account, from reads alone, as far as these can see."""
     found = visible_memberships(client, user_id)
+    if (found.invited or found.knocked) and user_id != client.user_id and login_is_delegated(client):
+        return Departure(user_id, left=found.joined)
     return Departure(user_id, left=found.joined, rejected=found.invited, retracted=found.knocked)
 
 
 def depart_all(client: Client, user_ids: Sequence[str], concurrency: int) -> Iterator[Departure]:
-    """Make local accounts leave every room, turn down every invite, and take back every knock, one after the other."""
+    """Make local accounts leave every room, turn down every invite, and take back every knock, one after the other.
+
+    Where login is delegated, nobody but the operator can be acted as: rooms that no other open account of ours is in
+    are shut down, and invites and knocks stay.
+    """
     for user_id in user_ids:
         departure = Departure(user_id)
         try:
@@ -239,7 +245,50 @@ def depart_all(client: Client, user_ids: Sequence[str], concurrency: int) -> Ite
                         _leave_all(client, found, token, concurrency, departure)
         except SynapseError as error:
             departure.error = str(error)
+            if error.errcode == "M_UNRECOGNIZED":
+                _depart_without_session(client, set(user_ids), concurrency, departure)
         yield departure
+
+
+def _depart_without_session(client: Client, leaving: set[str], concurrency: int, departure: Departure) -> None:
+    try:
+        if not login_is_delegated(client):
+            return
+        room_ids = joined_rooms(client, departure.user_id)
+        for room_id, reasons in each(lambda room_id: _clear_of(client, room_id, leaving), room_ids, concurrency):
+            if departure.user_id in reasons:
+                departure.failed[room_id] = reasons[departure.user_id]
+            else:
+                departure.left.append(room_id)
+        departure.left.sort()
+        departure.error = None
+    except SynapseError as error:
+        if error.fatal:
+            raise
+        departure.error = str(error)
+
+
+def _clear_of(client: Client, room_id: str, leaving: set[str]) -> dict[str, str]:
+    others = open_members(client, room_id, leaving)
+    return dict.fromkeys(leaving, not_cleared(others)) if others else clear_room(client, room_id)
+
+
+def open_members(client: Client, room_id: str, leaving: Collection[str]) -> list[Account]:
+    """The accounts of ours in a room that are open, and not among those who are to leave it.
+
+    Without guests: where login is delegated, they are in no listing of accounts, and have no session.
+    """
+    members = set(local_members(client, room_id)).difference(leaving)
+    accounts = existing_accounts(client, sorted(members)).values()
+    return [a for a in accounts if a.state not in ("deactivated", "erased") and a.account_class != "guest"]
+
+
+def not_cleared(others: Sequence[Account]) -> str:
+    """Why a room was not shut down that these accounts are in."""
+    return (
+        "nobody can log in as it, since login is delegated, and the room can't be shut down, since "
+        f"{len(others)} other open accounts are in it, such as {others[0].user_id}"
+    )
 
 
 def _leave_all(client: Client, found: Memberships, token: str | None, concurrency: int, departure: Departure) -> None:

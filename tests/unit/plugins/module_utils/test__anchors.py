@@ -688,6 +688,98 @@ class TestRelease:
         assert last_write > 20
 
 
+class TestDelegated:
+    """Where a Matrix Authentication Service handles login, so that nobody can be acted as."""
+
+    @pytest.fixture
+    def start(self, start: Start) -> Start:
+        def start_delegated(*users: Json, **joined: list[str]) -> FederatedSimulation:
+            simulation = Cleared.of(start(*users, **joined))
+            act = simulation._act
+
+            def act_without_login(before: str, last: str, user_id: str) -> tuple[int, Any]:
+                if last in ("registration_tokens", "login"):
+                    return 404, matrix_error("M_UNRECOGNIZED", "Unrecognized request")
+                if last == "delete_devices":
+                    simulation.devices.discard(before)
+                    return 200, {}
+                answer: tuple[int, Any] = act(before, last, user_id)
+                return answer
+
+            simulation._act = act_without_login
+            delegated: FederatedSimulation = simulation
+            return delegated
+
+        return start_delegated
+
+    def test_who_cannot_leave_anchors(self, start: Start, client: Client) -> None:
+        """An anchor can't leave one room and stay in another; nor can who stays open, unless it is the operator."""
+        rooms = {"a": ["r1", "r2", "r3"], "b": ["r1"], "c": ["r2"], "root": ["r1", "r4"], "op": ["r1", "r0"]}
+        simulation = start(user("a"), user("b"), user("c"), user("root", admin=True), **rooms)
+        outcome = chosen(client, keep=frozenset([C]))
+        assert outcome.record.anchors == {A: [R1, R2, R3], C: [R2], ROOT: [R1, R4]}
+        assert outcome.record.staying == {C, ROOT}
+        assert outcome.classes[ROOT] == "admin" and simulation.joined[ROOT] == [R1, R4]
+        assert not chosen(client, keep=frozenset([C])).changed
+
+    def test_held_without_a_lock(self, start: Start, client: Client) -> None:
+        simulation = start(user("a"), a=["r1"])
+        simulation.devices.add(A)
+        assert chosen(client).held == [A]
+        assert (simulation.devices, simulation.locks) == (set(), [])
+        assert not chosen(client).changed
+        simulation.devices.add(A)
+        assert chosen(client).held == [A]
+
+    def test_rooms_that_need_no_anchor(self, start: Start, client: Client) -> None:
+        """They are shut down, once, as soon as nobody else is in them."""
+        rooms = {"a": ["r0", "r1"], "root": ["r0", "r2"], "b": ["r0"]}
+        simulation: Any = start(user("a"), user("b"), user("root", admin=True), **rooms)
+        simulation.invites[A] = [R4]
+        outcome = chosen(client)
+        assert (outcome.left, simulation.cleared) == ({}, [])
+        simulation.users[B]["deactivated"] = True
+        assert sum(choose(client, Options(), dry_run=True).left.values()) == 1 and simulation.cleared == []
+        outcome = chosen(client)
+        assert (sum(outcome.left.values()), outcome.failed, simulation.cleared) == (1, [], [room_id("r0")])
+        assert (simulation.joined[A], simulation.joined[ROOT]) == ([R1], [R2])
+        assert not chosen(client).changed
+
+    def test_released_by_shutting_down(self, start: Start, client: Client) -> None:
+        rooms = {"a": ["r1", "r2"], "root": ["r1"], "bot": ["r1"], "op": ["r3"]}
+        simulation: Any = start(user("a"), user("root", admin=True), **rooms)
+        chosen(client)
+        outcome = released(client, R1)
+        assert (set(outcome.released), outcome.failed, simulation.cleared) == ({R1}, [], [R1])
+        assert outcome.record.anchors == {A: [R2], OPERATOR: [R3]} and simulation.joined[A] == [R2]
+        outcome = released(client)
+        assert (outcome.closed, outcome.failed, simulation.cleared) == ([A], [], [R1, R2])
+        assert f"POST leave {R3}" in simulation.requests
+        assert outcome.record == Record() and not any(simulation.joined.values())
+
+    def test_who_is_open_is_not_thrown_out(self, start: Start, client: Client) -> None:
+        simulation: Any = start(user("a"), user("b"), a=["r1", "r2"], b=["r1"])
+        chosen(client)
+        outcome = released(client, R1)
+        ((user_id, room, reason),) = outcome.failed
+        assert (user_id, room, simulation.cleared) == (A, R1, []) and f"such as {B}" in reason
+        assert outcome.record.anchors == {A: [R1, R2]} and outcome.released == []
+
+    def test_a_room_that_can_not_be_shut_down(self, start: Start, client: Client) -> None:
+        simulation: Any = start(user("a"), a=["r1", "r2"])
+        chosen(client)
+        simulation.errors[f"DELETE {R1} rooms"] = [(400, matrix_error("M_UNKNOWN", "broken"))]
+        outcome = released(client)
+        assert outcome.released == [R2] and outcome.closed == []
+        ((user_id, room, reason),) = outcome.failed
+        assert (user_id, room) == (A, R1) and "broken" in reason
+        assert released(client).closed == [A]
+
+    def test_nobody_joins_once_more(self, start: Start, client: Client) -> None:
+        start(user("a"), a=["r1"])
+        assert rejoin(client, chosen(client).record, [R1], "reason", 2) == 0
+
+
 class TestRejoin:
     def rejoined(self, client: Client, *room_ids: str) -> int:
         return rejoin(client, read(client, 2).record, room_ids, "why", 2)

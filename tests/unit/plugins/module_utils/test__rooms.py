@@ -17,6 +17,7 @@ from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     OPERATOR,
     OVERRIDE,
     ROOMS,
+    TOKENS,
     UNLIMITED,
     Clock,
     Json,
@@ -347,6 +348,43 @@ def test_one_account_that_fails_does_not_keep_from_the_next(server: Server, clie
     assert "banned" in failed.error
     assert not failed.complete
     assert fine == Departure(BOB)
+
+
+UNRECOGNIZED = matrix_error("M_UNRECOGNIZED", "Unrecognized request")
+
+
+def without_login(server: Server) -> None:
+    """Declare that a Matrix Authentication Service handles login."""
+    server.date()
+    path = f"/_synapse/admin/v1/users/{quoted(ALICE)}/login"
+    server.post(path, ANY, UNRECOGNIZED, status=404)
+    server.get(TOKENS, UNRECOGNIZED, status=404)
+
+
+def test_where_nobody_can_be_acted_as_rooms_are_shut_down(server: Server, client: Client) -> None:
+    without_login(server)
+    server.joined(ALICE, "r1", "r2")
+    # The bot is in no listing, and the other account is closed.
+    server.members("r1", ALICE, BOT, CAROL, REMOTE)
+    server.get(f"/_synapse/admin/v2/users/{quoted(BOT)}", matrix_error("M_NOT_FOUND", "none"), status=404)
+    server.user(user("carol", deactivated=True))
+    body = {"purge": False, "block": False}
+    server.expect("DELETE", f"/_synapse/admin/v2/rooms/{quoted(R1)}", {"delete_id": "d"}, sent=body)
+    server.get("/_synapse/admin/v2/rooms/delete_status/d", {"status": "complete"})
+    server.members("r1", REMOTE)
+    server.members("r2", ALICE, BOB)
+    server.user(user("bob"))
+    (departure,) = _rooms.depart_all(client, [ALICE], 1)
+    assert (departure.left, departure.error, list(departure.failed)) == ([R1], None, [R2])
+    assert f"such as {BOB}" in departure.failed[R2]
+
+
+def test_what_would_be_left_where_nobody_can_be_acted_as(server: Server, client: Client) -> None:
+    server.joined(ALICE, "r1")
+    path = f"/_synapse/admin/v1/users/{quoted(ALICE)}/memberships"
+    server.get(path, {"memberships": {R1: "join", R2: "invite", R3: "knock"}})
+    server.get(TOKENS, UNRECOGNIZED, status=404)
+    assert _rooms.planned_departure(client, ALICE) == Departure(ALICE, left=[R1])
 
 
 def test_an_error_in_the_middle_ends_the_session_and_puts_the_limit_back(server: Server, client: Client) -> None:

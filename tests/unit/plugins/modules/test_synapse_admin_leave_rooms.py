@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     OPERATOR,
     OVERRIDE,
+    TOKENS,
     Json,
     Server,
     matrix_error,
@@ -65,6 +66,7 @@ def test_check_mode_only_reads(server: Server, run: Run, unlisted: bool) -> None
     server.joined(ROOT, "r1")
     path = f"/_synapse/admin/v1/users/{quoted(ROOT)}/memberships"
     server.get(path, {"memberships": {R1: "join", R2: "knock"}})
+    server.get(TOKENS, {"registration_tokens": []})
     if unlisted:
         server.users(user("alice"), user("op", admin=True), user("root", admin=True))
         server.rooms(*({"room_id": room, "joined_local_members": 1} for room in (R1, R2, R3)))

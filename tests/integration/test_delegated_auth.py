@@ -1,0 +1,87 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A real server that has handed login over to a Matrix Authentication Service, of which there is a stub."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from lab import ApiError, Settings
+from lab.api import Json
+from lab.authentication import AuthenticationService
+from lab.waiting import wait_until
+
+from .conftest import Federation, RunModule, RunPlaybook, filled_federation, talk, unchanged
+
+PLAYBOOK = "matrixops.synapse.decommission"
+
+
+@pytest.fixture(scope="module")
+def service() -> Iterator[AuthenticationService]:
+    with AuthenticationService(18779) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def migrated(service: AuthenticationService, skip_or_fail: Callable[[str], None]) -> Iterator[Federation]:
+    """A federation whose retiring server was filled before it was switched over, as most are."""
+    with filled_federation("delegated", 18770, skip_or_fail, users=8) as federation:
+        retiring = federation.retiring
+        retiring.configure(Settings(extra_config=service.config))
+        retiring.restart()
+        retiring.operator = service.sign_in(retiring, "operator", admin=True)
+        talk(federation)
+        yield federation
+
+
+def accounts(federation: Federation) -> list[Json]:
+    """All accounts that are listed there: no guests."""
+    everybody = {"guests": "false", "locked": "true", "deactivated": "true", "limit": 1000}
+    users: list[Json] = federation.retiring.admin("GET", "/v2/users", params=everybody)["users"]
+    return users
+
+
+def test_retire(
+    migrated: Federation, service: AuthenticationService, run_module: RunModule, run_playbook: RunPlaybook
+) -> None:
+    retiring = migrated.retiring
+    info = run_module("synapse_server_info", migrated.connection)
+    assert info["delegated_auth"] is True and info["registration"] is False
+    assert {way["kind"]: way["open"] for way in info["ways_in"]} == {
+        "registration": False,
+        "authentication_service": None,
+        "application_service": None,
+    }
+
+    with unchanged(retiring):
+        refused = run_playbook(PLAYBOOK, {"a": migrated.role_variables})
+    assert refused.returncode == 2, refused.stdout
+    assert "a Matrix Authentication Service handles login" in refused.stdout
+    assert "set decommission_delegated_auth to synapse_only" in refused.stdout
+
+    # No lock has any effect here, and no session can be ended but by deleting its device.
+    population = migrated.population
+    sessions = {user_id: service.sign_in(retiring, user_id[1:].partition(":")[0]) for user_id in population.users}
+    anchors = run_module("synapse_anchors", {**migrated.connection, "state": "chosen"})
+    held = set(anchors["user_ids"]) & sessions.keys()
+    assert len(held) == anchors["held"] >= 2 and population.second_admin in anchors["user_ids"]
+    for user_id, session in sessions.items():
+        with pytest.raises(ApiError, match="M_UNKNOWN_TOKEN") if user_id in held else nullcontext():
+            retiring.call("GET", "/_matrix/client/v3/account/whoami", token=session.token)
+    # In all federated rooms that they are in, and of the others in those that somebody else is still to leave.
+    assert retiring.joined_members(population.admin_rooms[0]) == []
+    assert not run_module("synapse_anchors", {**migrated.connection, "state": "chosen"})["changed"]
+
+    host = {**migrated.role_variables, "decommission_delegated_auth": "synapse_only"}
+    done = run_playbook(PLAYBOOK, {"a": host})
+    assert done.returncode == 0, done.stdout
+    assert Path(host["off_marker"]).exists()
+    for account in accounts(migrated):
+        assert account["deactivated"] is not account["admin"], account
+    assert retiring.members_of(retiring.server_name) == {}
+    wait_until(lambda: not migrated.ghosts(), "the other server was told")
