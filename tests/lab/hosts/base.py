@@ -52,7 +52,7 @@ _PROGRAMS = {
     "unshare": "util-linux",
 }
 _UNITS = {
-    # Type=notify: the machine counts as running when Synapse answers.
+    # As of the package of Debian's. Type=notify: the machine counts as running when Synapse answers.
     SERVICE: f"""\
 [Unit]
 Description=Synapse, a Matrix homeserver
@@ -64,7 +64,8 @@ Type=notify
 NotifyAccess=main
 User={SERVICE_USER}
 WorkingDirectory=/var/lib/matrix-synapse
-ExecStart=/opt/synapse/bin/python -m synapse.app.homeserver --config-path=/etc/matrix-synapse/homeserver.yaml
+ExecStart=/opt/synapse/bin/python -m synapse.app.homeserver --config-path=/etc/matrix-synapse/homeserver.yaml \\
+  --config-path=/etc/matrix-synapse/conf.d/
 SyslogIdentifier=matrix-synapse
 Restart=on-failure
 RestartSec=3
@@ -185,7 +186,7 @@ def _settle(root: Path) -> None:
     sudoers.write_text("deploy ALL=(ALL:ALL) NOPASSWD: ALL\n")
     sudoers.chmod(0o440)
     (root / "var/log/journal").mkdir(exist_ok=True)
-    for name in ("etc/matrix-synapse", "var/lib/matrix-synapse"):
+    for name in ("etc/matrix-synapse", "etc/matrix-synapse/conf.d", "var/lib/matrix-synapse"):
         (root / name).mkdir(mode=0o755)
 
 
