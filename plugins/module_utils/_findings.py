@@ -105,6 +105,7 @@ def _described(room: Room) -> JsonDict:
         "local_members": sorted(room.local),
         "federated": bool(room.remote),
         "remote_members": len(room.remote),
+        "remote_servers": sorted({user_id.partition(":")[2] for user_id in room.remote}),
         "administrators": {
             "local": [user_id for user_id in named if user_id in room.local],
             "remote": [user_id for user_id in named if user_id in room.remote],

@@ -369,19 +369,26 @@ def clear_room(client: Client, room_id: str) -> dict[str, str]:
 
 def depart_unlisted(client: Client, concurrency: int) -> Iterator[Departure]:
     """Make those leave who are in no listing of accounts, from rooms that nobody else of this server is in."""
-    departures: dict[str, Departure] = {}
-    for room_id, members in unlisted_members(client, concurrency).items():
+
+    def try_to_clear(room: tuple[str, list[str]]) -> dict[str, str]:
+        room_id, members = room
         try:
-            remaining = clear_room(client, room_id)
+            return clear_room(client, room_id)
         except SynapseError as error:
-            remaining = dict.fromkeys(members, str(error))
+            return dict.fromkeys(members, str(error))
+
+    departures: dict[str, Departure] = {}
+    rooms = unlisted_members(client, concurrency).items()
+    for (room_id, members), remaining in each(try_to_clear, rooms, concurrency):
         for user_id in members:
             departure = departures.setdefault(user_id, Departure(user_id))
             if user_id in remaining:
                 departure.failed[room_id] = remaining[user_id]
             else:
                 departure.left.append(room_id)
-    yield from departures.values()
+    for departure in departures.values():
+        departure.left.sort()
+        yield departure
 
 
 @contextmanager

@@ -87,6 +87,11 @@ rooms:
       description: How many these are.
       returned: as RV(rooms[].federated)
       type: int
+    remote_servers:
+      description: The names of the servers that they are of.
+      returned: as RV(rooms[].federated)
+      type: list
+      elements: str
     administrators:
       description: Who can change the room's power levels.
       returned: as RV(rooms[].federated)

@@ -158,7 +158,7 @@ def test_preflight_alone_is_an_audit(filled: Federation, run_playbook: RunPlaybo
     with unchanged(filled.retiring):
         result = run_playbook(PLAYBOOK, {"a": filled.role_variables}, "--tags", "preflight")
     assert result.returncode == 0, result.stdout
-    assert f"To deactivate and erase: {len(filled.to_close)} accounts" in result.stdout
+    assert f"To deactivate: {len(filled.to_close)} accounts" in result.stdout
 
 
 def test_one_host_fails_and_stays_on(federation: Federation, run_playbook: RunPlaybook) -> None:

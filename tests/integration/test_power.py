@@ -95,6 +95,7 @@ def test_findings_name_each_room(federation: Federation, rooms: Rooms, run_modul
     new = retiring.call("POST", f"/_matrix/client/v3/rooms/{quote(old)}/upgrade", token=token, json=upgrade)[
         "replacement_room"
     ]
+    named = {"ours": aliased, "lonely": alone, "left": left}
     local_room = next(room for room in made.small_rooms if room not in rooms.newest)
 
     def listed() -> dict[str, Json]:
@@ -107,6 +108,7 @@ def test_findings_name_each_room(federation: Federation, rooms: Rooms, run_modul
     wait_until(counted, "Synapse's statistics are up to date")
     with unchanged(retiring):
         result = run_module("synapse_rooms_info", {**federation.connection, "findings": True})
+        plan = run_module("synapse_decommission_plan", federation.connection)["plan"]
     assert result["findings"] == {
         kind: sorted(room_ids)
         for kind, room_ids in {
@@ -124,6 +126,16 @@ def test_findings_name_each_room(federation: Federation, rooms: Rooms, run_modul
             "unreadable": [],
         }.items()
     }
+
+    assert plan["findings"] == result["findings"]
+    assert plan["aliases"] == {f"#{name}:{rooms.server_name}": r for name, r in named.items()}
+    assert plan["to_deactivate"] == len(federation.to_close)
+    assert plan["servers"]["total"] == 1
+    warned = {warning["about"]: warning["message"] for warning in plan["warnings"]}
+    assert warned.keys() - {"cordon"} == {kind for kind in result["findings"] if result["findings"][kind]} - {
+        "unadministered"
+    }
+    assert aliased in warned["canonical_alias"] and child in warned["space_parents"]
 
     found = {room["room_id"]: room for room in result["rooms"]}
     assert found.keys() == listed().keys()

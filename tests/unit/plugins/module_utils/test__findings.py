@@ -93,6 +93,7 @@ def test_the_fields_of_a_room() -> None:
         "local_members": [HOST],
         "federated": True,
         "remote_members": 2,
+        "remote_servers": ["other.example"],
         "administrators": {"local": [], "remote": [ALICE], "everybody": False},
         "aliases": [ALIAS],
         "space_parents": ["!parent"],
