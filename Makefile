@@ -8,10 +8,10 @@ COLLECTION := .cache/ansible_collections/matrixops/synapse
 
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache
 
-.PHONY: help demo demo-hosts test unit sanity integration bench lint clean FORCE
+.PHONY: help demo demo-hosts test unit sanity integration bench bench-quick bench-report bench-compare lint clean FORCE
 
 help: ## say what there is (PYTHON=python3.12 picks another Python)
-	@sed -n 's/^\([a-z ]*\):.*## /  \1\t/p' Makefile | expand -t 24
+	@sed -n 's/^\([a-z -]*\):.*## /  \1\t/p' Makefile | expand -t 24
 
 demo: .cache/demo.installed .cache/synapse.installed $(COLLECTION) ## retire real homeservers on this machine
 	PYTHONPATH=tests $(BIN)/python -m demo
@@ -28,10 +28,23 @@ unit sanity: .cache/dev.installed $(COLLECTION) ## run the tests that need no ho
 integration: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run those that start one
 	$(BIN)/pytest tests/$@
 
-bench: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## compare with what one would use instead (some hours)
-	for database in sqlite postgresql; do \
-		PYTHONPATH=tests:.cache $(BIN)/python benchmarks/drain.py --database $$database --accounts 2000 || exit; \
-	done
+BENCH := PYTHONPATH=tests:.cache $(BIN)/python -m benchmarks
+RESULT ?= latest.jsonl
+BENCH_NEEDS := .cache/dev.installed .cache/synapse.installed .cache/synadm.installed $(COLLECTION)
+
+bench: $(BENCH_NEEDS) ## compare with what one would use instead (many hours; RESULT=file goes on with one)
+	$(BENCH) run $(BENCH_OPTIONS) benchmarks/results/$(RESULT)
+
+bench-quick: $(BENCH_NEEDS) ## see in some minutes that this works
+	rm -f .cache/benchmarks/quick.jsonl
+	$(BENCH) run --quick $(BENCH_OPTIONS) .cache/benchmarks/quick.jsonl
+	$(BENCH) report .cache/benchmarks/quick.jsonl
+
+bench-report: $(BENCH_NEEDS) ## write the figures of RESULT into docs/benchmarks.md
+	$(BENCH) report --into docs/benchmarks.md benchmarks/results/$(RESULT)
+
+bench-compare: $(BENCH_NEEDS) ## see whether what RESULT says holds in OTHER
+	$(BENCH) compare benchmarks/results/$(RESULT) benchmarks/results/$(OTHER)
 
 lint: .cache/dev.installed $(COLLECTION) ## check style, types, changelog and documentation
 	$(BIN)/ruff check
@@ -51,6 +64,7 @@ $(COLLECTION):
 
 .cache/demo.installed .cache/dev.installed: venv := .cache/venv
 .cache/synapse.installed: venv := .cache/synapse
+.cache/synadm.installed: venv := .cache/synadm
 .cache/dev.installed: requirements/demo.txt
 
 .cache/%.installed: requirements/%.txt .cache/python
@@ -61,4 +75,4 @@ $(COLLECTION):
 # Another Python than the last time: the environments start anew.
 .cache/python: FORCE
 	@mkdir -p $(@D)
-	@$(PYTHON) -VV | cmp --quiet - $@ || { rm -rf .cache/venv .cache/synapse && $(PYTHON) -VV >$@; }
+	@$(PYTHON) -VV | cmp --quiet - $@ || { rm -rf .cache/venv .cache/synapse .cache/synadm && $(PYTHON) -VV >$@; }

@@ -1,0 +1,144 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The command line: ``python -m benchmarks run``, ``report`` or ``compare``; the Makefile knows the environment."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from lab import LabError, MissingError
+from lab.lab import default_python
+from lab.postgresql import binaries
+
+from .contenders import DESCRIPTIONS, DRAINS, SYNADM
+from .plan import MEASURES, POINTS, QUICK, Plan
+from .report import compare, write
+from .results import Results, ResultsError, machine
+from .servers import Servers
+
+BASE_PORT = 18750
+SETTINGS = (
+    "One process of Synapse; the rate limits are out of the way, presence is off. Three memberships for each account:"
+    " in the room of all, a room of 20 and a room of two. One of 50 accounts is locked, one of 100 has a `/` in its"
+    " name. All contenders erase; ours work with `concurrency: 8`. Each run begins on the same snapshot, just after a"
+    " restart. Given are the median, and the least and the most."
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. The exit code is 0 when all was measured, or all claims hold."""
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
+    options = _parser().parse_args(arguments)
+    try:
+        code: int = options.command(options)
+    except (ResultsError, LabError) as problem:
+        print(f"benchmarks: {problem}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted. The same command goes on from here.", file=sys.stderr)
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = commands.add_parser("run", help="measure what is not in the file yet")
+    run.set_defaults(command=_run)
+    run.add_argument("result", type=Path, metavar="FILE", help="file of results (.jsonl)")
+    run.add_argument("--quick", action="store_true", help="tiny sizes, to see that it works")
+    run.add_argument("--base-port", type=int, default=BASE_PORT, help="the first of the ten ports (%(default)s)")
+    run.add_argument("--points", nargs="+", choices=POINTS)
+    run.add_argument("--databases", nargs="+", choices=("sqlite", "postgresql"))
+    run.add_argument("--contenders", nargs="+", choices=DRAINS, help="in the drain")
+    run.add_argument("--accounts", nargs="+", type=int, help="in the drain")
+    run.add_argument("--growth", nargs="+", type=int, metavar="ACCOUNTS")
+    run.add_argument("--listing", type=int, metavar="ACCOUNTS")
+    run.add_argument("--destinations", type=int, help="in the ledger")
+    run.add_argument("--fleet", type=int, metavar="ACCOUNTS", help="of each server")
+    run.add_argument("--runs", type=int)
+    run.add_argument("--overhead-runs", type=int)
+    run.add_argument("--list", action="store_true", help="only say what would be measured")
+
+    report = commands.add_parser("report", help="say what came of it, as Markdown")
+    report.set_defaults(command=_report)
+    report.add_argument("result", type=Path, metavar="FILE")
+    report.add_argument("--into", type=Path, metavar="PAGE", help="put it between the markers of a page")
+
+    second = commands.add_parser("compare", help="see whether what one file says holds in another")
+    second.set_defaults(command=_compare)
+    second.add_argument("result", type=Path, metavar="FILE")
+    second.add_argument("other", type=Path, metavar="OTHER")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> int:
+    plan = QUICK if options.quick else Plan()
+    chosen = {field.name: getattr(options, field.name) for field in fields(Plan)}
+    plan = replace(plan, **{name: value for name, value in chosen.items() if value is not None})
+    jobs = list(plan.jobs())
+    if options.list:
+        print("\n".join(json.dumps(job) for job in jobs))
+        return 0
+    for program in ("curl", "jq", "xargs", str(SYNADM)):
+        if not shutil.which(program):
+            raise MissingError(f"there is no {program}, which is one of the contenders")
+    postgresql = binaries() / "postgres" if "postgresql" in plan.databases else None
+    results = Results(options.result)
+    results.open_for(machine(default_python(), SYNADM, postgresql, SETTINGS))
+    left = [job for job in jobs if job not in results]
+    print(f"{len(left)} of {len(jobs)} measurements are left to do", flush=True)
+    return _measure(results, left, Servers(options.base_port))
+
+
+def _measure(results: Results, jobs: Sequence[dict[str, Any]], servers: Servers) -> int:
+    failures = 0
+    try:
+        for number, job in enumerate(jobs, 1):
+            what = " ".join(map(str, job.values()))
+            began = time.monotonic()
+            try:
+                measured = MEASURES[job["point"]](servers, job["database"], job["accounts"], job["contender"])
+            except Exception as problem:  # the others are still worth measuring
+                failures += 1
+                print(f"{number}/{len(jobs)} {what}: failed: {problem}", file=sys.stderr, flush=True)
+                continue
+            results.append({**job, **measured})
+            print(f"{number}/{len(jobs)} {what}: {time.monotonic() - began:.0f} s in all", flush=True)
+    finally:
+        servers.stop()
+    return 1 if failures else 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    print(write(_existing(options.result), DESCRIPTIONS, options.into))
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    text, holds = compare(_existing(options.result), _existing(options.other))
+    print(text)
+    return 0 if holds else 1
+
+
+def _existing(path: Path) -> Results:
+    results = Results(path)
+    if not results.runs:
+        raise ResultsError(f"nothing has been measured in {path}")
+    return results
+
+
+if __name__ == "__main__":
+    sys.exit(main())

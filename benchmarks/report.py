@@ -1,0 +1,329 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The tables of docs/benchmarks.md, between its markers, and the chart beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from statistics import median
+
+from .chart import Bar, bars
+from .claims import (
+    Claim,
+    by_size,
+    claims,
+    cost_growth,
+    is_right,
+    overhead,
+    pairs,
+    speed,
+    speed_ratio,
+    start_up,
+)
+from .figures import Spread, fit
+from .results import Record, Results, ResultsError, sizes
+
+BEGIN, END = "<!-- begin: make bench-report -->", "<!-- end: make bench-report -->"
+LOUD = 0.05
+"""The part of the machine's CPU that others may take before the figures are not to be trusted."""
+NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "stub": "a stub"}
+
+
+def write(results: Results, descriptions: dict[str, str], page: Path | None) -> str:
+    """The report; also into a page that has the markers, with the chart beside it."""
+    chart = None if page is None else page.with_suffix(".svg")
+    text = "\n".join(_report(results, descriptions, chart))
+    if page is None or chart is None:
+        return text
+    before, begin, rest = page.read_text().partition(BEGIN)
+    _old, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ResultsError(f"{page} has no lines {BEGIN} and {END}")
+    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+    if results.of("drain"):
+        chart.write_text(draw(results))
+    return text
+
+
+def draw(results: Results) -> str:
+    """The drains, as bars."""
+    groups = []
+    for database, accounts in sizes(results.of("drain")):
+        found = _by_contender(results.of("drain", database=database, accounts=accounts))
+        if len(found) > 1:
+            group = [
+                Bar(name, _middle(runs, "claimed"), _middle(runs, "done"), _is_ours(name), _remark(runs))
+                for name, runs in found.items()
+            ]
+            groups.append((f"{NAMES[database]}, {accounts:,} accounts", group))
+    return bars(groups)
+
+
+def _report(results: Results, descriptions: dict[str, str], chart: Path | None) -> Iterator[str]:
+    yield from _on_what(results)
+    if chart and results.of("drain"):
+        yield f"![Until nobody is in a room: what comes after a contender claims to be done is pale]({chart.name})\n"
+    contenders = {run["contender"] for run in results.runs}
+    yield from (f"- `{name}`: {text}" for name, text in descriptions.items() if name in contenders)
+    yield ""
+    yield from _drains(results)
+    yield from _overhead(results)
+    yield from _growth(results)
+    yield from _listings(results)
+    yield from _ledger(results)
+    yield from _fleet(results)
+    yield from _claims(list(claims(results)))
+
+
+def _on_what(results: Results) -> Iterator[str]:
+    machine = results.machine
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    yield (
+        f"Measured on {machine['date']}, on {machine['cores']} cores of {machine['cpu']}, {machine['memory_gib']} GiB,"
+        f" Linux {machine['kernel']}. {versions}. {machine['settings']}\n"
+    )
+    loads = [
+        run["other_cpu"] / (run.get("done", run.get("seconds")) * machine["cores"])
+        for run in results.runs
+        if "other_cpu" in run
+    ]
+    if loads:
+        yield f"Others took {median(loads):.0%} of the machine's CPU meanwhile, and {max(loads):.0%} at most.\n"
+        if median(loads) > LOUD:
+            yield "**This was no quiet machine. These figures show that the benchmarks work, and nothing else.**\n"
+    yield f"```console\n$ make bench RESULT={results.path.name} # goes on where it was stopped\n```\n"
+
+
+def _drains(results: Results) -> Iterator[str]:
+    for database, accounts in sizes(results.of("drain")):
+        runs = results.of("drain", database=database, accounts=accounts)
+        found = _by_contender(runs)
+        if len(found) < 2:
+            continue
+        yield f"### Until nobody is in a room: {NAMES[database]}, {accounts:,} accounts\n"
+        first = next(iter(found))
+        yield from _table(
+            [
+                "contender", f"times as fast as `{first}`", "all out", "claims so after", "still joined then",
+                "open then", "admins closed", "right",
+            ],
+            (
+                [
+                    f"`{name}`",
+                    _ratios(runs, name, first, speed_ratio),
+                    _shown(mine, "done", 1, " s"),
+                    _shown(mine, "claimed", 1, " s"),
+                    Spread.of([run["then"]["joined"] for run in mine]).shown(0),
+                    Spread.of([run["then"]["open"] for run in mine]).shown(0),
+                    Spread.of([run["end"]["admins_closed"] for run in mine]).shown(0),
+                    "yes" if all(map(is_right, mine)) else "**no**",
+                ]
+                for name, mine in found.items()
+            ),
+        )  # fmt: skip
+        yield from _table(
+            [
+                "contender", "exit code", "joined in the end", "open in the end", "CPU of Synapse", "of the database",
+                "own", "own memory",
+            ],
+            (
+                [
+                    f"`{name}`",
+                    _shown(mine, "code", 0, ""),
+                    Spread.of([run["end"]["joined"] for run in mine]).shown(0),
+                    Spread.of([run["end"]["open"] for run in mine]).shown(0),
+                    *(_shown(mine, key, 1, " s") for key in ("synapse_cpu", "database_cpu", "own_cpu")),
+                    Spread.of([run["own_memory"] for run in mine]).shown(0, " MB", factor=1e-6),
+                ]
+                for name, mine in found.items()
+            ),
+        )  # fmt: skip
+        fastest = max(found, key=lambda name: median(map(speed, found[name])))
+        yield (
+            f"Of {median(run['memberships'] for run in runs):,.0f} memberships, `{fastest}` ended most by the second"
+            f"{'' if _is_ours(fastest) else ': **a peer is faster than ours**'}. Speed is the memberships that ended,"
+            " by the second, so that it helps nobody to forget accounts.\n"
+        )
+
+
+def _overhead(results: Results) -> Iterator[str]:
+    rows = []
+    for database in sorted({run["database"] for run in results.of("drain")}):
+        for more, less in (("module", "bare"), ("playbook", "module")):
+            line = overhead(results, database, more, less)
+            if line:
+                for accounts in sorted(
+                    {run["accounts"] for run in results.of("drain", database=database, contender=less)}
+                ):
+                    both = results.of("drain", database=database, accounts=accounts)
+                    extra = pairs(both, more, less, lambda one, other: one["done"] / other["done"] - 1)
+                    if extra:
+                        rows.append(
+                            [
+                                NAMES[database], f"`{more}` over `{less}`", f"{accounts:,}",
+                                Spread.of(extra).shown(1, " %", factor=100), f"{line.fixed:.1f} s",
+                                f"{line.each * 1000:.1f} ms", f"{start_up(results, database):.1f} s",
+                            ]
+                        )  # fmt: skip
+    if rows:
+        yield "### What Ansible adds\n"
+        heads = ["database", "what", "accounts", "longer by", "of it fixed", "and by account", "a playbook of nothing"]
+        yield from _table(heads, rows)
+
+
+def _growth(results: Results) -> Iterator[str]:
+    for database in sorted({run["database"] for run in results.of("drain", contender="module")}):
+        line = cost_growth(results, database)
+        if not line:
+            continue
+        points = by_size(results, database)
+        whole = fit(points, relative=True)
+        yield f"### Growth: {NAMES[database]}, `module`\n"
+        rows = []
+        for accounts in sorted({x for x, _y in points}):
+            mine = results.of("drain", database=database, contender="module", accounts=accounts)
+            costs = (
+                Spread.of([run[name] * 1000 / accounts for run in mine]).shown(1, " ms")
+                for name in ("done", "synapse_cpu", "own_cpu")
+            )
+            rows.append([f"{accounts:,}", _shown(mine, "done", 1, " s"), *costs, f"{whole(accounts):.1f} s"])
+        yield from _table(
+            ["accounts", "all out", "by account", "CPU of Synapse", "own", "by the fit"],
+            rows,
+        )
+        verdict = "flat within the noise" if line.is_flat else "**growing**" if line.each > 0 else "falling"
+        yield (
+            f"Fitted: {whole.fixed:.1f} s, and {whole.each * 1000:.1f} ms for each account. With twice as many, one of"
+            f" them costs {line.each:+.1%} (± {2 * line.error:.1%}): {verdict}.\n"
+        )
+
+
+def _listings(results: Results) -> Iterator[str]:
+    for database, accounts in sizes(results.of("listing")):
+        runs = results.of("listing", database=database, accounts=accounts)
+        found = _by_contender(runs)
+        first = next(iter(found))
+        yield f"### To list {accounts:,} accounts, from {NAMES[database]}\n"
+        yield from _table(
+            ["contender", f"`{first}` takes times as long", "time", "own CPU", "memory, at most", "accounts missing"],
+            (
+                [
+                    f"`{name}`",
+                    _ratios(runs, first, name, time_ratio),
+                    _shown(mine, "seconds", 1, " s"),
+                    _shown(mine, "own_cpu", 1, " s"),
+                    Spread.of([run["own_memory"] for run in mine]).shown(0, " MB", factor=1e-6),
+                    Spread.of([run["missing"] for run in mine]).shown(0),
+                ]
+                for name, mine in found.items()
+            ),
+        )
+
+
+def _ledger(results: Results) -> Iterator[str]:
+    runs = results.of("ledger")
+    if not runs:
+        return
+    yield f"### The ledger: {runs[0]['accounts']:,} destinations of 20 rooms, from a stub\n"
+    first = [run["polls"][0] for run in runs]
+    later = [poll for run in runs for poll in run["polls"][1:]]
+    yield from _table(
+        ["poll", "time", "requests", "memory, at most"],
+        (
+            [
+                name,
+                _shown(polls, "seconds", 1, " s"),
+                Spread.of([poll["requests"] for poll in polls]).shown(0),
+                Spread.of([poll["memory"] for poll in polls]).shown(0, " MB", factor=1e-6),
+            ]
+            for name, polls in (("the first", first), ("each later one", later))
+        ),
+    )
+
+
+def _fleet(results: Results) -> Iterator[str]:
+    for database, accounts in sizes(results.of("fleet")):
+        runs = results.of("fleet", database=database, accounts=accounts)
+        yield f"### A fleet: 4 servers of {accounts:,} accounts on one machine, {NAMES[database]}, with `playbook`\n"
+        yield from _table(
+            ["servers at once", "times as fast", "time", "still joined", "CPU of all Synapses"],
+            (
+                [
+                    name,
+                    _ratios(runs, "1", name, time_ratio),
+                    _shown(mine, "seconds", 1, " s"),
+                    Spread.of([run["joined"] for run in mine]).shown(0),
+                    _shown(mine, "synapse_cpu", 1, " s"),
+                ]
+                for name, mine in sorted(_by_contender(runs).items())
+            ),
+        )
+
+
+def _claims(found: Sequence[Claim]) -> Iterator[str]:
+    if found:
+        yield "### What can be said from it\n"
+        rows = ([claim.text, claim.spread.shown(2), _meant(claim), claim.verdict] for claim in found)
+        yield from _table(["ratio", "run by run", "meant", "so"], rows)
+
+
+def compare(first: Results, second: Results) -> tuple[str, bool]:
+    """Whether what is said from the first file can be said from the second, too; and a table of it."""
+    others = {claim.text: claim for claim in claims(second)}
+    rows, all_hold = [], True
+    for claim in claims(first):
+        other = others.get(claim.text)
+        holds = other is not None and claim.holds_in(other)
+        all_hold = all_hold and holds
+        verdict = "holds" if holds else "**not measured**" if other is None else "**does not hold**"
+        rows.append([claim.text, claim.spread.shown(2), other.spread.shown(2) if other else "", verdict])
+    return "\n".join(_table(["ratio", first.path.name, second.path.name, "so"], rows)), all_hold
+
+
+def _meant(claim: Claim) -> str:
+    if claim.at_least is not None:
+        return f"at least {claim.at_least:.2f}"
+    return f"at most {claim.at_most:.2f}"
+
+
+def _table(heads: Sequence[str], rows: Iterator[list[str]] | Sequence[list[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(heads)} |"
+    yield "|---" * len(heads) + "|"
+    yield from (f"| {' | '.join(row)} |" for row in rows)
+    yield ""
+
+
+def _by_contender(runs: Sequence[Record]) -> dict[str, list[Record]]:
+    found: dict[str, list[Record]] = {}
+    for run in sorted(runs, key=lambda run: (_is_ours(run["contender"]), run["contender"])):
+        found.setdefault(run["contender"], []).append(run)
+    return found
+
+
+def _is_ours(name: str) -> bool:
+    return name.split("-")[0] in ("playbook", "module", "bare")
+
+
+def _ratios(runs: Sequence[Record], one: str, other: str, ratio: Callable[[Record, Record], float]) -> str:
+    ratios = pairs(runs, one, other, ratio)
+    return Spread.of(ratios).shown(2) if ratios else "-"
+
+
+def time_ratio(one: Record, other: Record) -> float:
+    return float(one["seconds"]) / float(other["seconds"])
+
+
+def _middle(runs: Sequence[Record], key: str) -> float:
+    return float(median(run[key] for run in runs))
+
+
+def _shown(runs: Sequence[Record], key: str, digits: int, unit: str) -> str:
+    return Spread.of([run[key] for run in runs]).shown(digits, unit)
+
+
+def _remark(runs: Sequence[Record]) -> str:
+    left = median(run["end"]["open"] for run in runs)
+    return f", {left:,.0f} left open" if left else ""
