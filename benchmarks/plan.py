@@ -79,13 +79,13 @@ class Plan:
 
 QUICK = Plan(
     databases=("sqlite",),
-    accounts=(20, 60),
+    accounts=(20, 40),
     growth=(20, 40, 60),
     listing=20_000,
     destinations=1000,
     fleet=20,
-    runs=2,
-    overhead_runs=2,
+    runs=1,
+    overhead_runs=1,
 )
 """Shows within minutes that all of it works. Its figures are of no use."""
 

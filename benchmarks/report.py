@@ -12,10 +12,12 @@ from statistics import median
 
 from .chart import Bar, bars
 from .claims import (
+    LAYERS,
     Claim,
     by_size,
     claims,
     cost_growth,
+    databases,
     is_right,
     overhead,
     pairs,
@@ -151,8 +153,8 @@ def _drains(results: Results) -> Iterator[str]:
 
 def _overhead(results: Results) -> Iterator[str]:
     rows = []
-    for database in sorted({run["database"] for run in results.of("drain")}):
-        for more, less in (("module", "bare"), ("playbook", "module")):
+    for database in databases(results):
+        for more, less in LAYERS:
             line = overhead(results, database, more, less)
             if line:
                 for accounts in sorted(
@@ -175,7 +177,7 @@ def _overhead(results: Results) -> Iterator[str]:
 
 
 def _growth(results: Results) -> Iterator[str]:
-    for database in sorted({run["database"] for run in results.of("drain", contender="module")}):
+    for database in databases(results):
         line = cost_growth(results, database)
         if not line:
             continue
@@ -195,6 +197,7 @@ def _growth(results: Results) -> Iterator[str]:
             rows,
         )
         verdict = "flat within the noise" if line.is_flat else "**growing**" if line.each > 0 else "falling"
+        verdict = "**too noisy to tell**" if line.is_flat and not 2 * line.error <= LOUD else verdict
         yield (
             f"Fitted: {whole.fixed:.1f} s, and {whole.each * 1000:.1f} ms for each account. With twice as many, one of"
             f" them costs {line.each:+.1%} (± {2 * line.error:.1%}): {verdict}.\n"
