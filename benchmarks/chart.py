@@ -37,17 +37,18 @@ def bars(groups: Sequence[tuple[str, Sequence[Bar]]]) -> str:
     for title, group in groups:
         parts.append(_text(8, y + 16, title, weight="bold"))
         y += HEAD
-        scale = (WIDTH - LABEL - 190) / max(bar.done for bar in group)
-        for bar in group:
+        scale = (WIDTH - LABEL - 190) / max(row.done for row in group)
+        for row in group:
             parts += [
-                _text(LABEL - 8, y + 14, bar.name, anchor="end"),
-                _box(LABEL, y, bar.done * scale, WAITING),
-                _box(LABEL, y, min(bar.claimed, bar.done) * scale, OURS if bar.ours else THEIRS),
-                _text(LABEL + bar.done * scale + 6, y + 14, f"{bar.done:,.0f} s{bar.remark}"),
+                _text(LABEL - 8, y + 14, row.name, anchor="end"),
+                _box(LABEL, y, row.done * scale, WAITING),
+                _box(LABEL, y, min(row.claimed, row.done) * scale, OURS if row.ours else THEIRS),
+                _text(LABEL + row.done * scale + 6, y + 14, f"{row.done:,.0f} s{row.remark}"),
             ]
             y += ROW
         y += 10
-    return _svg(y, parts)
+    parts.append(_text(LABEL, y + 14, "Blue: ours. Pale: after the contender had claimed to be done."))
+    return _svg(y + HEAD, parts)
 
 
 def _svg(height: int, parts: Sequence[str]) -> str:

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
@@ -37,7 +38,7 @@ NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "stub": "a stub"}
 def write(results: Results, descriptions: dict[str, str], page: Path | None) -> str:
     """The report; also into a page that has the markers, with the chart beside it."""
     chart = None if page is None else page.with_suffix(".svg")
-    text = "\n".join(_report(results, descriptions, chart))
+    text = "\n".join(map(_wrapped, _report(results, descriptions, chart)))
     if page is None or chart is None:
         return text
     before, begin, rest = page.read_text().partition(BEGIN)
@@ -48,6 +49,12 @@ def write(results: Results, descriptions: dict[str, str], page: Path | None) -> 
     if results.of("drain"):
         chart.write_text(draw(results))
     return text
+
+
+def _wrapped(text: str) -> str:
+    if text[:1] in "|#`!-":
+        return text
+    return textwrap.fill(text, 120, break_long_words=False, break_on_hyphens=False) + "\n"
 
 
 def draw(results: Results) -> str:
@@ -106,7 +113,7 @@ def _drains(results: Results) -> Iterator[str]:
         if len(found) < 2:
             continue
         yield f"### Until nobody is in a room: {NAMES[database]}, {accounts:,} accounts\n"
-        first = next(iter(found))
+        first, *_others = found
         yield from _table(
             [
                 "contender", f"times as fast as `{first}`", "all out", "claims so after", "still joined then",
@@ -208,7 +215,7 @@ def _listings(results: Results) -> Iterator[str]:
     for database, accounts in sizes(results.of("listing")):
         runs = results.of("listing", database=database, accounts=accounts)
         found = _by_contender(runs)
-        first = next(iter(found))
+        first, *_others = found
         yield f"### To list {accounts:,} accounts, from {NAMES[database]}\n"
         yield from _table(
             ["contender", f"`{first}` takes times as long", "time", "own CPU", "memory, at most", "accounts missing"],
