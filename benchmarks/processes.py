@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 TICKS = os.sysconf("SC_CLK_TCK")
+OVERDUE = 7200.0
+"""Seconds after which a contender is ended, and not counted."""
 
 # A program's peak of memory counts what its parent had before the exec: the parent must be small, too.
 LAUNCHER = """
@@ -55,10 +57,12 @@ def timed(command: Sequence[str | Path], directory: Path, environment: Mapping[s
             start_new_session=True,
         )
         try:
-            process.wait()
-        except BaseException:
+            process.wait(OVERDUE)
+        except BaseException as problem:
             os.killpg(process.pid, signal.SIGTERM)
             process.wait()
+            if isinstance(problem, subprocess.TimeoutExpired):
+                raise TimeoutError(f"it did not end within {OVERDUE:.0f} s") from None
             raise
     code, seconds, cpu, memory = json.loads(report.read_text())
     return Usage(code, seconds, cpu, memory * 1024)
