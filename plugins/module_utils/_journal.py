@@ -11,12 +11,16 @@ import os
 import time
 from collections import Counter
 from contextlib import suppress
-from typing import BinaryIO
+from typing import BinaryIO, Sequence, TypeVar
 
 from ._client import SynapseError
 
 PROGRESS_INTERVAL = 1.0
 """The shortest time, in seconds, between two writings of how far it has come."""
+POINTS = 100
+"""How many points of the timeline to keep, at most."""
+
+T = TypeVar("T", bound=Sequence[float])
 
 
 class Journal:
@@ -35,6 +39,7 @@ class Journal:
         self._results: Counter[str] = Counter()
         self._began = time.monotonic()
         self._shown = float("-inf")
+        self._timeline: list[list[float]] = [[0.0, 0, 0]]
 
     def __enter__(self) -> Journal:
         if self._log_path is not None:
@@ -57,6 +62,7 @@ class Journal:
     def write(self, user_id: str, result: str, **more: object) -> None:
         """This happened to an account. C(None) among I(more) is left out."""
         self._results[result] += 1
+        self._timeline = thinned([*self._timeline, self._point()], POINTS)
         line = {"time": round(time.time(), 3), "user_id": user_id, "result": result}
         line.update((key, value) for key, value in more.items() if value is not None)
         try:
@@ -66,6 +72,15 @@ class Journal:
             raise SynapseError(f"the log can't be written: {error}") from error
         if time.monotonic() - self._shown >= PROGRESS_INTERVAL:
             self._show()
+
+    @property
+    def timeline(self) -> list[list[float]]:
+        """How it went: seconds since the beginning, and how many were deactivated and had parted by then."""
+        return self._timeline
+
+    def _point(self) -> list[float]:
+        elapsed = round(time.monotonic() - self._began, 3)
+        return [elapsed, self._results["deactivated"], self._results["parted"]]
 
     def _show(self) -> None:
         self._shown = time.monotonic()
@@ -84,3 +99,13 @@ class Journal:
             # Numbers only, for whom the module may not be run as.
             os.chmod(fresh, 0o644)
             os.replace(fresh, self._progress_path)
+
+
+def thinned(points: list[T], most: int) -> list[T]:
+    """The points but one, if there are more than I(most). What goes is neither the first nor the last, but the one
+    whose neighbours are closest together by their first number: so that they stay evenly spread, however often.
+    """
+    if len(points) <= most:
+        return points
+    least = min(range(1, len(points) - 1), key=lambda i: points[i + 1][0] - points[i - 1][0])
+    return [*points[:least], *points[least + 1 :]]

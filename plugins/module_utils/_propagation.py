@@ -21,6 +21,7 @@ from ._federation import (
     NEVER_SENT_TO,
     NEVER_TAKEN,
     NOT_QUEUED,
+    STATES,
     Known,
     Ledger,
     Open,
@@ -28,6 +29,7 @@ from ._federation import (
     read_ledger,
     reset_all,
 )
+from ._journal import thinned
 
 LONGEST_PAUSE = 600
 """The longest time between two polls, in seconds."""
@@ -38,6 +40,8 @@ RATE = 10
 SHOWN = 1000
 """How many of the rooms that wait are recorded, with some of the servers that they wait for."""
 SHOWN_EACH = 5
+POINTS = 200
+"""How many points of the history to keep, at most."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,8 @@ class State:
     :ivar acted: whether the poll itself had events sent.
     :ivar told: the rooms whose destinations have all been told, with since when.
     :ivar seen: a digest of the ledger, which has been the same since I(changed).
+    :ivar history: the time, how many destinations were delivered, pending, unreachable and unknown, and how many rooms
+        had an anchor, whenever that was something else than before.
     """
 
     since: int = 0
@@ -84,6 +90,7 @@ class State:
     nudged: int = 0
     known: JsonDict = field(default_factory=dict)
     waiting: dict[str, list[str]] = field(default_factory=dict)
+    history: list[list[int]] = field(default_factory=list)
     recorded: JsonDict = field(default_factory=dict, compare=False, repr=False)
 
     @classmethod
@@ -103,6 +110,8 @@ class State:
                 changed=int(content["changed"]),
                 nudged=int(content["nudged"]),
                 known=_usable(content["known"]),
+                # Not in records of older versions.
+                history=[[int(number) for number in point] for point in content.get("history", [])],
                 recorded=content,
             )
         except (KeyError, TypeError, ValueError, AttributeError):
@@ -140,6 +149,7 @@ class Poll:
     :ivar finished: whether there is nothing more to wait for.
     :ivar early: whether that is before the end of the period.
     :ivar next_poll: in how many seconds the next poll should be.
+    :ivar history: as that of the state, up to this poll.
     """
 
     now: int
@@ -157,6 +167,7 @@ class Poll:
     early: bool = False
     next_poll: int = 0
     second_wave_ended: int | None = None
+    history: list[list[int]] = field(default_factory=list)
     changed: bool = False
 
 
@@ -186,7 +197,7 @@ def poll(client: Client, options: Options, *, everything: bool = False, dry_run:
     state = State.read(client)
     if state.wave != wave:
         # What was known while accounts were leaving is worth nothing.
-        state = State(since=state.since, wave=wave)
+        state = State(since=state.since, wave=wave, history=state.history)
     return _Poller(client, options, milestones, state, dry_run).run(everything)
 
 
@@ -223,6 +234,7 @@ class _Poller:
             return self.run(True)
         self._release(result, anchors.record, None if over else settled)
         self._see_whether_finished(result, over)
+        result.history = state.history = self._with_this(result)
         state.acted = bool(result.released)
         state.position = ledger.position
         state.known = ledger.known
@@ -278,6 +290,14 @@ class _Poller:
 
     def _is_quiet(self, now: int) -> bool:
         return now - self.state.changed >= max(self.options.settling, 1)
+
+    def _with_this(self, result: Poll) -> list[list[int]]:
+        """The history, and this poll, if it is another than the one before."""
+        point = [result.now, *(result.ledger.summary[name] for name in STATES), len(result.anchored)]
+        history = self.state.history
+        if history and history[-1][1:] == point[1:]:
+            return history
+        return thinned([*history, point], POINTS)
 
     def _release(self, result: Poll, record: _anchors.Record, room_ids: Collection[str] | None) -> None:
         """The anchors leave these rooms, or all."""

@@ -218,6 +218,15 @@ anchored_total:
   description: How many rooms these are.
   returned: with O(state=ended), on success
   type: int
+history:
+  description:
+    - How it went, in no more than 200 points, as it is kept on the homeserver. Each is a list of the time in seconds
+      since 1970, how many destinations were V(delivered), V(pending), V(unreachable) and V(unknown), and how many rooms
+      had an anchor, and stands until the next one. The last look may be later than the last point.
+  returned: with O(state=ended), on success
+  type: list
+  elements: list
+  sample: [[1795416420, 0, 40, 0, 0, 12], [1795416450, 38, 0, 2, 0, 3]]
 lost:
   description: The rooms that have lost their anchor, see M(matrixops.synapse.synapse_anchors); no more than 1,000.
   returned: with O(state=ended), on success
@@ -311,6 +320,7 @@ def as_result(outcome: Poll) -> dict[str, Any]:
             for room_id in rooms[:SHOWN]
         ],
         "anchored_total": len(outcome.anchored),
+        "history": outcome.history,
         "lost": [
             {"room_id": room_id, "user_id": loss.user_id, "reason": loss.reason}
             for room_id, loss in islice(sorted(outcome.lost.items()), SHOWN)

@@ -235,6 +235,14 @@ elapsed:
   description: How many seconds it all took.
   returned: when the accounts could be looked at
   type: float
+timeline:
+  description:
+    - How it went, in no more than 100 points. Each is a list of how many seconds had passed, and how many accounts had
+      been deactivated and had parted by then, in this run.
+  returned: when not in check mode
+  type: list
+  elements: list
+  sample: [[0.0, 0, 0], [12.3, 120, 114], [50.1, 488, 488]]
 rate:
   description: How many accounts per second were deactivated and, with O(wait=true), seen out of their rooms.
   returned: when the accounts could be looked at
@@ -350,6 +358,8 @@ def main() -> None:
             dry_run=module.check_mode,
         )
     result = as_result(outcome, time.monotonic() - started)
+    if not module.check_mode:
+        result["timeline"] = journal.timeline
     if options.redact:
         result["not_redacted"] = [
             {"user_id": user_id, "events": events, "reason": reason}

@@ -1,0 +1,405 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, Iterator
+
+import jsonschema
+import pytest
+from ansible_collections.matrixops.synapse.plugins.plugin_utils import _certificate, _page
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._certificate import (
+    SCHEMA,
+    Directory,
+    Redaction,
+    add_facts,
+    begin_stage,
+    conclude,
+    departure,
+    end_stage,
+    file_name,
+    new,
+)
+from ansible_collections.matrixops.synapse.tests.unit.helpers import NOW, OPERATOR, SERVER, Json, room_id
+
+A, B = f"@a:{SERVER}", f"@b:{SERVER}"
+HOSTILE = "{{ 1234 * 4321 }}{% raw %}<script>alert(1)</script>\u202e\x1b[2J"
+VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
+
+LEDGER: Json = {
+    "summary": {"delivered": 1, "pending": 0, "unreachable": 1, "unknown": 0, "total": 2, "ignored": 0},
+    "message": "1 of 2 servers told",
+    "history": [[NOW, 0, 2, 0, 0, 1], [NOW + 5, 1, 0, 1, 0, 0]],
+    "now": NOW + 9,
+    "ends": NOW + 9,
+    "finished": True,
+    "early": False,
+    "second_wave_ended": NOW + 6,
+    "destinations": [
+        {
+            "destination": HOSTILE,
+            "state": "unreachable",
+            "reason": None,
+            "rooms": [room_id("r")],
+            "rooms_total": 1,
+            "failing_since": NOW - 9,
+            "next_retry": None,
+        }
+    ],
+    "destinations_total": 1,
+    "lost": [{"user_id": A, "room_id": room_id("r"), "reason": "was kicked"}],
+    "lost_total": 1,
+    "failures": [{"user_id": B, "room_id": room_id("r"), "reason": HOSTILE}],
+}
+VERIFIED: Json = {
+    "open": {"counts": {"operator": {"active": 1}}},
+    "joined": {"users": [], "total": 3},
+    "occupied": {"rooms": []},
+    "not_closed": [],
+    "in_rooms": [],
+    "closed": {"states": {"deactivated": 0, "erased": 2}, "total": 2, "digests": "x" * 20, "width": 10, "rounds": 10},
+}
+FACTS: dict[str, Json] = {
+    "preflight": {
+        "server": {"server_name": SERVER, "version": "1.163.0", "operator": OPERATOR, "registration": True},
+        "users": {"counts": {"user": {"active": 2}, "operator": {"active": 1}}},
+        "state": {"milestones": {}},
+    },
+    "prepare": {
+        "announcement": {"sent": 2, "unchanged": 0, "failures": []},
+        "handover": {"handed_over": [{"room_id": room_id("r"), "name": HOSTILE}], "not_handed_over": []},
+        "aliases": {"aliases": [{"alias": f"#r:{SERVER}", "room_id": room_id("r")}], "failures": []},
+        "demotion": {"demoted": [room_id("r")], "failures": [{"room_id": room_id("s"), "reason": "403"}]},
+    },
+    "drain": {
+        "drain": {
+            "deactivated": 1,
+            "unchanged": 0,
+            "parted": 1,
+            "failures": [{"user_id": A, "reason": f"{A}: {HOSTILE}"}],
+            "failures_total": 1,
+            "not_parted": [{"user_id": B, "rooms": [{"room_id": room_id("r"), "reason": "banned"}]}],
+            "not_parted_total": 1,
+            "elapsed": 1.5,
+            "passes": 1,
+            "timeline": [[0.0, 0, 0], [1.0, 1, 1]],
+            "proof": {"parted": 1, "read": "GET", "requests": 2},
+        },
+        "anchors_chosen": {"user_ids": [A]},
+    },
+    "leave_rooms": {
+        "leave": {
+            "accounts": [
+                {
+                    "user_id": OPERATOR,
+                    "left": [room_id("r")],
+                    "rejected": [],
+                    "retracted": [],
+                    "error": None,
+                    "failed": [{"room_id": room_id("s"), "reason": "403"}],
+                }
+            ]
+        },
+        "state": {"milestones": {"started": NOW, "first_wave_ended": NOW + 1}},
+    },
+    "propagate": {"propagation": LEDGER},
+    "verify": VERIFIED,
+    "power_off": {**VERIFIED, "gate": LEDGER},
+}
+
+
+def valid(certificate: Json) -> Json:
+    """It is, by the library's word and by ours, and both pages can be made of it."""
+    conclude(certificate, NOW + 99)
+    VALIDATOR.validate(certificate)
+    assert departure(certificate, SCHEMA) is None
+    page = _page.certificate_page(certificate)
+    assert "<script>alert" not in page and str(1234 * 4321) not in page
+    assert "<script>alert" not in _page.fleet_page([certificate, certificate])
+    assert _certificate.summary(certificate).isprintable()
+    return certificate
+
+
+def whole() -> Json:
+    certificate = new(SERVER, NOW)
+    for stage, facts in copy.deepcopy(FACTS).items():
+        begin_stage(certificate, stage, NOW)
+        add_facts(certificate, stage, facts, NOW + 1)
+        end_stage(certificate, stage, "done", NOW + 2)
+    return certificate
+
+
+# What is in it
+
+
+def test_after_a_kill_at_each_stage_it_is_valid() -> None:
+    certificate = new(SERVER, NOW)
+    states = []
+    for stage, facts in FACTS.items():
+        begin_stage(certificate, stage, NOW)
+        killed = valid(copy.deepcopy(certificate))
+        assert killed["warnings"][-1 if stage == "preflight" else 0]["kind"] in ("started", "failed", "failures")
+        assert "started" in [warning["kind"] for warning in killed["warnings"]]
+        # As the next run finds it.
+        begin_stage(killed, "preflight", NOW + 50)
+        assert valid(killed)["stages"][-1]["attempts"][-1]["result"] in ("interrupted", "started")
+        add_facts(certificate, stage, facts, NOW + 1)
+        end_stage(certificate, stage, "done", NOW + 2)
+        states.append(valid(certificate)["state"])
+    assert states == ["begun"] * 5 + ["verified", "powered_off"]
+
+
+def test_what_it_says() -> None:
+    certificate = valid(whole())
+    failures = {
+        stage["stage"]: [(f["subject"], f.get("room"), f["reason"]) for f in stage["failures"]]
+        for stage in certificate["stages"]
+        if stage["failures"]
+    }
+    assert failures == {
+        "prepare": [(room_id("s"), None, "403")],
+        "drain": [(A, None, f"{A}: {HOSTILE}"), (B, room_id("r"), "is still in a room: banned")],
+        "leave_rooms": [(OPERATOR, room_id("s"), "403")],
+        "propagate": [(B, room_id("r"), HOSTILE), (A, room_id("r"), "the room has lost its anchor: was kicked")],
+    }
+    assert certificate["handed_over_total"] == 1 and certificate["announced"]["sent"] == 2
+    assert certificate["milestones"] == {"started": NOW, "first_wave_ended": NOW + 1, "second_wave_ended": NOW + 6}
+    assert certificate["accounts"]["closed"]["salt"] == certificate["salt"]
+    assert [proof["found"] for proof in certificate["proof"]] == [0, 0, 0, 1]
+    kinds = [warning["kind"] for warning in certificate["warnings"]]
+    assert kinds == ["never_told", "failures"]
+
+
+def test_facts_that_are_not_there() -> None:
+    for nothing in ({}, {name: {"skipped": True} for name in ("server", "drain", "leave", "open", "gate")}):
+        certificate = new(SERVER, NOW)
+        for stage in FACTS:
+            begin_stage(certificate, stage, NOW)
+            add_facts(certificate, stage, nothing, NOW)
+            end_stage(certificate, stage, "failed", NOW, HOSTILE)
+        assert valid(certificate)["state"] == "failed"
+        assert "proof" not in certificate and "ledger" not in certificate
+
+
+def test_proof_against() -> None:
+    certificate = new(SERVER, NOW)
+    begin_stage(certificate, "verify", NOW)
+    joined = {"users": [{"name": A}], "total": 3}
+    add_facts(certificate, "verify", {**VERIFIED, "joined": joined, "not_closed": [B], "in_rooms": [A]}, NOW)
+    end_stage(certificate, "verify", "failed", NOW, "not drained")
+    assert [proof["found"] for proof in valid(certificate)["proof"]] == [1, 1, 0]
+    assert "disproved" in [warning["kind"] for warning in certificate["warnings"]]
+
+
+def test_accounts_before_are_those_before_anybody_was_closed() -> None:
+    certificate = new(SERVER, NOW)
+    counts = certificate.setdefault("accounts", {})
+    for users, milestones, expected in ((5, {}, 5), (6, {}, 6), (1, {"started": NOW}, 6)):
+        begin_stage(certificate, "preflight", NOW)
+        facts = {"users": {"counts": {"user": {"active": users}}}, "state": {"milestones": milestones}}
+        add_facts(certificate, "preflight", facts, NOW)
+        assert counts["before"]["counts"]["user"]["active"] == expected
+
+
+def test_runs_without_end() -> None:
+    """From cron, every hour: it does not grow."""
+    certificate = whole()
+    for number in range(200):
+        for stage in ("preflight", "drain", "propagate"):
+            begin_stage(certificate, stage, NOW + number)
+            add_facts(certificate, stage, FACTS[stage], NOW + number)
+            end_stage(certificate, stage, "waiting" if stage == "propagate" else "done", NOW + number)
+    valid(certificate)
+    assert certificate["state"] == "waiting"
+    assert len(certificate["stages"][0]["attempts"]) == 20 and certificate["stages"][0]["attempts_total"] == 201
+    assert certificate["stages"][0]["attempts"][0]["started"] == NOW
+
+
+def test_that_the_server_was_looked_at_again_is_no_state() -> None:
+    certificate = whole()
+    begin_stage(certificate, "propagate", NOW + 3)
+    end_stage(certificate, "propagate", "waiting", NOW + 4)
+    begin_stage(certificate, "preflight", NOW + 5)
+    end_stage(certificate, "preflight", "done", NOW + 6)
+    assert valid(certificate)["state"] == "waiting"
+
+
+# The schema
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.update(schema_version=2),
+        lambda c: c.update(schema_version=True),
+        lambda c: c.pop("salt"),
+        lambda c: c.update(salt="x"),
+        lambda c: c.update(more=1),
+        lambda c: c.update(state="gone"),
+        lambda c: c["server"].update(name=""),
+        lambda c: c["stages"][0].update(attempts=None),
+        lambda c: c["stages"][0]["attempts"][0].update(started=-1),
+        lambda c: c["stages"][0]["attempts"][0].update(started="then"),
+        lambda c: c["stages"].append({}),
+        lambda c: c["drains"][0]["timeline"].append([1, 2]),
+        lambda c: c["accounts"]["before"]["counts"].update(user={"active": True}),
+        lambda c: c["drains"].extend(c["drains"] * 30),
+    ],
+)
+def test_ours_finds_what_the_library_finds(change: Any) -> None:
+    certificate = valid(whole())
+    change(certificate)
+    assert not VALIDATOR.is_valid(certificate)
+    assert departure(certificate, SCHEMA)
+
+
+def test_ours_knows_all_that_the_schema_makes_use_of() -> None:
+    known = {"type", "const", "enum", "minLength", "pattern", "minimum", "minItems", "maxItems", "items"}
+    known |= {"properties", "required", "additionalProperties", "$schema", "$id", "title", "description"}
+
+    def words(schema: Any) -> Iterator[str]:
+        if isinstance(schema, dict):
+            yield from schema
+            for name in ("items", "additionalProperties"):
+                yield from words(schema.get(name))
+            for inner in schema.get("properties", {}).values():
+                yield from words(inner)
+
+    assert set(words(SCHEMA)) <= known
+
+
+# What must not be in it
+
+
+def redaction(**more: Any) -> Redaction:
+    return Redaction(SERVER, "ab" * 16, **{"secrets": [], "ids": False, "spared": OPERATOR, **more})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [A, f"{A}.", f"such as {A}: no", f"['{A}', '{B}']", "GET /users/%40a%3Aexample.org/x", f"({A})"],
+)
+def test_names_of_local_accounts(text: str) -> None:
+    found = redaction()({"reason": [text]})["reason"][0]
+    assert "@a" not in found and "%40a" not in found and redaction()(A) in found
+    assert redaction(ids=True)(text) == text
+
+
+@pytest.mark.parametrize("text", [OPERATOR, "@a:example.org.uk", "@a:example.org:8448", "@a:other.org", "a@b", "#r:x"])
+def test_names_of_others(text: str) -> None:
+    assert redaction()(text) == text
+
+
+def test_secrets() -> None:
+    found = redaction(secrets=["syt_x", ""], ids=True)({"a syt_x": [1, None, "with syt_x in it"]})
+    assert found == {"a ********": [1, None, "with ******** in it"]}
+
+
+# The file
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Directory:
+    directory = Directory(str(tmp_path / "reports"))
+    with directory.locked():
+        return directory
+
+
+def write(directory: Directory, certificate: Json) -> None:
+    conclude(certificate, NOW)
+    directory.write(certificate, _page.certificate_page(certificate))
+
+
+def test_file_names() -> None:
+    names = ["example.org", "example.org:8448", "[2001:db8::1]:8448", "..", "a/../../b", "fleet", "x" * 300, HOSTILE]
+    found = [file_name(name) for name in names]
+    assert found[0] == "example.org" and len(set(found)) == len(found)
+    for name in found:
+        assert "/" not in name and len(name) < 220 and not name.startswith(".") and name != "fleet"
+
+
+def test_written_and_read(directory: Directory) -> None:
+    certificate = whole()
+    write(directory, certificate)
+    assert directory.read(SERVER) == certificate
+    assert stat.S_IMODE(directory.path.stat().st_mode) == 0o700
+    assert {stat.S_IMODE(path.stat().st_mode) for path in directory.path.iterdir()} == {0o600}
+    assert sorted(path.name for path in directory.path.iterdir()) == [".lock", f"{SERVER}.html", f"{SERVER}.json"]
+    assert directory.read("other.org") is None
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"null", b'{"schema_version": 1}', b"\xff", b"[" * 100_000])
+def test_what_is_no_certificate_is_set_aside(directory: Directory, content: bytes) -> None:
+    path = directory.json_path(SERVER)
+    for number in range(2):
+        path.write_bytes(content)
+        assert directory.read(SERVER) is None
+        aside = directory.set_aside(SERVER, NOW)
+        assert aside and aside.read_bytes() == content and not path.exists()
+        assert len(list(directory.path.glob("*.aside"))) == number + 1
+    assert directory.set_aside(SERVER, NOW) is None
+
+
+def test_that_of_another_server_is_not_ours(directory: Directory) -> None:
+    write(directory, new("other.org", NOW))
+    directory.json_path("other.org").rename(directory.json_path(SERVER))
+    assert directory.read(SERVER) is None
+    assert directory.read_all() == []
+
+
+def test_a_disk_that_is_full_leaves_the_old(directory: Directory, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = whole()
+    write(directory, certificate)
+    before = {path.name: path.read_bytes() for path in directory.path.iterdir()}
+
+    def fsync(_number: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    end_stage(certificate, "drain", "failed", NOW, "x")
+    with pytest.raises(OSError, match="No space"):
+        write(directory, certificate)
+    assert {path.name: path.read_bytes() for path in directory.path.iterdir()} == before
+
+
+def test_what_is_not_as_the_schema_says_is_not_written(directory: Directory) -> None:
+    certificate = whole()
+    certificate["drains"] = "many"
+    with pytest.raises(AssertionError, match="drains"):
+        directory.write(certificate, "")
+    assert not directory.json_path(SERVER).exists()
+
+
+# The page
+
+
+@pytest.mark.parametrize("seconds", [0, 0.5, 1, 59, 61, 3600, 86399, 86400, 604800, 1e7])
+@pytest.mark.parametrize("most", [1, 2, 7, 40, 488, 200_000])
+def test_ticks_are_few_and_apart(seconds: float, most: int) -> None:
+    scale = _page._Scale(seconds, most)
+    times, numbers = scale.time_ticks(), scale.number_ticks()
+    assert 1 <= len(times) <= 8 and 2 <= len(numbers) <= 5
+    assert all(b["at"] - a["at"] >= 70 for a, b in zip(times, times[1:]))
+    assert all(64 <= tick["at"] <= 620 for tick in times)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(0, "0 s"), (0.4, "0.4 s"), (59, "59 s"), (60, "1 min"), (90, "1 min 30 s"), (3600, "1 h"), (90_000, "1 d 1 h")],
+)
+def test_durations(seconds: float, expected: str) -> None:
+    assert _page.duration(seconds) == expected
+
+
+def test_200_000_accounts(directory: Directory) -> None:
+    certificate = whole()
+    certificate["accounts"]["closed"].update(digests="x" * 1_000_000, width=5, total=200_000)
+    write(directory, certificate)
+    assert directory.json_path(SERVER).stat().st_size < 1_100_000
+    assert json.loads(directory.json_path(SERVER).read_text())["accounts"]["closed"]["total"] == 200_000
