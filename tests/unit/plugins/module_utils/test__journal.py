@@ -11,7 +11,7 @@ from typing import Any, Iterator
 
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import SynapseError
-from ansible_collections.matrixops.synapse.plugins.module_utils._journal import PROGRESS_INTERVAL, Journal
+from ansible_collections.matrixops.synapse.plugins.module_utils._journal import POINTS, PROGRESS_INTERVAL, Journal
 from ansible_collections.matrixops.synapse.tests.unit.helpers import Clock
 
 A, B = "@a:example.org", "@b:example.org"
@@ -185,3 +185,19 @@ def test_progress_that_cannot_be_written_stops_nothing(tmp_path: Path, clock: Cl
         clock.sleep(PROGRESS_INTERVAL)
         journal.write(A, "parted")
     assert len(lines_of(log)) == 1
+
+
+# How it went
+
+
+def test_timeline_is_short_and_even(clock: Clock) -> None:
+    with Journal() as journal:
+        for _account in range(20_000):
+            clock.sleep(0.1)
+            journal.write(A, "deactivated")
+            journal.write(A, "parted")
+    timeline = journal.timeline
+    assert len(timeline) == POINTS
+    assert timeline[0] == [0.0, 0, 0] and timeline[-1] == [2000.0, 20_000, 20_000]
+    gaps = [after[0] - before[0] for before, after in zip(timeline, timeline[1:])]
+    assert max(gaps) < 4 * 2000 / POINTS

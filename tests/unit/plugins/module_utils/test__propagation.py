@@ -771,8 +771,8 @@ class TestState:
             content = recorded(since=SINCE)
             del content[name]
             world.keep(_state.PROPAGATION_TYPE, **content)
-            # Those that wait are for people.
-            assert State.read(client) == State(since=SINCE if name == "waiting" else 0)
+            # Those that wait are for people, and so is the history, which records of older versions don't have.
+            assert State.read(client) == State(since=SINCE if name in ("waiting", "history") else 0)
 
     @pytest.mark.parametrize("known", [{}, {"told": ""}, {"scope": "x", "told": 7}])
     def test_what_is_known_to_another_version_is_nothing_known(self, world: World, known: Json) -> None:
@@ -1008,3 +1008,33 @@ class TestMessage:
         assert told(now=NOW + 100).endswith("; the period is over, the last leaves are under way")
         assert told(now=NOW + 100, finished=True) == "3 of 3 servers told; nothing more to wait for"
         assert told(now=NOW + 99, finished=True).endswith("; nothing more to wait for")
+
+
+# How it went
+
+
+def test_history_has_what_changed(world: World) -> None:
+    world.behind("x.net", R1)
+    world.unreachable("w.net", R2)
+    first = world.poll(1).history
+    assert first == [[NOW + 1, 3, 1, 1, 0, 2]]
+    writes = len(world.writes)
+    assert world.poll(1).history == first
+    assert len(world.writes) == writes + (world.writes[writes:] != [])
+    world.told("x.net")
+    world.delivered = 4
+    assert world.poll(10).history[:2] == [*first, [NOW + 12, 4, 0, 1, 0, 2]]
+    assert world.state["history"] == world.poll(dry_run=True).history
+
+
+def test_history_outlives_another_first_wave(world: World) -> None:
+    before = world.poll(1).history
+    world.keep(_state.ACCOUNT_DATA_TYPE, milestones={"started": NOW - 500, "first_wave_ended": NOW + 5})
+    assert world.poll(10).history[: len(before)] == before
+
+
+@pytest.mark.parametrize("history", [7, [7], [["x"]], {"a": 1}])
+def test_a_history_of_something_else(world: World, history: Any) -> None:
+    world.keep(_state.PROPAGATION_TYPE, **recorded(since=SINCE, history=history))
+    client: Any = world
+    assert State.read(client) == State()

@@ -166,6 +166,7 @@ def test_how_things_stand(server: Server, run: Run, fake: Fake) -> None:
         early=True,
         next_poll=30,
         second_wave_ended=NOW - 1,
+        history=[[NOW, 5, 1, 1, 0, 2]],
         changed=True,
     )
     result = run("synapse_propagation", ENDED)
@@ -182,6 +183,7 @@ def test_how_things_stand(server: Server, run: Run, fake: Fake) -> None:
         "now": NOW,
         "ends": NOW + 600,
         "second_wave_ended": NOW - 1,
+        "history": [[NOW, 5, 1, 1, 0, 2]],
         "summary": {"delivered": 5, "pending": 1, "unreachable": 1, "unknown": 0, "total": 7, "ignored": 1},
         "destinations_total": 2,
         # Those that wait for somebody first.

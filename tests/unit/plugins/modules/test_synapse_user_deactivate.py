@@ -58,6 +58,7 @@ def test_some(simulate: Simulate, run: Run, tmp_path: Path) -> None:
         "passes": 1,
         "elapsed": 0.0,
         "rate": 0.0,
+        "timeline": [[0.0, 0, 0], [0.0, 1, 0], [0.0, 1, 1], [0.0, 2, 1], [0.0, 2, 2]],
         "proof": {
             "parted": 3,
             "read": "GET /_synapse/admin/v1/users/{}/joined_rooms",
