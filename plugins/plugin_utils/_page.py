@@ -244,6 +244,7 @@ def accounts_chart(certificate: Certificate) -> dict[str, Any] | None:
         "areas": [{"kind": "told", "d": _area(parting, floor)}],
         "lines": [{"kind": "second", "d": _line(closing)}, {"kind": "first", "d": _line(parting)}],
         "marks": [scale.x(begin) for begin in begins[1:]],
+        "tail": None,
         "legend": [("told", "has left every room"), ("second", "is deactivated")],
         "headers": ["seconds", "deactivated", "left every room"],
         "rows": points,
@@ -291,7 +292,9 @@ def servers_chart(certificate: Certificate) -> dict[str, Any] | None:
         ],
         "lines": [{"kind": "first", "d": _line(told)}],
         "marks": [],
-        "tail": f"{not_told:,} {never} told" if not_told else "",
+        "tail": {"at": min(scale.y(delivered) + 24, HEIGHT - BOTTOM - 8), "label": f"{not_told:,} {never} told"}
+        if not_told
+        else None,
         "legend": [("told", "told"), ("pending", "not told yet, or not known"), ("unreachable", "can't be reached")],
         "headers": ["seconds", "told", "pending", "unreachable", "unknown", "anchored rooms"],
         "rows": points,
