@@ -66,9 +66,13 @@ class ActionModule(ActionBase):
                     if arguments["state"] == "fleet"
                     else self._add(directory, arguments, variables, problem)
                 )
-        except OSError as error:
+        except Exception as error:
             written = f"The certificate can't be written: {error}"
-            return {**result, "failed": True, "msg": f"{problem}. {written}" if problem else written}
+            if problem:
+                return {**result, "failed": True, "msg": f"{problem} ({written})"}
+            if isinstance(error, OSError):
+                return {**result, "failed": True, "msg": written}
+            raise
         # Whoever records a failure must not end it.
         return {"changed": True, "failed": True, "msg": problem} if problem else result
 
@@ -137,7 +141,7 @@ class ActionModule(ActionBase):
             found = {name: plain(variables.get(f"_decommission_{name}")) for name in FACTS.get(stage, ())}
             try:
                 _certificate.add_facts(certificate, stage, found, self._now)
-            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            except Exception:
                 # That something failed is more than what it says of itself.
                 if not problem:
                     raise

@@ -323,6 +323,9 @@ def _state(certificate: Certificate) -> str:
     if last is None:
         return "begun"
     name, attempt = last
+    if name == "preflight" and attempt["result"] != "done" and _was_powered_off(certificate):
+        # Nobody is there to be looked at.
+        return "powered_off"
     if attempt["result"] in ("failed", "waiting"):
         return str(attempt["result"])
     if attempt["result"] == "done" and name == "power_off":
@@ -330,6 +333,17 @@ def _state(certificate: Certificate) -> str:
     if attempt["result"] == "done" and name == "verify":
         return "verified" if certificate.get("ledger", {}).get("finished", True) else "waiting"
     return "begun"
+
+
+def _was_powered_off(certificate: Certificate) -> bool:
+    """Whether that was the last thing that was done."""
+    done = [
+        (attempt["started"], stage["stage"])
+        for stage in certificate["stages"]
+        for attempt in stage["attempts"]
+        if attempt["result"] == "done"
+    ]
+    return max(reversed(done), key=lambda pair: int(pair[0]), default=(0, ""))[1] == "power_off"
 
 
 def plural(number: int, one: str, many: str) -> str:

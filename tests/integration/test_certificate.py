@@ -122,7 +122,7 @@ def test_certificate_of_a_retirement(federation: Federation, run_playbook: RunPl
     later = run_playbook(PLAYBOOK, {"a": {**host, "decommission_access_token": "syt_wrong"}})
     assert later.returncode == 2, later.stdout
     again = read(directory, path.stem)
-    assert again["created"] == certificate["created"] and again["state"] == "failed"
+    assert again["created"] == certificate["created"] and again["state"] == "powered_off"
     (preflight,) = [stage for stage in again["stages"] if stage["stage"] == "preflight"]
     assert [attempt["result"] for attempt in preflight["attempts"]] == ["done", "failed"]
     assert "M_UNKNOWN_TOKEN" in preflight["attempts"][-1]["reason"]

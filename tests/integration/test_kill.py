@@ -16,9 +16,10 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+import jsonschema
 import pytest
 
-from .conftest import Federation, RunPlaybook, StartPlaybook
+from .conftest import ROOT, Federation, RunPlaybook, StartPlaybook
 from .test_playbook import PLAYBOOK, assert_drained, powered_off
 
 KILLS = int(os.environ.get("KILLS", "1"))
@@ -62,7 +63,15 @@ def admins_are_open(federation: Federation) -> bool:
     return not any(federation.retiring.account(a)["deactivated"] for a in (made.operator, made.second_admin))
 
 
-def test_controller(federation: Federation, start_playbook: StartPlaybook, run_playbook: RunPlaybook) -> None:
+def assert_certificates_are_valid(tmp_path: Path) -> None:
+    schema = json.loads((ROOT / "roles/decommission/files/certificate.schema.json").read_text())
+    for path in (tmp_path / "decommission-reports").glob("*.json"):
+        jsonschema.validate(json.loads(path.read_text()), schema)
+
+
+def test_controller(
+    federation: Federation, start_playbook: StartPlaybook, run_playbook: RunPlaybook, tmp_path: Path
+) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -72,6 +81,7 @@ def test_controller(federation: Federation, start_playbook: StartPlaybook, run_p
             # Not to wait for anything: to be killed anywhere.
             time.sleep(chance.uniform(0, 2))
             kill(process)
+        assert_certificates_are_valid(tmp_path)
         assert admins_are_open(federation)
         assert not powered_off(federation) or task == TASKS[-1]
     done = run_playbook(PLAYBOOK, {"a": federation.role_variables})

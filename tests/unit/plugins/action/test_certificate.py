@@ -90,6 +90,26 @@ def test_facts_in_an_odd_shape_do_not_hide_a_failure(certify: Certify) -> None:
     assert certify({**FAILED, **odd}, state="failed")["msg"] == "403: {{ 1 }}"
 
 
+def test_nothing_hides_a_failure(certify: Certify, monkeypatch: pytest.MonkeyPatch) -> None:
+    certify(stage="drain", state="started")
+
+    def breaks(_certificate: Json) -> str:
+        raise KeyError("tail")
+
+    monkeypatch.setattr(plugin._page, "certificate_page", breaks)
+    result = certify(FAILED, state="failed")
+    assert result["failed"] and result["msg"].startswith("403: {{ 1 }} (")
+    with pytest.raises(KeyError):
+        certify(stage="drain", state="done")
+
+
+def test_without_a_name_nothing_is_recorded(certify: Certify, directory: Path) -> None:
+    certify(stage="drain", state="started")
+    before = read(directory)
+    assert certify(FAILED, state="failed", server_name="")["failed"]
+    assert read(directory) == before
+
+
 def test_a_kill_is_seen_by_the_next_run(certify: Certify, directory: Path) -> None:
     certify(stage="preflight", state="done")
     certify(stage="drain", state="started")

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import time
 from typing import Callable
 
 import pytest
@@ -53,14 +52,15 @@ def test_a_salt_that_is_none(run: Run, salt: str) -> None:
 
 
 def test_200_000_accounts_take_up_a_megabyte(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_digest, "ROUNDS", 1)
-    began = time.perf_counter()
+    def quick(user_id: str, salt: str) -> str:
+        return base64.urlsafe_b64encode(hashlib.sha256((salt + user_id).encode()).digest()).decode()
+
+    monkeypatch.setattr(_digest, "digest", quick)
     width, digests = _digest.digest_all((f"@user{number}:example.org" for number in range(200_000)), SALT)
-    print(f"{time.perf_counter() - began:.1f} s")
     assert (width, len(digests)) == (5, 1_000_000)
     found = {digests[i : i + width] for i in range(0, len(digests), width)}
-    assert _digest.digest("@user7:example.org", SALT)[:width] in found
-    strangers = sum(_digest.digest(f"@stranger{number}:example.org", SALT)[:width] in found for number in range(10_000))
+    assert quick("@user7:example.org", SALT)[:width] in found
+    strangers = sum(quick(f"@stranger{number}:example.org", SALT)[:width] in found for number in range(10_000))
     assert strangers < 20
 
 

@@ -230,6 +230,19 @@ def test_that_the_server_was_looked_at_again_is_no_state() -> None:
     assert valid(certificate)["state"] == "waiting"
 
 
+@pytest.mark.parametrize(
+    ("result", "state"), [("failed", "powered_off"), ("started", "powered_off"), ("done", "begun")]
+)
+def test_that_nobody_answers_when_the_host_is_off_is_no_failure(result: str, state: str) -> None:
+    certificate = whole()
+    begin_stage(certificate, "preflight", NOW + 3)
+    end_stage(certificate, "preflight", result, NOW + 3)
+    # It is there again.
+    if result == "done":
+        begin_stage(certificate, "drain", NOW + 4)
+    assert valid(certificate)["state"] == state
+
+
 # The schema
 
 
