@@ -87,6 +87,7 @@ def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(str(ROLE / "templates")),
         autoescape=True,
+        finalize=visible,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -105,6 +106,13 @@ def _hash(text: str) -> str:
 
 
 # Words
+
+
+def visible(value: Any) -> Any:
+    """The same with a code for each character that can't be seen, or would turn around what comes after it."""
+    if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
+        return value
+    return "".join(each if each.isprintable() or each == "\n" else f"\\u{ord(each):04x}" for each in value)
 
 
 def date(timestamp: int) -> str:

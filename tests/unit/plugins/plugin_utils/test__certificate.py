@@ -410,6 +410,14 @@ def test_durations(seconds: float, expected: str) -> None:
     assert _page.duration(seconds) == expected
 
 
+def test_what_cannot_be_seen_is_shown() -> None:
+    certificate = whole()
+    certificate["server"]["version"] = "1\u202e2\x1b3"
+    page = _page.certificate_page(certificate)
+    assert "1\\u202e2\\u001b3" in page
+    assert "\u202e" not in page and "\x1b" not in page
+
+
 def test_200_000_accounts(directory: Directory) -> None:
     certificate = whole()
     certificate["accounts"]["closed"].update(digests="x" * 1_000_000, width=5, total=200_000)
