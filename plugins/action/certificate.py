@@ -15,7 +15,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.matrixops.synapse.plugins.plugin_utils import _certificate, _page
 
 FACTS = {
-    "preflight": ("server", "users", "state"),
+    "preflight": ("server", "plan", "state"),
     "prepare": ("announcement", "handover", "aliases", "demotion"),
     "drain": ("drain", "anchors_chosen", "anchors_read"),
     "leave_rooms": ("leave", "state"),

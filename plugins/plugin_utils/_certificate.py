@@ -159,11 +159,11 @@ class _Facts:
         if server:
             names = ("version", "operator", "registration")
             certificate["server"].update({name: server.get(name) for name in names})
-        users = self.fact("users", "counts")
+        plan = self.fact("plan", "plan")
         accounts = certificate.setdefault("accounts", {})
         # As it was before anybody was closed.
-        if users and ("before" not in accounts or "started" not in certificate.get("milestones", {})):
-            accounts["before"] = {"at": self.now, "counts": users["counts"]}
+        if plan and ("before" not in accounts or "started" not in certificate.get("milestones", {})):
+            accounts["before"] = {"at": self.now, "counts": _only_open(plan["plan"]["accounts"])}
 
     def _add_prepare(self) -> None:
         announced = self.fact("announcement")
@@ -182,8 +182,13 @@ class _Facts:
             result = self.fact(fact, key)
             if result:
                 listed = [item if isinstance(item, dict) else {"room_id": item} for item in as_list(result[key])]
+                # What an earlier run has done need not be done again. What is left of it is what the newest says.
+                total = 0
+                if name != "not_handed_over":
+                    listed = [*(item for item in self.certificate.get(name, []) if item not in listed), *listed]
+                    total = self.certificate.get(f"{name}_total", 0)
                 self.certificate[name] = listed[:MOST_ITEMS]
-                self.certificate[f"{name}_total"] = max(int(result.get(f"{key}_total", 0)), count(result[key]))
+                self.certificate[f"{name}_total"] = max(total, len(listed))
         for fact in ("announcement", "handover", "aliases", "demotion"):
             self._add_failures(self.fact(fact) or {})
 
@@ -300,6 +305,15 @@ class _Facts:
             not_told = [None] * (gate["summary"]["total"] - gate["summary"]["delivered"])
             proof = self._proof("every other server has been told", DESTINATIONS, gate["summary"]["total"], not_told)
             self.certificate["proof"].append(proof)
+
+
+def _only_open(accounts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:
+    """Of how many accounts there are of each class in which state, those that are not closed."""
+    counts = {
+        kind: {state: number for state, number in states.items() if state not in ("deactivated", "erased")}
+        for kind, states in accounts.items()
+    }
+    return {kind: states for kind, states in counts.items() if states}
 
 
 def as_list(value: Any) -> list[Any]:

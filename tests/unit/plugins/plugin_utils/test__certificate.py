@@ -68,7 +68,7 @@ VERIFIED: Json = {
 FACTS: dict[str, Json] = {
     "preflight": {
         "server": {"server_name": SERVER, "version": "1.163.0", "operator": OPERATOR, "registration": True},
-        "users": {"counts": {"user": {"active": 2}, "operator": {"active": 1}}},
+        "plan": {"plan": {"accounts": {"user": {"active": 2, "erased": 5}, "operator": {"active": 1}}}},
         "state": {"milestones": {}},
     },
     "prepare": {
@@ -202,7 +202,7 @@ def test_accounts_before_are_those_before_anybody_was_closed() -> None:
     counts = certificate.setdefault("accounts", {})
     for users, milestones, expected in ((5, {}, 5), (6, {}, 6), (1, {"started": NOW}, 6)):
         begin_stage(certificate, "preflight", NOW)
-        facts = {"users": {"counts": {"user": {"active": users}}}, "state": {"milestones": milestones}}
+        facts = {"plan": {"plan": {"accounts": {"user": {"active": users}}}}, "state": {"milestones": milestones}}
         add_facts(certificate, "preflight", facts, NOW)
         assert counts["before"]["counts"]["user"]["active"] == expected
 
