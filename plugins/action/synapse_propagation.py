@@ -15,6 +15,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
+from ansible_collections.matrixops.synapse.plugins.module_utils._lease import TAKEN
 
 PATIENCE = 6 * 3600.0
 """For how long, in seconds, looks may fail one after the other."""
@@ -77,7 +78,7 @@ class ActionModule(ActionBase):
                 answer = self._look(arguments, task_vars)
             except AnsibleError as error:
                 answer = {"failed": True, "unreachable": True, "msg": str(error)}
-            if not answer.get("failed") or answer.get("status") in (401, 403):
+            if not answer.get("failed") or answer.get("status") in (401, 403) or answer.get("errcode") == TAKEN:
                 return answer
             if time.monotonic() - succeeded > PATIENCE:
                 return answer

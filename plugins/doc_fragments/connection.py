@@ -38,6 +38,13 @@ options:
     description:
       - The name that the server must have. The module refuses to go on if it is another.
     type: str
+  lease:
+    description:
+      - A word that stands for one run of a playbook, such as a random number. If there is one, then nobody with another
+        word changes anything on the server at the same time. Who comes second waits for up to half a minute, in case
+        that the first was killed, and fails if it was not.
+      - It is kept in the account data of the operator. Modules and tasks that only read don't mind it.
+    type: str
   validate_certs:
     description:
       - Whether to check the TLS certificate of the server.

@@ -35,6 +35,7 @@ Kind = TypeVar("Kind")
 
 ADMIN = "/_synapse/admin"
 CLIENT = "/_matrix/client"
+LOGOUT = f"{CLIENT}/v3/logout"
 
 PATIENCE = 120.0
 """For how long, in seconds, a request without an answer is sent again and again before its failure counts."""
@@ -79,6 +80,21 @@ class SynapseError(Exception):
         request = f"{self.method} {self.url}: " if self.method else ""
         answer = " ".join(str(part) for part in (self.status, self.errcode) if part is not None)
         return f"{request}{answer}{': ' if answer else ''}{self.error}"
+
+    @property
+    def advice(self) -> str:
+        """What a person can do about it; empty if the error says so, or nobody knows."""
+        if self.method is None or self.borrowed:
+            return ""
+        if self.status == 401:
+            return "The access token is none that is valid now: set another, and run this again"
+        if self.status == 403:
+            return "See that the operator is an admin of the server, and run this again"
+        if self.status is None or self.status == 429 or self.status >= 500 or self.unanswered:
+            return "Run this again when the server is well"
+        if self.status == 200:
+            return "See what is between here and Synapse, and run this again"
+        return ""
 
     @property
     def fatal(self) -> bool:
@@ -156,6 +172,8 @@ class Client:
         self._user_id: str | None = None
         self._server_time: tuple[datetime.datetime, float] | None = None
         self._pace = Pace(connections)
+        self.stopped: SynapseError | None = None
+        """Why nothing more is to be sent, but to log out."""
         self.sent: Counter[str] = Counter()
         """How many requests were sent, by the template of their path."""
         self._session = requests.Session()
@@ -209,7 +227,7 @@ class Client:
         if token is None:
             self._logged_in = False
         try:
-            self.post(f"{CLIENT}/v3/logout", token=token)
+            self.post(LOGOUT, token=token)
         except SynapseError as error:
             if error.status != 401:
                 raise
@@ -235,6 +253,17 @@ class Client:
     def server_name(self) -> str:
         """The name of the homeserver: the domain of its accounts."""
         return self.user_id.split(":", 1)[1]
+
+    def confirm(self) -> None:
+        """See that this is still the same server: the URL may lead elsewhere by now.
+
+        :raises SynapseError: if it is not.
+        """
+        answer = self.get(f"{CLIENT}/v3/account/whoami")
+        if answer.take("user_id", str) != self.user_id:
+            error = answer.error(f"is from another server or operator ({answer['user_id']}, before {self.user_id})")
+            error.lost = True
+            raise error
 
     def time(self) -> datetime.datetime:
         """The time by the homeserver's own clock (or its proxy's), to the second, in UTC. It is asked for once."""
@@ -295,6 +324,8 @@ class Client:
         began = time.monotonic()
         wait = 1.0
         while True:
+            if self.stopped is not None and path != LOGOUT:
+                raise self.stopped
             self.sent[path] += 1
             pause = wait
             patience = PATIENCE
@@ -433,13 +464,16 @@ def _error(answer: requests.Response, body: JsonDict | None) -> SynapseError:
     if answer.is_redirect:
         error = f"redirected to {answer.headers['Location']}: set base_url to where the client and admin API really is"
     elif body is None:
-        error = f"answered with {kind}, not with a JSON object: is base_url that of the client and admin API?"
+        error = f"answered with {kind}, not with a JSON object"
+        if answer.status_code < 500:
+            error += ": is base_url that of the client and admin API?"
     else:
         error = str(body.get("error", answer.reason))
     return SynapseError(
         error,
         method=answer.request.method,
-        url=answer.request.url,
+        # A filter in it would bury what went wrong.
+        url=str(answer.request.url).partition("?")[0],
         status=answer.status_code,
         errcode=None if body is None else str(body["errcode"]) if "errcode" in body else None,
         # A 200 without JSON is a proxy's page, or an answer that was cut off.

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Iterator
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
 from ._client import REQUESTS_IMPORT_ERROR, Client, SynapseError
+from ._lease import Lease
 
 CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
     "base_url": {
@@ -27,10 +28,17 @@ CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
     "login_user": {"type": "str"},
     "login_password": {"type": "str", "no_log": True},
     "server_name": {"type": "str"},
+    "lease": {"type": "str"},
     "validate_certs": {"type": "bool", "default": True},
     "ca_path": {"type": "path"},
     "timeout": {"type": "int", "default": 60},
 }
+
+
+def _with_advice(message: str, error: SynapseError | None) -> str:
+    if error is None or not error.advice:
+        return message
+    return f"{message.rstrip('.')}. {error.advice}"
 
 
 class SynapseModule(AnsibleModule):
@@ -49,10 +57,11 @@ class SynapseModule(AnsibleModule):
                 self.fail_json(msg=f"Nothing was changed: {option} is {self.params[option]}, but must be 1 or more.")
 
     @contextmanager
-    def client(self, connections: int = 16, *, token_only: bool = False) -> Iterator[Client]:
+    def client(self, connections: int = 16, *, token_only: bool = False, changes: bool = False) -> Iterator[Client]:
         """A client that has logged in and has seen that this is the server that was meant.
 
-        With I(token_only), it does neither, and only has the access token.
+        :param token_only: it does neither, and only has the access token.
+        :param changes: something is to be changed, which only one run at a time may do. Not in check mode.
 
         A C(SynapseError) or C(OSError) out of the context, or out of closing it, fails the module.
         """
@@ -78,15 +87,18 @@ class SynapseModule(AnsibleModule):
                     client.login(params["login_user"], params["login_password"])
                 if not token_only:
                     self._check_server_name(client)
-                yield client
+                lease = self.params["lease"] if changes and not self.check_mode else None
+                with Lease(client, lease) if lease else nullcontext():
+                    yield client
         except OSError as error:
             self.fail_json(msg=str(error))
         except SynapseError as error:
-            self.fail_json(msg=str(error), status=error.status, errcode=error.errcode)
+            self.fail_json(msg=_with_advice(str(error), error), status=error.status, errcode=error.errcode)
 
     def end(self, result: dict[str, Any], problem: str = "", error: SynapseError | None = None) -> None:
         """Return the result; as a failure, if there is a problem, which the error may have been the cause of."""
         if problem:
+            problem = _with_advice(problem, error)
             self.fail_json(msg=problem, status=error and error.status, errcode=error and error.errcode, **result)
         self.exit_json(**result)
 

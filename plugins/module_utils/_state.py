@@ -14,6 +14,7 @@ ACCOUNT_DATA_TYPE = "io.github.matrixops.decommission"
 ANCHORS_TYPE = f"{ACCOUNT_DATA_TYPE}.anchors"
 PROPAGATION_TYPE = f"{ACCOUNT_DATA_TYPE}.propagation"
 ALIASES_TYPE = f"{ACCOUNT_DATA_TYPE}.aliases"
+LEASE_TYPE = f"{ACCOUNT_DATA_TYPE}.lease"
 """By themselves, since they may be as large as a megabyte, and are written by other modules."""
 MILESTONES = ("started", "first_wave_ended", "second_wave_ended")
 PATH = f"{CLIENT}/v3/user/{{}}/account_data/{{}}"
@@ -79,6 +80,15 @@ def read_aliases(client: Client) -> dict[str, str]:
 def write_aliases(client: Client, aliases: dict[str, str]) -> None:
     content = {"server_name": client.server_name, "aliases": aliases}
     client.put(PATH, client.user_id, ALIASES_TYPE, json=content)
+
+
+def read_lease(client: Client) -> JsonDict:
+    """Who may change something, as it was written; nothing, if that was for a server of another name."""
+    return dict(_read(client, LEASE_TYPE))
+
+
+def write_lease(client: Client, content: JsonDict) -> None:
+    client.put(PATH, client.user_id, LEASE_TYPE, json={**content, "server_name": client.server_name})
 
 
 def changed(milestones: Milestones, *, mark: Iterable[str], clear: Iterable[str], now: int) -> Milestones:

@@ -145,7 +145,7 @@ def main() -> None:
         }
     )
     concurrency = module.params["concurrency"]
-    with module.client(connections=concurrency) as client:
+    with module.client(connections=concurrency, changes=True) as client:
         if module.params["user_ids"] is None:
             accounts = list_accounts(client)
             user_ids = [a.user_id for a in accounts if a.account_class in ("operator", "admin")]
@@ -171,7 +171,7 @@ def main() -> None:
         "diff": {"before": as_lines(departures), "after": ""},
     }
     if problem is not None:
-        module.fail_json(msg=str(problem), status=problem.status, errcode=problem.errcode, **result)
+        module.end(result, str(problem), problem)
     incomplete = [departure for departure in departures if not departure.complete]
     if incomplete:
         module.fail_json(msg=message(incomplete), **result)
@@ -187,7 +187,7 @@ def message(incomplete: Sequence[Departure]) -> str:
         else:
             room_id, reason = next(iter(departure.failed.items()))
             told.append(f"{departure.user_id}: {len(departure.failed)} rooms, such as {room_id}: {reason}")
-    return "Not everything could be left. " + "; ".join(told)
+    return "Not everything could be left. " + "; ".join(told) + ". Run this again"
 
 
 if __name__ == "__main__":

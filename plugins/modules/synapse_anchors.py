@@ -343,7 +343,7 @@ def main() -> None:
         wait_timeout=params["wait_timeout"],
         concurrency=params["concurrency"],
     )
-    with module.client(connections=params["concurrency"]) as client:
+    with module.client(connections=params["concurrency"], changes=params["state"] is not None) as client:
         if params["state"] == "chosen":
             outcome = choose(client, options, dry_run=module.check_mode)
         elif params["state"] == "released":

@@ -86,7 +86,7 @@ def main() -> None:
     names = module.params["destinations"]
     done: list[str] = []
     problem = None
-    with module.client() as client:
+    with module.client(changes=True) as client:
         waiting = in_back_off(client, names)
         try:
             if module.check_mode:

@@ -347,7 +347,7 @@ def main() -> None:
     )
     paths = (None, None) if module.check_mode else (params["log_path"], params["progress_path"])
     started = time.monotonic()
-    with module.client(connections=params["concurrency"]) as client, Journal(*paths) as journal:
+    with module.client(connections=params["concurrency"], changes=True) as client, Journal(*paths) as journal:
         outcome = drain(
             client,
             params["user_ids"],

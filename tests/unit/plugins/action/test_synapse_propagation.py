@@ -268,6 +268,12 @@ def test_a_token_that_is_refused_ends_it(play: Play, status: int, before: list[J
     assert len(played.looks) == 2 + len(before)
 
 
+@pytest.mark.parametrize("before", [[], [BROKEN]])
+def test_another_run_that_has_taken_over_ends_it(play: Play, before: list[Json]) -> None:
+    taken = {"failed": True, "msg": "Another run has taken over", "errcode": "LEASE_TAKEN"}
+    assert play(answer(), *before, taken).run() == {**taken, "changed": False}
+
+
 @pytest.mark.parametrize("trouble", [BROKEN, GONE, answer(failed=True, msg="stuck")])
 def test_there_is_an_end_to_patience(play: Play, clock: Clock, trouble: Any) -> None:
     played = play(answer(), answer(), trouble)

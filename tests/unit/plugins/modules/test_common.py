@@ -13,9 +13,11 @@ import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils import _module
 from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     BASE_URL,
+    NOW,
     TOKEN,
     USERS,
     WHOAMI,
+    Clock,
     Json,
     Server,
     matrix_error,
@@ -112,7 +114,22 @@ def test_an_error_is_told_in_full(server: Server, run: Run) -> None:
     result = run("synapse_server_info")
     assert result["failed"]
     assert (result["status"], result["errcode"]) == (401, "M_UNKNOWN_TOKEN")
-    assert result["msg"] == f"GET {BASE_URL}{WHOAMI}: 401 M_UNKNOWN_TOKEN: Invalid access token"
+    assert result["msg"] == (
+        f"GET {BASE_URL}{WHOAMI}: 401 M_UNKNOWN_TOKEN: Invalid access token. The access token is none that is valid"
+        " now: set another, and run this again"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "words"),
+    [(403, "is an admin of the server, and run this"), (500, "when the server is well"), (429, "when the server is")],
+)
+def test_an_error_says_what_to_do(server: Server, run: Run, clock: Clock, status: int, words: str) -> None:
+    server.whoami()
+    answer = {**matrix_error("M_UNKNOWN", "no"), "retry_after_ms": 3_600_000}
+    server.get(STATE, answer, status=status)
+    message = run("synapse_decommission_state")["msg"]
+    assert words in message and "run this again" in message.lower()
 
 
 def test_an_error_that_repeats_the_token_does_not_show_it(server: Server, run: Run) -> None:
@@ -122,8 +139,12 @@ def test_an_error_that_repeats_the_token_does_not_show_it(server: Server, run: R
 
 MINIMAL: dict[str, Json] = {
     "synapse_admin_leave_rooms": {},
+    "synapse_anchors": {"state": "chosen"},
     "synapse_announcement": {"text": "Goodbye"},
     "synapse_decommission_state": {"mark": ["started"]},
+    "synapse_federation_info": {},
+    "synapse_federation_retry": {},
+    "synapse_propagation": {"period": 1},
     "synapse_room_aliases": {},
     "synapse_room_demotion": {},
     "synapse_room_handover": {"to": [{"user_id": "@alice:other.example"}]},
@@ -190,3 +211,47 @@ def test_a_login_wins_over_a_token(server: Server, run: Run, monkeypatch: pytest
     server.post("/_matrix/client/v3/login", LOGIN, {"access_token": "fresh"}, token=None)
     server.whoami(token="fresh")
     assert run("synapse_session", PASSWORD)["access_token"] == "fresh"
+
+
+# Two controllers
+
+MODULES = sorted(path.stem for path in (Path(__file__).parents[4] / "plugins/modules").glob("synapse_*.py"))
+READERS = {"synapse_decommission_plan", "synapse_session"}
+"""Those that change nothing that another run might be changing at the same time, beside C(*_info)."""
+
+
+@pytest.mark.parametrize("name", [name for name in MODULES if not name.endswith("_info") and name not in READERS])
+def test_whatever_changes_something_holds_the_lease(name: str) -> None:
+    source = (Path(__file__).parents[4] / f"plugins/modules/{name}.py").read_text()
+    assert "changes=" in source, "say in module.client() when it changes something, or that it is one of READERS"
+
+
+def lease(holder: str, until: int, *former: str) -> Json:
+    return {"holder": holder, "until": until, "former": list(former), "server_name": "example.org"}
+
+
+def test_a_module_holds_the_lease(server: Server, run: Run) -> None:
+    server.whoami()
+    server.get(f"{STATE}.lease", lease("me", 0))
+    server.date()
+    server.put(f"{STATE}.lease", lease("me", NOW + 30))
+    server.get(STATE, matrix_error("M_NOT_FOUND", "none"), status=404)
+    server.put(STATE, {"server_name": "example.org", "milestones": {"started": NOW}})
+    server.get(f"{STATE}.lease", lease("me", NOW + 30))
+    server.put(f"{STATE}.lease", lease("me", NOW + 5))
+    assert run("synapse_decommission_state", {"mark": ["started"], "lease": "me"})["changed"]
+
+
+def test_a_module_without_the_lease_does_nothing(server: Server, run: Run) -> None:
+    server.whoami()
+    server.get(f"{STATE}.lease", lease("other", NOW, "me"))
+    result = run("synapse_user_deactivate", {"all_users": True, "lease": "me"})
+    assert result["failed"] and result["errcode"] == "LEASE_TAKEN"
+    assert "Another run has taken over on example.org" in result["msg"]
+
+
+@pytest.mark.parametrize(("options", "check"), [({}, False), ({"mark": ["started"]}, True)])
+def test_who_only_reads_needs_no_lease(server: Server, run: Run, options: Json, check: bool) -> None:
+    server.whoami()
+    read_state(server)
+    assert not run("synapse_decommission_state", {**options, "lease": "me"}, check=check).get("failed")
