@@ -354,6 +354,8 @@ def clear_room(client: Client, room_id: str) -> dict[str, str]:
     API: C(DELETE /_synapse/admin/v2/rooms/<room_id>).
     """
     path = f"{ADMIN}/v2/rooms"
+    # Other servers may have a room of that ID as well, with accounts of their own in it.
+    client.confirm()
     deletion = client.request("DELETE", f"{path}/{{}}", room_id, json={"purge": False, "block": False})
     delete_id = deletion.take("delete_id", str)
     deadline = time.monotonic() + SHUTDOWN_TIMEOUT

@@ -68,6 +68,9 @@ def list_users(client: Client, *, name: str | None = None, active: bool | None =
     seen = set()
     for answer in _list_with_guests(client, params):
         user = _user(answer)
+        if user["name"].partition(":")[2] != client.server_name:
+            # The URL may lead elsewhere by now, where nobody is to be closed.
+            raise answer.error(f"has {user['name']}, which is no account of {client.server_name}")
         if user["name"] in seen or (active is False and not user["deactivated"]):
             continue
         # An account that is registered while we list moves others to the next page, where they come again.

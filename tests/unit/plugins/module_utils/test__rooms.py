@@ -447,6 +447,7 @@ def test_unlisted_members(server: Server, client: Client) -> None:
 def clear(server: Server, name: str, *statuses: Json) -> None:
     path = "/_synapse/admin/v2/rooms"
     sent = {"purge": False, "block": False}
+    server.whoami()
     server.delete(f"{path}/{quoted(room_id(name))}", {"delete_id": "d/1"}, sent=sent)
     for status in statuses:
         server.get(f"{path}/delete_status/d%2F1", status)
@@ -457,6 +458,14 @@ def test_clear_room(server: Server, client: Client, clock: Clock) -> None:
     server.members("r1", REMOTE)
     assert _rooms.clear_room(client, R1) == {}
     assert len(clock.waits) == 2
+
+
+def test_a_room_of_another_server_is_not_cleared(server: Server, client: Client) -> None:
+    """The URL leads elsewhere by now, where there is a room of that ID as well."""
+    server.whoami("@op:example.com")
+    with pytest.raises(SynapseError, match="is from another server") as caught:
+        _rooms.clear_room(client, R1)
+    assert caught.value.fatal
 
 
 def test_a_room_that_cannot_be_cleared(server: Server, client: Client) -> None:
@@ -503,6 +512,7 @@ def test_a_shutdown_that_is_refused_does_not_keep_from_the_next(server: Server, 
     server.members("r1", BOT)
     server.members("r2", BOT)
     sent = {"purge": False, "block": False}
+    server.whoami()
     server.delete(f"/_synapse/admin/v2/rooms/{quoted(R1)}", FORBIDDEN, status=403, sent=sent)
     clear(server, "r2", {"status": "complete"})
     server.members("r2")

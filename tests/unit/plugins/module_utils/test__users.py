@@ -373,3 +373,10 @@ def test_a_session_as_a_guest_cannot_be_ended(server: Server, client: Client) ->
     server.post("/_matrix/client/v3/logout", {}, refusal, status=403, token="fresh")
     with _users.acting_as(client, ALICE):
         pass
+
+
+def test_the_accounts_of_another_server_are_none_of_ours(server: Server, client: Client) -> None:
+    """The URL leads elsewhere by now."""
+    server.users(user("alice"), {**user("bob"), "name": "@bob:example.com"})
+    with pytest.raises(SynapseError, match=r"@bob.*, which is no account of example"):
+        list(_users.list_users(client))

@@ -136,6 +136,7 @@ def test_unlisted(server: Server, run: Run) -> None:
     server.users(user("alice"))
     server.rooms({"room_id": R1, "joined_local_members": 1})
     server.members("r1", "@bot:example.org")
+    server.whoami()
     sent = {"purge": False, "block": False}
     server.delete(f"/_synapse/admin/v2/rooms/{quoted(R1)}", {"delete_id": "d"}, sent=sent)
     server.get("/_synapse/admin/v2/rooms/delete_status/d", {"status": "complete"})
