@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Iterator
 
 from ._client import ADMIN, CLIENT, Answer, Client, JsonDict, SynapseError
@@ -17,6 +18,9 @@ UNSEEN = {
     "application_service": "Synapse does not say which application services it has (app_service_config_files)",
 }
 """The ways in that no read tells of, and why."""
+
+CLOCKS_DIFFER = 300
+"""By how many seconds two clocks may differ."""
 
 
 def server_info(client: Client) -> JsonDict:
@@ -93,3 +97,21 @@ def _providers(flow: Answer | None) -> list[str]:
     if flow is None or "identity_providers" not in flow:
         return []
     return [str(provider.get("name") or provider.get("id")) for provider in flow.objects("identity_providers")]
+
+
+def check_clock(client: Client, clock: int) -> None:
+    """See that the homeserver's clock shows about the same as another, in seconds since 1970.
+
+    :raises SynapseError: if it does not. What is recorded by a wrong clock is wrong for ever.
+    """
+    here = int(client.time().timestamp())
+    if abs(here - clock) > CLOCKS_DIFFER:
+        raise SynapseError(
+            f"Nothing was changed: it is {date(here)} by the clock of {client.server_name}, and {date(clock)} by the"
+            " controller's. Set the one that is wrong"
+        )
+
+
+def date(timestamp: int) -> str:
+    """A time in seconds since 1970, for a person."""
+    return f"{datetime.datetime.fromtimestamp(timestamp, datetime.timezone.utc):%Y-%m-%d %H:%M:%S} UTC"

@@ -42,6 +42,11 @@ options:
     elements: str
     choices: [started, first_wave_ended, second_wave_ended]
     default: []
+  clock:
+    description:
+      - The time in seconds since 1970, by another clock than the homeserver's, such as V("{{ now(fmt='%s') }}") for the
+        controller's. If the two differ by more than five minutes, nothing is done.
+    type: int
 """
 
 EXAMPLES = r"""
@@ -70,12 +75,15 @@ now:
 
 from ansible_collections.matrixops.synapse.plugins.module_utils import _state
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
+from ansible_collections.matrixops.synapse.plugins.module_utils._server import check_clock
 
 
 def main() -> None:
     milestones = {"type": "list", "elements": "str", "choices": list(_state.MILESTONES), "default": []}
-    module = SynapseModule({"mark": milestones, "clear": milestones})
-    with module.client() as client:
+    module = SynapseModule({"mark": milestones, "clear": milestones, "clock": {"type": "int"}})
+    with module.client(changes=bool(module.params["mark"] or module.params["clear"])) as client:
+        if module.params["clock"] is not None:
+            check_clock(client, module.params["clock"])
         before = _state.read(client)
         now = int(client.time().timestamp())
         after = _state.changed(before, mark=module.params["mark"], clear=module.params["clear"], now=now)

@@ -261,12 +261,10 @@ failures:
   elements: dict
 """
 
-import datetime
 from itertools import islice
 from typing import Any
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._anchors import Options as AnchorOptions
-from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation import as_rows
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
 from ansible_collections.matrixops.synapse.plugins.module_utils._propagation import (
@@ -276,24 +274,10 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._propagation imp
     message,
     poll,
 )
+from ansible_collections.matrixops.synapse.plugins.module_utils._server import check_clock, date
 
 SHOWN = 1000
 SHOWN_EACH = 5
-CLOCKS_DIFFER = 300
-"""By how many seconds two clocks may differ."""
-
-
-def check_clock(client: Client, clock: int) -> None:
-    here = int(client.time().timestamp())
-    if abs(here - clock) > CLOCKS_DIFFER:
-        raise SynapseError(
-            f"Nothing was changed: it is {date(here)} by the clock of {client.server_name}, and {date(clock)} by the"
-            " controller's. Set the one that is wrong"
-        )
-
-
-def date(timestamp: int) -> str:
-    return f"{datetime.datetime.fromtimestamp(timestamp, datetime.timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def as_result(outcome: Poll) -> dict[str, Any]:
@@ -342,7 +326,8 @@ def problem(outcome: Poll) -> str:
         return ""
     user_id, room_id, reason = outcome.failed[0]
     where = f" in {room_id}" if room_id else ""
-    return f"Not everything could be done ({len(outcome.failed)} failures), such as for {user_id}{where}: {reason}"
+    failures = f"{len(outcome.failed)} failures"
+    return f"Not everything could be done ({failures}), such as for {user_id}{where}: {reason}. Run this again"
 
 
 def main() -> None:
@@ -370,7 +355,7 @@ def main() -> None:
     for option in ("period", "settling", "last_leaves_timeout", "nudge_interval"):
         if (params[option] or 0) < 0:
             module.fail_json(msg=f"Nothing was changed: {option} is {params[option]}, but must be 0 or more.")
-    with module.client(connections=params["concurrency"]) as client:
+    with module.client(connections=params["concurrency"], changes=True) as client:
         if params["clock"] is not None:
             check_clock(client, params["clock"])
         if params["state"] == "begun":

@@ -70,3 +70,17 @@ def test_an_error(server: Server, run: Run) -> None:
     result = run("synapse_decommission_state", {"mark": ["started"]})
     assert result["failed"]
     assert (result["status"], result["errcode"]) == (403, "M_FORBIDDEN")
+
+
+@pytest.mark.parametrize(
+    ("clock", "ok"), [(NOW + 300, True), (NOW - 300, True), (NOW + 301, False), (NOW - 301, False)]
+)
+def test_a_clock_that_differs(server: Server, run: Run, clock: int, ok: bool) -> None:
+    """What is recorded by a wrong clock would end the period too early, or never."""
+    server.whoami()
+    server.date()
+    if ok:
+        server.get(PATH, record(started=1))
+    result = run("synapse_decommission_state", {"mark": ["started"], "clock": clock})
+    assert bool(result.get("failed")) is not ok
+    assert ok or "Set the one that is wrong" in result["msg"]

@@ -231,7 +231,7 @@ def test_what_could_not_be_done(server: Server, run: Run, fake: Fake, room: str 
     fake.outcome.changed = True
     result = run("synapse_propagation", ENDED)
     assert result["failed"] and result["changed"]
-    assert result["msg"] == f"Not everything could be done (2 failures), such as for {A}{where}: banned"
+    assert result["msg"] == f"Not everything could be done (2 failures), such as for {A}{where}: banned. Run this again"
     assert result["failures"][0] == {"user_id": A, "room_id": room, "reason": "banned"}
     # The rest is there all the same.
     assert (result["next_poll"], result["anchored_total"], result["summary"]["delivered"]) == (30, 1, 3)
