@@ -12,9 +12,10 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from email.utils import formatdate
 from enum import Enum
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -48,9 +49,14 @@ class Fault(Enum):
     HALF_ANSWERED = "the connection is closed after half of the answer"
     DELAY_BEFORE = "a delay, and only then the work"
     DELAY_AFTER = "a delay after the work was done"
+    WRONG_SHAPE = "200 with JSON of another shape"
+    ENDLESS = "a page token that comes again and again"
+    WRONG_TIME = "a Date that is off by so many seconds"
 
 
 _FORWARDED = {
+    Fault.ENDLESS,
+    Fault.WRONG_TIME,
     Fault.BAD_GATEWAY_AFTER,
     Fault.UNAVAILABLE_AFTER,
     Fault.GATEWAY_TIMEOUT_AFTER,
@@ -78,6 +84,7 @@ class Rule:
     fault: Fault
     method: str
     path: re.Pattern[str]
+    after: int
     every: int
     first: float
     share: float
@@ -94,6 +101,9 @@ class Rule:
     def strikes(self, method: str, path: str) -> bool:
         """Whether it strikes this request, which is counted; not to be asked by two threads at once."""
         if not self.on or self.method not in ("", method) or not self.path.search(path):
+            return False
+        if self.after:
+            self.after -= 1
             return False
         self._matched += 1
         now = time.monotonic()
@@ -155,6 +165,7 @@ class Proxy:
         *,
         method: str = "",
         path: str = "",
+        after: int = 0,
         every: int = 1,
         first: float = math.inf,
         share: float = 1.0,
@@ -168,14 +179,18 @@ class Proxy:
 
         :param method: of the requests that match; empty for any.
         :param path: a regular expression, to be found in the decoded path, without the query.
+        :param after: how many that match to let pass, and not to count.
         :param every: the n-th that matches, and so on.
         :param first: only the first n that match.
         :param share: this part of those that match, at random.
         :param seed: of that chance.
         :param lasting: only those in so many seconds from the first that matches.
-        :param seconds: of the delay, or of the time that a 429 asks to wait; whole ones in ``Retry-After``.
+        :param seconds: of the delay, or of the time that a 429 asks to wait; whole ones in ``Retry-After``. Or by how
+            many the time is wrong.
         """
-        rule = Rule(fault, method, re.compile(path), every, first, share, lasting, seconds, chance=random.Random(seed))
+        rule = Rule(
+            fault, method, re.compile(path), after, every, first, share, lasting, seconds, chance=random.Random(seed)
+        )
         with self._lock:
             self._rules.append(rule)
         return rule
@@ -241,6 +256,8 @@ class _Handler(BaseHTTPRequestHandler):
         forwarded = self._forward(exchange, body) if rule.fault in _FORWARDED else None
         if rule.fault is Fault.DELAY_AFTER:
             self.server.proxy.closing.wait(rule.seconds)
+        if forwarded is not None and rule.fault in _SPOILED:
+            forwarded = _SPOILED[rule.fault](forwarded, rule)
         answer = _own_answer(rule) or forwarded
         if answer is None or rule.fault is Fault.TORN:
             self.close_connection = True
@@ -285,6 +302,8 @@ def _own_answer(rule: Rule) -> _Answer | None:
     """What the client is told in the homeserver's place, if anything. With a time to wait, it is as Synapse says it."""
     if rule.fault in _PAGES:
         return _page(_PAGES[rule.fault])
+    if rule.fault is Fault.WRONG_SHAPE:
+        return _Answer(HTTPStatus.OK, [("Content-Type", "application/json")], b'{"users": 7, "rooms": null, "ok": []}')
     refusal: dict[str, str | int] = {"errcode": "M_LIMIT_EXCEEDED", "error": "Too Many Requests"}
     headers = [("Content-Type", "application/json")]
     if rule.fault is Fault.RETRY_AFTER:
@@ -294,6 +313,25 @@ def _own_answer(rule: Rule) -> _Answer | None:
     else:
         return None
     return _Answer(HTTPStatus.TOO_MANY_REQUESTS, headers, json.dumps(refusal).encode())
+
+
+def _endless(answer: _Answer, rule: Rule) -> _Answer:
+    try:
+        content = json.loads(answer.body)
+    except ValueError:
+        return answer
+    return answer._replace(body=json.dumps({**content, "next_token": "1", "next_batch": "1"}).encode())
+
+
+def _wrong_time(answer: _Answer, rule: Rule) -> _Answer:
+    others = [(name, value) for name, value in answer.headers if name.lower() != "date"]
+    return answer._replace(headers=[*others, ("Date", formatdate(time.time() + rule.seconds, usegmt=True))])
+
+
+_SPOILED: dict[Fault, Callable[[_Answer, Rule], _Answer]] = {
+    Fault.ENDLESS: _endless,
+    Fault.WRONG_TIME: _wrong_time,
+}
 
 
 def _page(status: HTTPStatus) -> _Answer:

@@ -1,0 +1,57 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""One very small federation for all; and what came of each run, for the table."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from lab import Lab, MissingError
+
+from .retirement import Retirement
+
+RESULTS = Path(__file__).parents[2] / ".cache/faults"
+
+
+@pytest.fixture(scope="session")
+def ground(skip_or_fail: Callable[[str], None]) -> Iterator[Retirement]:
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    base_port = 18710 + 5 * (int(worker.removeprefix("gw")) % 4)
+    try:
+        with Lab(RESULTS.parent / f"tests/faults-{worker}", base_port=base_port) as lab:
+            yield Retirement(lab)
+    except MissingError as missing:
+        skip_or_fail(str(missing))
+
+
+@pytest.fixture
+def retirement(ground: Retirement) -> Iterator[Retirement]:
+    """A server that is ready to be retired."""
+    with ground.retirement():
+        yield ground
+
+
+@pytest.fixture(scope="session")
+def seed() -> int:
+    """``FAULTS_SEED``, to do again what an earlier run did."""
+    chosen = int(os.environ.get("FAULTS_SEED", random.randrange(2**32)))
+    print(f"FAULTS_SEED={chosen}")
+    return chosen
+
+
+@pytest.fixture(scope="session")
+def results() -> Iterator[list[dict[str, Any]]]:
+    """What came of each run, a line of JSON for each; added to what there is."""
+    found: list[dict[str, Any]] = []
+    yield found
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    with (RESULTS / "results.jsonl").open("a") as file:
+        file.writelines(json.dumps(result) + "\n" for result in found)

@@ -1,0 +1,295 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A very small server to retire, a proxy before it, and runs of the playbook in which something goes wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from integration.test_kill import kill
+from lab import Homeserver, Lab
+from lab.api import Account, quote
+from lab.proxy import Proxy
+from lab.waiting import wait_until
+
+HERE = Path(__file__).parent
+PLAYBOOK = "matrixops.synapse.decommission"
+ROLE = HERE.parents[1] / "roles/decommission"
+PATIENCE = 8
+"""Seconds for which a request without an answer is sent again, instead of two minutes."""
+LONGEST_RUN = 150
+STATE = "io.github.matrixops.decommission"
+STATES = (STATE, *(f"{STATE}.{part}" for part in ("anchors", "propagation", "lease")))
+
+FATAL = re.compile(r"^(?:fatal|failed): \[a\].*?=> (\{.*\})$", re.MULTILINE)
+ADVICE = re.compile(
+    r"again|Nothing was changed|Run the stage|[Ss]et |\bis base_url\b|Is it|type its name|must be", re.IGNORECASE
+)
+"""A message that says what to do has one of these."""
+
+OnTask = Callable[[str, str], None]
+
+
+class Run:
+    """A run of the playbook that asks before each task whether to go on."""
+
+    def __init__(self, directory: Path, variables: dict[str, Any], on_task: OnTask | None = None) -> None:
+        self._on_task = on_task
+        self._directory = Path(tempfile.mkdtemp(dir=directory))
+        local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+        inventory = self._directory / "inventory.json"
+        inventory.write_text(json.dumps({"matrix_retiring": {"hosts": {"a": {**local, **variables}}}}))
+        steering = self._directory / "steering"
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.bind(str(steering))
+        self._socket.listen()
+        self._output = self._directory / "output"
+        environment = {
+            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback"),
+            "ANSIBLE_CALLBACKS_ENABLED": "steered",
+            "STEERED_BY": str(steering),
+            "STEERED_PATIENCE": str(PATIENCE),
+        }
+        with self._output.open("w") as output:
+            self.process = subprocess.Popen(
+                [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, PLAYBOOK],
+                env={**os.environ, **environment},
+                cwd=self._directory,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+            )
+        self._steerer = threading.Thread(target=self._steer, daemon=True)
+        self._steerer.start()
+
+    def _steer(self) -> None:
+        with suppress(OSError):
+            connection, _address = self._socket.accept()
+            with connection, connection.makefile() as lines:
+                for line in lines:
+                    task = json.loads(line)
+                    if self._on_task is not None:
+                        self._on_task(Path(task["path"].rpartition(":")[0]).name, task["name"])
+                    connection.sendall(b"\n")
+
+    def wait(self) -> int:
+        try:
+            code = self.process.wait(LONGEST_RUN)
+        except subprocess.TimeoutExpired:
+            kill(self.process)
+            raise AssertionError(f"still not at an end after {LONGEST_RUN} s:\n{self.output}") from None
+        finally:
+            self._socket.close()
+        self._steerer.join(10)
+        return code
+
+    @property
+    def output(self) -> str:
+        return self._output.read_text(errors="replace")
+
+    @property
+    def messages(self) -> list[str]:
+        """What the tasks that failed said."""
+        found = [json.loads(match).get("msg", "") for match in FATAL.findall(self.output)]
+        return [message if isinstance(message, str) else " ".join(map(str, message)) for message in found]
+
+
+@dataclass
+class Village:
+    """The accounts and rooms of one retirement."""
+
+    users: list[str] = field(default_factory=list)
+    shared: str = ""
+    theirs: str = ""
+
+
+class Retirement:
+    """One server, to be retired many times: each time with accounts and rooms that are new."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.lab = lab
+        self.retiring: Homeserver = lab["a"]
+        self.staying: Homeserver = lab["b"]
+        self.marker = lab.directory / "powered_off"
+        self.second_admin = self.retiring.register("second_admin", admin=True)
+        self.witness = self.staying.register("witness")
+        self._first_operator = self.retiring.operator
+        self._plant_token()
+        lab.snapshot("empty")
+        self._count = 0
+        self._is_spoiled = False
+        self.village = Village()
+        self.run: Run | None = None
+        self._undo: list[Callable[[], object]] = []
+        self._threads: list[threading.Thread] = []
+        self._proxy: Proxy | None = None
+
+    def _plant_token(self) -> None:
+        """The other server takes the operator's token as well: whoever is sent there by mistake can do anything."""
+        self.staying.stop()
+        self.staying.database.execute(
+            "INSERT INTO access_tokens (id, user_id, token)"  # noqa: S608
+            f" VALUES (1000, '{self.staying.operator.user_id}', '{self._first_operator.token}')"
+        )
+        self.staying.start()
+
+    @property
+    def proxy(self) -> Proxy:
+        assert self._proxy is not None
+        return self._proxy
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        return {
+            "decommission_base_url": self.proxy.base_url,
+            "decommission_access_token": self.retiring.admin_token,
+            "decommission_confirm": self.retiring.server_name,
+            "decommission_propagation_period": "1s",
+            "decommission_poll_interval": 1,
+            "decommission_settling_time": 1,
+            "decommission_nudge_interval": 1,
+            "decommission_last_leaves_timeout": 15,
+            "decommission_wait_timeout": 3,
+            "decommission_power_off_tasks": str(HERE / "power_off.yml"),
+            "off_marker": str(self.marker),
+        }
+
+    def _begin(self) -> None:
+        if self._count % 20 == 19 or self.retiring.operator != self._first_operator or self._is_spoiled:
+            self.lab.restore("empty")
+            self.retiring.operator = self._first_operator
+        self._count += 1
+        self._is_spoiled = True
+        self.marker.unlink(missing_ok=True)
+        a, b = self.retiring, self.staying
+        for kind in STATES:
+            path = f"/_matrix/client/v3/user/{quote(a.operator.user_id)}/account_data/{kind}"
+            a.call("PUT", path, token=a.admin_token, json={})
+        users = [a.register(f"user{self._count}_{number}") for number in range(4)]
+        village = self.village = Village([user.user_id for user in users])
+        public = {"preset": "public_chat"}
+        village.shared = a.create_room(users[0].token, **public)
+        b.join(self.witness.token, village.shared, via=a.server_name)
+        village.theirs = b.create_room(self.witness.token, **public)
+        a.join(users[1].token, village.theirs, via=b.server_name)
+        local = a.create_room(users[2].token, **public)
+        for account, room in (
+            (users[1], village.shared),
+            (users[3], village.shared),
+            (users[2], village.theirs),
+            (self.second_admin, village.shared),
+            (self.second_admin, local),
+            (users[3], local),
+        ):
+            a.join(account.token, room)
+        b.create_room(self.witness.token, invite=[village.users[0]])
+        a.lock(village.users[3])
+        wait_until(self._is_seen, "the other server sees who has come")
+        self._theirs = self._theirs_now()
+
+    def _is_seen(self) -> bool:
+        village = self.village
+        ours = [self.retiring.joined_members(room) for room in (village.shared, village.theirs)]
+        return ours == [self.staying.joined_members(room) for room in (village.shared, village.theirs)]
+
+    def _theirs_now(self) -> list[Any]:
+        """What must not change: the other server's own accounts and members."""
+        accounts = [(a["name"], a["deactivated"], a["locked"]) for a in self.staying.accounts()]
+        return [sorted(accounts), self.staying.members_of(self.staying.server_name)]
+
+    def start(self, on_task: OnTask | None = None, **variables: Any) -> Run:
+        self.run = Run(self.lab.directory, {**self.variables, **variables}, on_task)
+        return self.run
+
+    def later(self, seconds: float, action: Callable[[], object]) -> None:
+        """Do something while the run goes on."""
+
+        def act() -> None:
+            time.sleep(seconds)
+            action()
+
+        thread = threading.Thread(target=act)
+        self._threads.append(thread)
+        thread.start()
+
+    def undo(self, action: Callable[[], object]) -> None:
+        """Do this before the next run."""
+        self._undo.append(action)
+
+    def mend(self) -> None:
+        """What went wrong is over, and somebody has seen to it."""
+        while self._threads:
+            self._threads.pop().join()
+        while self._undo:
+            self._undo.pop()()
+        self.proxy.clear()
+        if not self.retiring.running:
+            self.retiring.start()
+
+    @contextmanager
+    def retirement(self) -> Iterator[None]:
+        """Fill the server, whatever was left of the retirement before, and put a proxy before it."""
+        self._begin()
+        with Proxy(self.retiring) as self._proxy:
+            try:
+                yield
+            finally:
+                self.mend()
+        self._is_spoiled = False
+
+    # What must hold
+
+    def check(self, run: Run, code: int) -> None:
+        """After a run in which something went wrong, and which was not killed."""
+        self.check_safety(run)
+        output = run.output
+        assert "Traceback" not in output and "MODULE FAILURE" not in output, output
+        if code == 0:
+            self.check_retired(run)
+            return
+        assert code == 2, output
+        messages = run.messages
+        assert messages, output
+        assert ADVICE.search(messages[-1]), f"says not what to do: {messages[-1]}"
+
+    def check_safety(self, run: Run) -> None:
+        """After any run: no admin is closed, nothing is off that has somebody left, nobody else is touched."""
+        for admin in (self.retiring.operator.user_id, self.second_admin.user_id):
+            assert not self.retiring.account(admin)["deactivated"], f"{admin} was closed\n{run.output}"
+        if self.marker.exists():
+            self.check_retired(run)
+        assert self._theirs_now() == self._theirs, f"the other server's own have changed\n{run.output}"
+
+    def check_retired(self, run: Run) -> None:
+        assert self.marker.exists(), f"says that all is well, and is on\n{run.output}"
+        open_ = [a["name"] for a in self.retiring.accounts() if not a["admin"] and not a["deactivated"]]
+        assert not open_, f"still open: {open_}\n{run.output}"
+        members = self.retiring.members_of(self.retiring.server_name)
+        assert not members, f"still in rooms: {members}\n{run.output}"
+        with suppress(TimeoutError):
+            wait_until(lambda: not self.ghosts(), "the other server was told", timeout=20)
+        assert not self.ghosts(), f"ghosts: {self.ghosts()}\n{run.output}"
+
+    def ghosts(self) -> dict[str, list[str]]:
+        return self.staying.members_of(self.retiring.server_name)
+
+    def new_token(self) -> None:
+        self.retiring.operator = self.retiring.login("operator")
+
+    def admin_call(self, account: Account, method: str, path: str, body: dict[str, Any]) -> None:
+        self.retiring.call(method, f"/_synapse/admin{path}", token=account.token, json=body)
