@@ -15,6 +15,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
+from ansible_collections.matrixops.synapse.plugins.module_utils._client import printable
 from ansible_collections.matrixops.synapse.plugins.module_utils._lease import TAKEN
 
 PATIENCE = 6 * 3600.0
@@ -82,7 +83,7 @@ class ActionModule(ActionBase):
                 return answer
             if time.monotonic() - succeeded > PATIENCE:
                 return answer
-            display.warning(f"{host}: {answer.get('msg')}; goes on waiting")
+            display.warning(f"{host}: {printable(str(answer.get('msg')))}; goes on waiting")
             self._hang_up()
             time.sleep(PAUSE)
 

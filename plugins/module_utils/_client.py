@@ -44,7 +44,14 @@ REFUSED_PATIENCE = 600.0
 MAX_WAIT = 16.0
 """The longest time, in seconds, until a request is sent again, unless the server asks for more."""
 PAGE_SIZE = 1000
+UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What a terminal may take for a command, or for another line, or what turns the direction of the text."""
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def printable(text: str) -> str:
+    """A text of somebody else's as it can be shown on a terminal, with everything that is not to be seen spelt out."""
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class SynapseError(Exception):
@@ -68,7 +75,7 @@ class SynapseError(Exception):
         errcode: str | None = None,
         unanswered: bool = False,
     ) -> None:
-        self.error = error
+        self.error = printable(error)
         self.method = method
         self.url = url
         self.status = status
@@ -79,7 +86,7 @@ class SynapseError(Exception):
     def __str__(self) -> str:
         request = f"{self.method} {self.url}: " if self.method else ""
         answer = " ".join(str(part) for part in (self.status, self.errcode) if part is not None)
-        return f"{request}{answer}{': ' if answer else ''}{self.error}"
+        return printable(f"{request}{answer}{': ' if answer else ''}{self.error}")
 
     @property
     def advice(self) -> str:
@@ -244,7 +251,7 @@ class Client:
         if self._user_id is None:
             answer = self.get(f"{CLIENT}/v3/account/whoami")
             user_id = answer.take("user_id", str)
-            if ":" not in user_id:
+            if ":" not in user_id or printable(user_id) != user_id:
                 raise answer.error(f"has '{user_id}' for a user ID")
             self._user_id = user_id
         return self._user_id

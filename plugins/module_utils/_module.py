@@ -11,7 +11,7 @@ from typing import Any, Iterator
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
-from ._client import REQUESTS_IMPORT_ERROR, Client, SynapseError
+from ._client import REQUESTS_IMPORT_ERROR, Client, SynapseError, printable
 from ._lease import Lease
 
 CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
@@ -33,6 +33,15 @@ CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
     "ca_path": {"type": "path"},
     "timeout": {"type": "int", "default": 60},
 }
+
+
+def _as_shown(result: dict[str, Any]) -> dict[str, Any]:
+    """A result whose diff, which Ansible shows as it is, has nothing in it that a terminal might obey."""
+    diff = result.get("diff")
+    if not isinstance(diff, dict):
+        return result
+    lines = {key: "\n".join(map(printable, text.split("\n"))) for key, text in diff.items() if isinstance(text, str)}
+    return {**result, "diff": {**diff, **lines}}
 
 
 def _with_advice(message: str, error: SynapseError | None) -> str:
@@ -94,6 +103,12 @@ class SynapseModule(AnsibleModule):
             self.fail_json(msg=str(error))
         except SynapseError as error:
             self.fail_json(msg=_with_advice(str(error), error), status=error.status, errcode=error.errcode)
+
+    def exit_json(self, **result: Any) -> None:
+        super().exit_json(**_as_shown(result))
+
+    def fail_json(self, msg: str, **result: Any) -> None:
+        super().fail_json(msg=printable(msg), **_as_shown(result))
 
     def end(self, result: dict[str, Any], problem: str = "", error: SynapseError | None = None) -> None:
         """Return the result; as a failure, if there is a problem, which the error may have been the cause of."""
