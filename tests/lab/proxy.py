@@ -95,6 +95,8 @@ class Rule:
     on: bool = True
     #: How often it has struck.
     injected: int = field(default=0, init=False)
+    #: Set it to end its delays.
+    over: Event = field(default_factory=Event, init=False)
     _matched: int = field(default=0, init=False)
     _ends: float = field(default=math.inf, init=False)
 
@@ -128,6 +130,7 @@ class Exchange:
     fault: Fault | None
     #: What the homeserver answered, whatever the client was told; ``None`` if it was not asked, or has not answered.
     status: int | None = None
+    body: bytes = b""
 
 
 class Proxy:
@@ -141,7 +144,6 @@ class Proxy:
         self._server = _Server(port, self)
         self.base_url = f"http://127.0.0.1:{self._server.server_port}"
         self.upstream = urlsplit(homeserver.base_url).netloc
-        self.closing = Event()
         self._rules: list[Rule] = []
         self._exchanges: list[Exchange] = []
         self._lock = Lock()
@@ -154,7 +156,7 @@ class Proxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.closing.set()
+        self.clear()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -196,8 +198,10 @@ class Proxy:
         return rule
 
     def clear(self) -> None:
-        """Forget all rules. What has been injected stays counted."""
+        """Forget all rules, and end their delays. What has been injected stays counted."""
         with self._lock:
+            for rule in self._rules:
+                rule.over.set()
             self._rules.clear()
 
     @property
@@ -252,10 +256,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(self._forward(exchange, body))
             return
         if rule.fault is Fault.DELAY_BEFORE:
-            self.server.proxy.closing.wait(rule.seconds)
+            rule.over.wait(rule.seconds)
         forwarded = self._forward(exchange, body) if rule.fault in _FORWARDED else None
         if rule.fault is Fault.DELAY_AFTER:
-            self.server.proxy.closing.wait(rule.seconds)
+            rule.over.wait(rule.seconds)
         if forwarded is not None and rule.fault in _SPOILED:
             forwarded = _SPOILED[rule.fault](forwarded, rule)
         answer = _own_answer(rule) or forwarded
@@ -282,7 +286,7 @@ class _Handler(BaseHTTPRequestHandler):
             return _page(HTTPStatus.BAD_GATEWAY)  # the homeserver is down
         finally:
             connection.close()
-        exchange.status = answer.status
+        exchange.status, exchange.body = answer.status, answer.body
         return answer
 
     def _send(self, answer: _Answer, *, half: bool = False) -> None:

@@ -1,0 +1,185 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Nothing that anybody could log in with is left anywhere: every module, and the playbook, as talkative as can be."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from lab.api import PASSWORD, quote
+from lab.database import Sqlite
+from lab.proxy import Proxy
+from lab.waiting import wait_until
+
+from .conftest import ROOT, Federation, RunPlaybook, StartPlaybook
+from .test_kill import kill, read_until
+from .test_playbook import PLAYBOOK, assert_drained
+
+MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("synapse_*.py"))
+OPTIONS: dict[str, dict[str, Any]] = {
+    "synapse_anchors": {"state": "chosen"},
+    "synapse_decommission_state": {"mark": ["started"], "lease": "me"},
+    "synapse_federation_retry": {"destinations": ["example.org"]},
+    "synapse_propagation": {"state": "begun"},
+    "synapse_session": {"login_user": "operator", "login_password": "{{ password }}"},
+    "synapse_user_deactivate": {"user_ids": ["{{ user_id }}"], "redact": True},
+    "synapse_users_info": {"gather": ["details", "joined_rooms"]},
+}
+"""For the modules that do too little without; one that is not named here is run with none."""
+SESSIONS = "SELECT count(*) FROM access_tokens WHERE puppets_user_id IS NOT NULL"
+
+
+@contextmanager
+def processes() -> Iterator[set[bytes]]:
+    """What everybody can see of the processes that run meanwhile, and what root can: arguments and environments."""
+    seen: set[bytes] = set()
+    ended = Event()
+
+    def look() -> None:
+        while not ended.wait(0.1):
+            for process in Path("/proc").glob("[0-9]*"):
+                with suppress(OSError):
+                    command = (process / "cmdline").read_bytes()
+                    if command not in seen:
+                        seen.update((command, (process / "environ").read_bytes()))
+
+    thread = Thread(target=look)
+    thread.start()
+    try:
+        yield seen
+    finally:
+        ended.set()
+        thread.join()
+
+
+@pytest.fixture
+def talkative(tmp_path: Path) -> dict[str, str]:
+    """An environment in which Ansible keeps whatever it can be made to keep. Not with ANSIBLE_DISPLAY_ARGS_TO_STDOUT,
+    which shows the arguments of all tasks, secret or not."""
+    places = {
+        "ANSIBLE_LOG_PATH": "ansible.log",
+        "ANSIBLE_CACHE_PLUGIN_CONNECTION": "facts",
+        "ANSIBLE_CALLBACK_TREE_DIR": "tree",
+        "JUNIT_OUTPUT_DIR": "junit",
+        "ANSIBLE_LOCAL_TEMP": "local_tmp",
+        "ANSIBLE_REMOTE_TMP": "remote_tmp",
+        "ANSIBLE_RETRY_FILES_SAVE_PATH": "retry",
+    }
+    return {
+        **{name: str(tmp_path / place) for name, place in places.items()},
+        "ANSIBLE_CACHE_PLUGIN": "ansible.builtin.jsonfile",
+        "ANSIBLE_CALLBACKS_ENABLED": "ansible.builtin.junit,ansible.builtin.tree",
+        "ANSIBLE_RETRY_FILES_ENABLED": "1",
+        "ANSIBLE_DIFF_ALWAYS": "1",
+    }
+
+
+def assert_none_found(secrets: set[str], output: str, seen: set[bytes], federation: Federation, place: Path) -> None:
+    assert len(secrets) >= 3
+    files = {path: path.read_bytes() for path in place.rglob("*") if path.is_file() and path.name != "inventory.json"}
+    assert any(path.name == "ansible.log" for path in files) and any(path.parent.name == "tree" for path in files)
+    database = federation.retiring.database
+    assert isinstance(database, Sqlite)
+    with closing(sqlite3.connect(f"{database.path.as_uri()}?mode=ro", uri=True)) as connection:
+        # There Synapse itself keeps them.
+        own = ('INSERT INTO "access_tokens"', 'INSERT INTO "user_ips"')
+        rows = [row for row in connection.iterdump() if not row.startswith(own)]
+    everything = {"output": output.encode(), "processes": b"\n".join(seen), "database": "\n".join(rows).encode()}
+    everything |= {str(path): content for path, content in files.items()}
+    for where, content in everything.items():
+        for secret in secrets:
+            assert secret.encode() not in content, f"a secret is in {where}"
+
+
+def tokens_given(proxy: Proxy) -> set[str]:
+    """The access tokens that the homeserver has given out meanwhile."""
+    answers = [json.loads(e.body) for e in proxy.exchanges if e.path.endswith("/login") and e.status == 200]
+    return {answer["access_token"] for answer in answers}
+
+
+@pytest.fixture
+def proxy(federation: Federation) -> Iterator[Proxy]:
+    with Proxy(federation.retiring) as proxy:
+        yield proxy
+
+
+def test_modules(
+    federation: Federation, proxy: Proxy, run_playbook: RunPlaybook, tmp_path: Path, talkative: dict[str, str]
+) -> None:
+    """With a token; and one with a password, and with a token that is refused, which is the same for all."""
+    retiring = federation.retiring
+    ways: list[tuple[dict[str, Any], list[str]]] = [
+        ({"access_token": "{{ token }}"}, MODULES),
+        ({"login_user": "operator", "login_password": "{{ password }}"}, ["synapse_users_info"]),
+        ({"access_token": "{{ token }}x"}, ["synapse_users_info"]),
+    ]
+    tasks = [
+        {
+            "module_defaults": {"group/matrixops.synapse.synapse": {"base_url": proxy.base_url, **way}},
+            "block": [
+                {
+                    "name": module,
+                    f"matrixops.synapse.{module}": OPTIONS.get(module, {}),
+                    "ignore_errors": True,
+                    # As its documentation says.
+                    "no_log": module == "synapse_session",
+                }
+                for module in modules
+            ],
+        }
+        for way, modules in ways
+    ]
+    playbook = tmp_path / "playbook.json"
+    playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": True, "tasks": tasks}]))
+    host = {"token": retiring.admin_token, "password": PASSWORD, "user_id": federation.population.users[0]}
+    with processes() as seen:
+        result = run_playbook(playbook, {"a": host}, "-vvvv", **talkative)
+    assert result.returncode == 0, result.stdout
+    secrets = {retiring.admin_token, PASSWORD, *tokens_given(proxy)}
+    assert_none_found(secrets, result.stdout, seen, federation, tmp_path)
+
+
+def test_playbook(
+    federation: Federation, proxy: Proxy, run_playbook: RunPlaybook, tmp_path: Path, talkative: dict[str, str]
+) -> None:
+    """Logged in with a password; and nobody is logged in any more when it has ended."""
+    retiring = federation.retiring
+    host = {
+        **federation.role_variables,
+        "decommission_base_url": proxy.base_url,
+        "decommission_login_user": "operator",
+        "decommission_login_password": PASSWORD,
+        "decommission_log_path": str(tmp_path / "drain.jsonl"),
+    }
+    del host["decommission_access_token"]
+    before = retiring.admin("GET", f"/v2/users/{quote(retiring.operator.user_id)}/devices")["total"]
+    with processes() as seen:
+        result = run_playbook(PLAYBOOK, {"a": host}, "-vvvv", **talkative)
+    assert result.returncode == 0, result.stdout
+    assert_drained(federation)
+    given = tokens_given(proxy)
+    assert len(given) > 10
+    assert_none_found({PASSWORD, *given}, result.stdout, seen, federation, tmp_path)
+    assert retiring.database.count(SESSIONS) == 0
+    assert retiring.admin("GET", f"/v2/users/{quote(retiring.operator.user_id)}/devices")["total"] == before
+
+
+def test_sessions_of_a_run_that_was_killed_expire(federation: Federation, start_playbook: StartPlaybook) -> None:
+    database = federation.retiring.database
+    with start_playbook(PLAYBOOK, {"a": federation.role_variables}) as process:
+        read_until(process, "Deactivate everybody")
+        wait_until(lambda: database.count(SESSIONS) > 0, "somebody is logged in to", interval=0.001)
+        kill(process)
+    left = database.count(SESSIONS)
+    # In an hour, at most.
+    soon = "valid_until_ms < (strftime('%s', 'now') + 3601) * 1000"
+    assert database.count(f"{SESSIONS} AND {soon}") == left
