@@ -8,7 +8,8 @@ COLLECTION := .cache/ansible_collections/matrixops/synapse
 
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache
 
-.PHONY: help demo demo-hosts test unit sanity integration bench bench-quick bench-report bench-compare lint clean FORCE
+.PHONY: help demo demo-hosts test unit sanity integration faults nightly mutations
+.PHONY: bench bench-quick bench-report bench-compare lint clean FORCE
 
 help: ## say what there is (PYTHON=python3.12 picks another Python)
 	@sed -n 's/^\([a-z -]*\):.*## /  \1\t/p' Makefile | expand -t 24
@@ -27,6 +28,16 @@ unit sanity: .cache/dev.installed $(COLLECTION) ## run the tests that need no ho
 
 integration: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run those that start one
 	$(BIN)/pytest tests/$@
+
+faults: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## let everything go wrong at every stage (some hours)
+	FAULTS=matrix $(BIN)/pytest tests/faults
+	PYTHONPATH=tests $(BIN)/python -m faults
+
+nightly: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## let things go wrong in 200 retirements, by chance
+	FAULTS=200 $(BIN)/pytest tests/faults
+
+mutations: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## break each rule of safety, and see a test fail
+	$(BIN)/python tests/mutations.py
 
 BENCH := PYTHONPATH=tests:.cache $(BIN)/python -m benchmarks
 RESULT ?= latest.jsonl

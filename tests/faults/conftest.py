@@ -48,10 +48,12 @@ def seed() -> int:
 
 
 @pytest.fixture(scope="session")
-def results() -> Iterator[list[dict[str, Any]]]:
-    """What came of each run, a line of JSON for each; added to what there is."""
-    found: list[dict[str, Any]] = []
-    yield found
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    with (RESULTS / "results.jsonl").open("a") as file:
-        file.writelines(json.dumps(result) + "\n" for result in found)
+def record() -> Callable[[list[dict[str, Any]]], None]:
+    """Keeps what came of some runs, a line of JSON for each, beside what there is."""
+
+    def record(results: list[dict[str, Any]]) -> None:
+        RESULTS.mkdir(parents=True, exist_ok=True)
+        with (RESULTS / "results.jsonl").open("a") as file:
+            file.writelines(json.dumps(result) + "\n" for result in results)
+
+    return record

@@ -36,7 +36,7 @@ LONGEST_RUN = 150
 STATE = "io.github.matrixops.decommission"
 STATES = (STATE, *(f"{STATE}.{part}" for part in ("anchors", "propagation", "lease")))
 
-FATAL = re.compile(r"^(?:fatal|failed): \[a\].*?=> (\{.*\})$", re.MULTILINE)
+FATAL = re.compile(r"^(?:fatal|failed): \[a\].*?=> (?=\{)", re.MULTILINE)
 ADVICE = re.compile(
     r"again|Nothing was changed|Run the stage|[Ss]et |\bis base_url\b|Is it|type its name|must be", re.IGNORECASE
 )
@@ -105,8 +105,11 @@ class Run:
     @property
     def messages(self) -> list[str]:
         """What the tasks that failed said."""
-        found = [json.loads(match).get("msg", "") for match in FATAL.findall(self.output)]
-        return [message if isinstance(message, str) else " ".join(map(str, message)) for message in found]
+        found = []
+        for match in FATAL.finditer(self.output):
+            message = json.JSONDecoder().raw_decode(self.output, match.end())[0].get("msg", "")
+            found.append(message if isinstance(message, str) else " ".join(map(str, message)))
+        return found
 
 
 @dataclass

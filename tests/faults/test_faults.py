@@ -13,19 +13,22 @@ from __future__ import annotations
 import os
 import random
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
+from lab.proxy import Fault
+from lab.waiting import wait_until
 
 from .faults import MISHAPS, Step, Strikes, points, stages
-from .retirement import Retirement
+from .retirement import Retirement, Run
 
 CHOICE = os.environ.get("FAULTS", "20")
-SECONDS = float(os.environ.get("FAULTS_SECONDS", "200" if "FAULTS" not in os.environ else "inf"))
+SECONDS = float(os.environ.get("FAULTS_SECONDS", "100" if "FAULTS" not in os.environ else "inf"))
 MOST = 3
 """How much goes wrong in one retirement by chance, at most."""
 
-Results = list[dict[str, Any]]
+Record = Callable[[list[dict[str, Any]]], None]
 
 began = time.monotonic()
 
@@ -34,7 +37,7 @@ def step(chance: random.Random, stage: str, name: str) -> Step:
     return Step(stage, MISHAPS[name], chance.choice(points(stage) or [""]))
 
 
-def retire(retirement: Retirement, chance: random.Random, steps: list[Step], results: Results) -> None:
+def retire(retirement: Retirement, chance: random.Random, steps: list[Step], record: Record) -> None:
     """Run the playbook again and again while something goes wrong, and see what comes of it. The last run ends well."""
     strikes = Strikes(retirement, chance, steps)
     held = False
@@ -55,25 +58,63 @@ def retire(retirement: Retirement, chance: random.Random, steps: list[Step], res
         retirement.check(run, code)
         held = True
     finally:
-        for done in steps:
-            found = {"stage": done.stage, "mishap": done.mishap.name, "task": done.task, "struck": done.struck}
-            results.append({**found, "outcome": done.outcome, "messages": done.messages, "held": held})
+        record([{**vars(step), "mishap": step.mishap.name, "held": held} for step in steps])
 
 
 @pytest.mark.skipif(CHOICE != "matrix", reason="FAULTS=matrix runs all of them")
 @pytest.mark.parametrize("name", MISHAPS)
-def test_matrix(retirement: Retirement, seed: int, results: Results, name: str) -> None:
+def test_matrix(retirement: Retirement, seed: int, record: Record, name: str) -> None:
     chance = random.Random(f"{seed} {name}")
-    retire(retirement, chance, [step(chance, stage, name) for stage in stages()], results)
+    retire(retirement, chance, [step(chance, stage, name) for stage in stages()], record)
 
 
 @pytest.mark.skipif(CHOICE == "matrix", reason="FAULTS=200 runs so many of them")
 @pytest.mark.parametrize("number", range(0 if CHOICE == "matrix" else int(CHOICE)))
-def test_sequence(request: pytest.FixtureRequest, seed: int, results: Results, number: int) -> None:
+def test_sequence(request: pytest.FixtureRequest, seed: int, record: Record, number: int) -> None:
     if time.monotonic() - began > SECONDS:
         pytest.skip(f"{SECONDS:g} s are over; FAULTS={CHOICE} runs all of them")
     chance = random.Random(f"{seed} {number}")
     where = sorted(chance.sample(range(len(stages())), chance.randint(1, MOST)))
     steps = [step(chance, stages()[index], chance.choice(list(MISHAPS))) for index in where]
     print(f"FAULTS_SEED={seed}, {number}")
-    retire(request.getfixturevalue("retirement"), chance, steps, results)
+    retire(request.getfixturevalue("retirement"), chance, steps, record)
+
+
+def test_two_controllers(retirement: Retirement) -> None:
+    """The one that is at work goes on, and the other stops at the first thing that it would change."""
+    at_work = retirement.proxy.rule(Fault.DELAY_BEFORE, path="/deactivate/", first=1, seconds=120)
+    others: list[Run] = []
+
+    def begin_another(file: str, task: str) -> None:
+        if task.startswith("Deactivate everybody") and not others:
+            others.append(Run(retirement.lab.directory, retirement.variables))
+
+    first = retirement.start(begin_another)
+    wait_until(lambda: bool(others), "there is another")
+    (other,) = others
+    assert other.wait() == 2, other.output
+    at_work.over.set()
+    code = first.wait()
+    assert "Another run is at work" in other.messages[-1], other.output
+    assert "changed=0 " in other.output
+    assert code == 0, first.output
+    retirement.check(first, code)
+
+
+@pytest.mark.skipif(CHOICE != "matrix", reason="FAULTS=matrix runs it")
+def test_who_only_waits_gives_way(retirement: Retirement) -> None:
+    """And does not power off when its period is over."""
+    others: list[Run] = []
+
+    def begin_another(file: str, task: str) -> None:
+        if task.startswith("Wait until the other servers") and not others:
+            others.append(Run(retirement.lab.directory, retirement.variables))
+
+    period = {"decommission_propagation_period": "90s", "decommission_poll_interval": 12}
+    first = retirement.start(begin_another, **period)
+    assert first.wait() == 2, first.output
+    assert "Another run has taken over" in first.messages[-1], first.output
+    (other,) = others
+    code = other.wait()
+    retirement.check(other, code)
+    assert code == 0, other.output
