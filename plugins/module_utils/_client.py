@@ -84,7 +84,9 @@ class SynapseError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        request = f"{self.method} {self.url}: " if self.method else ""
+        if self.method is None:
+            return self.error
+        request = f"{self.method} {self.url}: "
         answer = " ".join(str(part) for part in (self.status, self.errcode) if part is not None)
         return printable(f"{request}{answer}{': ' if answer else ''}{self.error}")
 

@@ -118,3 +118,23 @@ def test_who_only_waits_gives_way(retirement: Retirement) -> None:
     code = other.wait()
     retirement.check(other, code)
     assert code == 0, other.output
+
+
+@pytest.mark.skipif(CHOICE != "matrix", reason="FAULTS=matrix runs it")
+def test_the_url_leads_elsewhere_in_the_middle_of_the_drain(retirement: Retirement) -> None:
+    """To a server that takes the token, and the requests: none of its own accounts is touched."""
+    proxy = retirement.proxy
+    here, there = proxy.upstream, retirement.staying.base_url.removeprefix("http://")
+    on_its_way = proxy.rule(Fault.DELAY_BEFORE, path="/deactivate/", first=1, seconds=60)
+    run = retirement.start()
+    wait_until(lambda: on_its_way.injected > 0, "somebody is being closed")
+    proxy.upstream = there
+    on_its_way.over.set()
+    code = run.wait()
+    proxy.upstream = here
+    retirement.check(run, code)
+    assert code == 2 and "no account of" in run.messages[-1], run.output
+    again = retirement.start()
+    code = again.wait()
+    assert code == 0, again.output
+    retirement.check(again, code)

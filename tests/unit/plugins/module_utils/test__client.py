@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import email.utils
 import re
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any, Callable
@@ -593,3 +594,18 @@ def test_an_error_on_a_later_page(server: Server, fresh_client: Client) -> None:
     server.get("/list", matrix_error("M_UNKNOWN", "broken"), status=500, query={"limit": "1000", "from": "1"})
     with pytest.raises(SynapseError, match="broken"):
         list(fresh_client.pages("/list", "items"))
+
+
+@pytest.mark.parametrize("status", [429, 500, 503])
+def test_who_is_turned_away_sends_less_at_the_same_time(server: Server, client: Client, status: int) -> None:
+    for _answer in range(8):
+        server.get("/path", {})
+        client.get("/path")
+    before = client._pace.limit
+    assert before >= 4
+    server.get("/path", LIMITED, status=status)
+    if status != 500:
+        server.get("/path", {})
+    with suppress(SynapseError):
+        client.get("/path")
+    assert client._pace.limit == before // 2
