@@ -133,7 +133,7 @@ def test_the_url_leads_elsewhere_in_the_middle_of_the_drain(retirement: Retireme
     code = run.wait()
     proxy.upstream = here
     retirement.check(run, code)
-    assert code == 2 and "no account of" in run.messages[-1], run.output
+    assert code == 2, run.output
     again = retirement.start()
     code = again.wait()
     assert code == 0, again.output
