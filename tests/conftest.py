@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -29,19 +27,13 @@ def skip_or_fail() -> Callable[[str], NoReturn]:
 @pytest.fixture(scope="session")
 def ansible_core(skip_or_fail: Callable[[str], NoReturn]) -> Callable[[str, str], str]:
     """The Python of an environment, made once, that has a version of ansible-core for a version of Python."""
+    from compatibility import environments  # not found by ansible-test, which reads this file for the unit tests
 
     def get(core: str, python: str) -> str:
-        environment = ROOT / f".cache/ansible-{core}"
-        if not (environment / "bin/ansible-playbook").exists():
-            pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-            found = [*pyenv.glob(f"versions/{python}.*/bin/python3"), *filter(None, [shutil.which(f"python{python}")])]
-            if not found:
-                skip_or_fail(f"no Python {python} here, which ansible-core {core} is to run on")
-            subprocess.run([found[0], "-m", "venv", "--clear", environment], check=True)
-            wanted = [f"ansible-core=={core}.*", "requests"]
-            pip = [environment / "bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-            subprocess.run([*pip, *wanted], check=True)
-        return str(environment / "bin/python")
+        try:
+            return str(environments.ansible_core(core, python))
+        except environments.MissingPythonError as missing:
+            skip_or_fail(str(missing))
 
     return get
 

@@ -20,9 +20,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from compatibility.environments import ROOT, copy_checkout
 from packaging.requirements import Requirement
-
-from .test_sanity import ROOT, copy_checkout
 
 EXAMPLES = ROOT / "docs/examples"
 
