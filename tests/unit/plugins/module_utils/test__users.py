@@ -107,7 +107,8 @@ def test_numbers_of_old_versions_become_booleans(server: Server, client: Client)
     old = {"name": ALICE, "admin": 0, "is_guest": 1, "deactivated": 0}
     server.users(old)
     server.user(old)
-    for found in (*_users.list_users(client), _users.get_user(client, ALICE)):
+    listed = list(_users.list_users(client))
+    for found in (*listed, _users.get_user(client, ALICE)):
         assert [found[key] for key in ("admin", "is_guest", "deactivated")] == [False, True, False]
         assert isinstance(found["is_guest"], bool)
 
