@@ -8,8 +8,8 @@ COLLECTION := .cache/ansible_collections/matrixops/synapse
 
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache
 
-.PHONY: help demo demo-hosts test unit sanity integration faults nightly mutations
-.PHONY: bench bench-quick bench-report bench-compare lint clean FORCE
+.PHONY: help demo demo-hosts test unit sanity integration lab faults nightly mutations matrix newcomer judges
+.PHONY: bench bench-quick bench-report bench-compare lint docs galaxy clean FORCE
 
 help: ## say what there is (PYTHON=python3.12 picks another Python)
 	@sed -n 's/^\([a-z -]*\):.*## /  \1\t/p' Makefile | expand -t 24
@@ -23,11 +23,18 @@ demo-hosts: .cache/demo.installed $(COLLECTION) ## retire real machines, over SS
 test: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run all tests
 	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-unit sanity: .cache/dev.installed $(COLLECTION) ## run the tests that need no homeserver
+unit: .cache/dev.installed $(COLLECTION) ## run the tests that need nothing else (10 s)
+	PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/.cache/pycache $(BIN)/pytest tests/$@ --numprocesses 2 --quiet
+
+sanity: .cache/dev.installed $(COLLECTION) ## run ansible-test sanity, and hold the documentation against the code
 	$(BIN)/pytest tests/$@
 
-integration: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run those that start one
+integration: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run those that start homeservers
 	$(BIN)/pytest tests/$@
+
+lab: .cache/dev.installed .cache/synapse.installed ## start two homeservers, filled, to try things on (LAB=down stops them)
+	PYTHONPATH=tests $(BIN)/python -m lab $(or $(LAB),up)
+	$(if $(LAB),,PYTHONPATH=tests $(BIN)/python -m lab fill)
 
 faults: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## let everything go wrong at every stage (some hours)
 	FAULTS=matrix $(BIN)/pytest tests/faults
@@ -65,6 +72,33 @@ lint: .cache/dev.installed $(COLLECTION) ## check style, types, changelog and do
 	PATH="$(CURDIR)/$(BIN):$$PATH" ansible-lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" antsibull-changelog lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" antsibull-docs lint-collection-docs --plugin-docs .
+	$(BIN)/reuse lint --quiet || $(BIN)/reuse lint
+
+docs: .cache/dev.installed $(COLLECTION) ## make the reference, as HTML, without a warning
+	rm -rf .cache/docs && mkdir -p -m 700 .cache/docs/rst
+	umask 022 && cd .cache/docs && PATH="$(CURDIR)/$(BIN):$$PATH" \
+		antsibull-docs collection --use-current --fail-on-error --squash-hierarchy --dest-dir rst matrixops.synapse
+	$(BIN)/sphinx-build -Q -C -n -D project=matrixops.synapse -D extensions=sphinx_antsibull_ext \
+		-D pygments_style=ansible -D highlight_language=YAML+Jinja -D default_role=any -D html_theme=alabaster \
+		-w .cache/docs/warnings .cache/docs/rst .cache/docs/html
+	@# What Ansible's own documentation defines is not here.
+	! grep -vE "undefined label: '(action_plugins|ansible_configuration_settings|common_return_values)'" .cache/docs/warnings
+	@echo It is .cache/docs/html/index.html
+
+galaxy: .cache/galaxy.installed $(COLLECTION) ## build the tarball, and have galaxy-importer look at it
+	rm -rf .cache/tarball && mkdir -p .cache/tarball
+	PATH="$(CURDIR)/.cache/galaxy/bin:$$PATH" ansible-galaxy collection build --output-path .cache/tarball
+	cd .cache/tarball && PATH="$(CURDIR)/.cache/galaxy/bin:$$PATH" GALAXY_IMPORTER_CONFIG=$(CURDIR)/tests/galaxy-importer.cfg \
+		python -m galaxy_importer.main *.tar.gz >importer.log 2>&1 || { cat importer.log; exit 1; }
+	! grep -E '^(WARNING|ERROR)' .cache/tarball/importer.log
+
+newcomer: .cache/dev.installed ## follow the README to the letter, from a fresh clone
+	$(BIN)/python tests/newcomer.py
+
+matrix: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## try every ansible-core, or CORES="2.16 2.21" (an hour)
+	PYTHONPATH=tests $(BIN)/python -m compatibility $(if $(CORES),--core $(CORES))
+
+judges: lint unit sanity docs galaxy newcomer ## all that judge without a homeserver
 
 clean: ## remove what the other targets have made
 	rm -rf .cache
@@ -76,6 +110,7 @@ $(COLLECTION):
 .cache/demo.installed .cache/dev.installed: venv := .cache/venv
 .cache/synapse.installed: venv := .cache/synapse
 .cache/synadm.installed: venv := .cache/synadm
+.cache/galaxy.installed: venv := .cache/galaxy
 .cache/dev.installed: requirements/demo.txt
 
 .cache/%.installed: requirements/%.txt .cache/python
@@ -86,4 +121,4 @@ $(COLLECTION):
 # Another Python than the last time: the environments start anew.
 .cache/python: FORCE
 	@mkdir -p $(@D)
-	@$(PYTHON) -VV | cmp --quiet - $@ || { rm -rf .cache/venv .cache/synapse .cache/synadm && $(PYTHON) -VV >$@; }
+	@$(PYTHON) -VV | cmp --quiet - $@ || { rm -rf .cache/venv .cache/synapse .cache/synadm .cache/galaxy && $(PYTHON) -VV >$@; }
