@@ -92,13 +92,13 @@ galaxy: .cache/galaxy.installed $(COLLECTION) ## build the tarball, and have gal
 		python -m galaxy_importer.main *.tar.gz >importer.log 2>&1 || { cat importer.log; exit 1; }
 	! grep -E '^(WARNING|ERROR)' .cache/tarball/importer.log
 
-newcomer: .cache/dev.installed ## follow the README to the letter, from a fresh clone
-	$(BIN)/python tests/newcomer.py
+newcomer: .cache/demo.installed .cache/synapse.installed ## follow the README to the letter, from a fresh clone
+	PYTHONPATH=tests $(BIN)/python -m newcomer
 
 matrix: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## try every ansible-core, or CORES="2.16 2.21" (an hour)
 	PYTHONPATH=tests $(BIN)/python -m compatibility $(if $(CORES),--core $(CORES))
 
-judges: lint unit sanity docs galaxy newcomer ## all that judge without a homeserver
+judges: lint unit sanity docs galaxy newcomer ## all that judge, but for the matrix
 
 clean: ## remove what the other targets have made
 	rm -rf .cache

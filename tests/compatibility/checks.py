@@ -39,7 +39,7 @@ def sanity(python: Path, directory: Path) -> str:
     if done.returncode:
         raise CheckError(done.stdout)
     if missing := re.findall(r"on Python ([\d.]+) because it could not be found", done.stdout):
-        raise CheckError(f"no Python {', '.join(sorted(set(missing)))} here")
+        return f"passed, but for Python {', '.join(sorted(set(missing)))}, which is not here"
     return "passed"
 
 

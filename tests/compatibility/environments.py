@@ -108,3 +108,15 @@ def copy_checkout(destination: Path) -> None:
         if (ROOT / name).exists():  # not deleted and still to be committed
             (destination / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, destination / name)
+
+
+def make_origin(destination: Path) -> None:
+    """Make a repository of a single commit, of what is in the checkout now."""
+    copy_checkout(destination)
+    nobody = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org", "-c", "commit.gpgsign=false"]
+    for command in (
+        ["init", "--quiet", "--initial-branch", "main"],
+        ["add", "--all"],
+        [*nobody, "commit", "--quiet", "--message", "all"],
+    ):
+        subprocess.run(["git", *command], cwd=destination, check=True)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from compatibility.environments import ROOT, copy_checkout
+from compatibility.environments import ROOT, make_origin
 from packaging.requirements import Requirement
 
 EXAMPLES = ROOT / "docs/examples"
@@ -49,14 +49,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Where the example's requirements.yml has installed the collection, from this checkout instead of its origin."""
     directory = tmp_path_factory.mktemp("installed")
     origin = directory / "origin"
-    copy_checkout(origin)
-    nobody = ["-c", "user.name=nobody", "-c", "user.email=nobody@example.org", "-c", "commit.gpgsign=false"]
-    for command in (
-        ["init", "--quiet", "--initial-branch", "main"],
-        ["add", "--all"],
-        [*nobody, "commit", "--quiet", "--message", "all"],
-    ):
-        subprocess.run(["git", *command], cwd=origin, check=True)
+    make_origin(origin)
     requirements = (EXAMPLES / "requirements.yml").read_text()
     repository = yaml.safe_load((ROOT / "galaxy.yml").read_text())["repository"]
     assert f"{repository}.git" in requirements
