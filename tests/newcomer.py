@@ -93,9 +93,9 @@ class Newcomer:
             for line in text.splitlines():
                 output = self.command(line.removeprefix("$ "))
                 if "encrypt_string" in line:
-                    if "!vault |" not in output:
-                        raise SystemExit(repr(output))
-                    token = output[output.index("decommission_access_token: !vault |") :]
+                    found = re.search(r"decommission_access_token: !vault \|\r\n( +\S+\r\n)+", output)
+                    assert found, output
+                    token = found[0]
         if not self.mark.exists():
             raise SystemExit("the server is not off")
 
