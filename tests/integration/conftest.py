@@ -13,12 +13,13 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lab import Homeserver, Lab, MissingError, Population, populate
+from lab.files import write_private
 from lab.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -81,12 +82,39 @@ def filled_federation(
         skip_or_fail(str(missing))
 
 
+@contextmanager
+def kept_federation(
+    directory: str, base_port: int, skip_or_fail: Callable[[str], None], *, users: int
+) -> Iterator[Federation]:
+    """What the last run has left, filled, to be put back to that; or made now. It is left running."""
+    path = ROOT / ".cache/tests" / directory
+    file = path / "population.json"
+    if file.exists():
+        lab = Lab.load(path)
+        yield Federation(lab, lab["a"], lab["b"], Population(**json.loads(file.read_text())), changed=True)
+        return
+    lab = Lab(path, base_port=base_port)
+    try:
+        lab.create()
+    except MissingError as missing:
+        skip_or_fail(str(missing))
+    population = populate(lab["a"], lab["b"], users=users, big_room=users)
+    lab.snapshot("filled")
+    write_private(file, asdict(population))
+    yield Federation(lab, lab["a"], lab["b"], population)
+
+
 @pytest.fixture(scope="session")
 def snapshot(skip_or_fail: Callable[[str], None]) -> Iterator[Federation]:
     """A small federation, to which ``filled`` goes back after each test that changed it. Each of pytest's processes has
-    one; what else there is in ``.cache/tests`` belongs to a single file of tests."""
+    one; what else there is in ``.cache/tests`` belongs to a single file of tests. With ``LAB_KEEP`` set, it is left
+    running for the next run."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
     base_port = 18600 + 5 * int(worker.removeprefix("gw"))
+    if os.environ.get("LAB_KEEP"):
+        with kept_federation(f"small-{worker}", base_port, skip_or_fail, users=12) as federation:
+            yield federation
+        return
     with filled_federation(f"small-{worker}", base_port, skip_or_fail, users=12) as federation:
         federation.lab.snapshot("filled")
         yield federation
