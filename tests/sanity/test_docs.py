@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import yaml
 from compatibility import table
-from compatibility.environments import ROOT
+from compatibility.environments import CORES, ROOT
 from newcomer import SECTION, blocks
 
 HOWTOS = sorted((ROOT / "docs/howto").glob("*.md"))
@@ -200,6 +200,26 @@ def test_the_readme_has_all_there_is() -> None:
     text = (ROOT / "README.md").read_text()
     assert set(re.findall(r"^\| `(\w+)` \| ", text, re.MULTILINE)) - set(variables_of_readme()) == MODULES
     assert set(re.findall(r"^\| playbook `matrixops\.synapse\.(\w+)`", text, re.MULTILINE)) == PLAYBOOKS
+
+
+def test_workflows_run_what_there_is() -> None:
+    """All that can be said of them here: they call make as a user does, and try each ansible-core."""
+    makefile = (ROOT / "Makefile").read_text()
+    for path in (ROOT / ".github/workflows").glob("*.yml"):
+        for target in re.findall(r"- run: make (\w+)", path.read_text()):
+            assert re.search(rf"^{target}:|^[a-z ]*\b{target}\b[a-z ]*:", makefile, re.MULTILINE), target
+    matrix = yaml.safe_load((ROOT / ".github/workflows/matrix.yml").read_text())
+    assert matrix["jobs"]["core"]["strategy"]["matrix"]["core"] == list(CORES)
+
+
+def test_the_supported_versions_are_the_same_everywhere() -> None:
+    oldest, *_, newest = CORES
+    assert yaml.safe_load((ROOT / "meta/runtime.yml").read_text())["requires_ansible"] == f">={oldest}.0"
+    role = yaml.safe_load((ROOT / "roles/decommission/meta/main.yml").read_text())
+    assert role["galaxy_info"]["min_ansible_version"] == oldest
+    next_one = f"2.{int(newest.partition('.')[2]) + 1}"
+    assert f"ansible-core >={oldest}, <{next_one}\n" in (ROOT / "requirements/demo.txt").read_text()
+    assert f"ansible-core {oldest} or newer" in (ROOT / "README.md").read_text()
 
 
 def test_the_guide_leads_to_all_howtos() -> None:
