@@ -167,7 +167,7 @@ def test_links(path: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", path.read_text()):
         if re.match(r"https?://", target):
             continue
-        file, _, anchor = target.partition("#")
+        file, _sign, anchor = target.partition("#")
         there = (path.parent / file).resolve() if file else path
         assert there.exists(), target
         assert not anchor or anchor in anchors(there), target
