@@ -82,17 +82,13 @@ def filled_federation(
         skip_or_fail(str(missing))
 
 
-@contextmanager
-def kept_federation(
-    directory: str, base_port: int, skip_or_fail: Callable[[str], None], *, users: int
-) -> Iterator[Federation]:
-    """What the last run has left, filled, to be put back to that; or made now. It is left running."""
+def kept_federation(directory: str, base_port: int, skip_or_fail: Callable[[str], None], *, users: int) -> Federation:
+    """What the last run has left, filled, to be put back to that; or made now. Nothing stops it."""
     path = ROOT / ".cache/tests" / directory
     file = path / "population.json"
     if file.exists():
         lab = Lab.load(path)
-        yield Federation(lab, lab["a"], lab["b"], Population(**json.loads(file.read_text())), changed=True)
-        return
+        return Federation(lab, lab["a"], lab["b"], Population(**json.loads(file.read_text())), changed=True)
     lab = Lab(path, base_port=base_port)
     try:
         lab.create()
@@ -101,7 +97,7 @@ def kept_federation(
     population = populate(lab["a"], lab["b"], users=users, big_room=users)
     lab.snapshot("filled")
     write_private(file, asdict(population))
-    yield Federation(lab, lab["a"], lab["b"], population)
+    return Federation(lab, lab["a"], lab["b"], population)
 
 
 @pytest.fixture(scope="session")
@@ -112,8 +108,7 @@ def snapshot(skip_or_fail: Callable[[str], None]) -> Iterator[Federation]:
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
     base_port = 18600 + 5 * int(worker.removeprefix("gw"))
     if os.environ.get("LAB_KEEP"):
-        with kept_federation(f"small-{worker}", base_port, skip_or_fail, users=12) as federation:
-            yield federation
+        yield kept_federation(f"small-{worker}", base_port, skip_or_fail, users=12)
         return
     with filled_federation(f"small-{worker}", base_port, skip_or_fail, users=12) as federation:
         federation.lab.snapshot("filled")
