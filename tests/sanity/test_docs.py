@@ -134,15 +134,25 @@ def test_command(command: str, repository: Path) -> None:
 
 
 @pytest.mark.parametrize("path", FOR_USERS, ids=name_of)
-def test_yaml(path: Path) -> None:
-    """Each example can be read."""
+def test_yaml(path: Path, repository: Path) -> None:
+    """Each example can be read, by Ansible if it is a play, tasks or an inventory."""
 
     class Loader(yaml.SafeLoader):
         pass
 
     Loader.add_constructor("!vault", lambda loader, node: loader.construct_scalar(node))
     for text in fenced(path, "yaml"):
-        assert yaml.load(text, Loader)  # noqa: S506
+        example = yaml.load(text, Loader)  # noqa: S506
+        assert example
+        file = repository / "example.yml"
+        if isinstance(example, list):
+            plays = example if "hosts" in example[0] else [{"hosts": "matrix_retiring", "tasks": example}]
+            file.write_text(yaml.safe_dump(plays))
+            run(repository, "ansible-playbook", "-i", "inventory.yml", str(file), "--syntax-check")
+        elif "matrix_retiring" in example:
+            file.write_text(yaml.safe_dump(example))
+            hosts = json.loads(run(repository, "ansible-inventory", "-i", str(file), "--list"))["_meta"]["hostvars"]
+            assert set(hosts) == set(example["matrix_retiring"]["hosts"])
 
 
 @pytest.mark.parametrize("path", FOR_USERS, ids=name_of)
