@@ -45,6 +45,8 @@ Python of their own. A full disk is a limit to the size of files, set on the ser
 is one that somebody else has locked. The other server that the URL leads to takes the operator's token as well, which
 is the worst case. A token that has expired gets the same answer as one that was revoked.
 
+Who registers in the moment between the last look and the power-off is seen by nobody: close registration first.
+
 `make faults` runs all of them, `make nightly` 200 retirements with up to three mishaps each, by chance, and `make test`
 up to 20 of these, for 100 seconds. Each prints its seed: `FAULTS_SEED=<seed>` repeats it.
 """

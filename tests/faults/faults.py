@@ -117,25 +117,22 @@ def _spoil(fault: Fault, **which: Any) -> Callable[[Retirement, Random], None]:
 
 
 def _newcomers(retirement: Retirement, chance: Random) -> None:
+    """At once: who comes after the last look is seen by nobody."""
     server = retirement.retiring
-
-    def register() -> None:
-        for number in range(2):
-            newcomer = server.register(f"late{time.time_ns()}_{number}")
-            try:
-                server.join(newcomer.token, retirement.village.shared)
-            except ApiError as error:  # nobody of ours may be left in it
-                if error.status not in (403, 404):
-                    raise
-
-    _while_it_works(retirement, chance, register)
+    for number in range(2):
+        newcomer = server.register(f"late{time.time_ns()}_{number}")
+        try:
+            server.join(newcomer.token, retirement.village.shared)
+        except ApiError as error:  # nobody of ours may be left in it
+            if error.status not in (403, 404):
+                raise
 
 
 def _back_to_life(retirement: Retirement, chance: Random) -> None:
     user_id = chance.choice(retirement.village.users[:3])
     path = f"/v2/users/{quote(user_id)}"
     body = {"deactivated": False, "password": "back to life"}
-    _while_it_works(retirement, chance, lambda: retirement.retiring.admin("PUT", path, json=body))
+    retirement.retiring.admin("PUT", path, json=body)
 
 
 def _revoked(retirement: Retirement, chance: Random) -> None:
