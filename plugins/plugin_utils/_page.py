@@ -59,7 +59,7 @@ LISTS = {
 
 def certificate_page(certificate: Certificate) -> str:
     name = certificate["server"]["name"]
-    return _render(
+    return render(
         "certificate.html.j2",
         certificate=certificate,
         name=name,
@@ -75,10 +75,10 @@ def fleet_page(certificates: Sequence[Certificate]) -> str:
         for each in certificates
     ]
     states = [each["state"] for each in certificates]
-    return _render("fleet.html.j2", rows=rows, counts={state: states.count(state) for state in STATES})
+    return render("fleet.html.j2", rows=rows, counts={state: states.count(state) for state in STATES})
 
 
-def _render(template: str, **variables: Any) -> str:
+def render(template: str, **variables: Any) -> str:
     return _environment().get_template(template).render(**variables)
 
 
