@@ -26,6 +26,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_collections.matrixops.synapse.plugins.module_utils._digest import digest
 from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     OPERATOR,
@@ -51,6 +52,7 @@ HOSTILE = (
     "{{ 7 * 7 }} {% raw %} <script>document.title = 'owned'</script> <img src=http://127.0.0.1/x onerror=alert(1)>"
 )
 REFUSED = f"@user7:{SERVER}"
+SEED = "YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1"
 
 
 def read(directory: Path, name: str) -> dict[str, Any]:
@@ -193,6 +195,8 @@ class Homeserver(FederatedSimulation):
             return 200, {"server_version": f"1.163.0 {HOSTILE}"}
         if last == "auth_metadata":
             return 404, matrix_error("M_UNRECOGNIZED", "no")
+        if (before, last) == ("v3", "login"):
+            return 200, {"flows": []}
         if last == "available":
             return 403, matrix_error("M_FORBIDDEN", "closed")
         status, answer = super()._act(before, last, user_id)
@@ -247,8 +251,16 @@ class Retired:
                 "decommission_settling_time": 1,
                 "decommission_last_leaves_timeout": 15,
                 "decommission_power_off_tasks": str(directory / "off.yml"),
+                "decommission_afterlife": True,
+                "decommission_afterlife_signing_key_path": str(directory / "signing.key"),
+                "decommission_afterlife_vault_password_file": "password",
+                "ansible_become": False,
             }
-            (directory / "off.yml").write_text("[]")
+            (directory / "signing.key").write_text(f"ed25519 a_1 {SEED}\n")
+            (directory / "password").write_text("correct horse")
+            archive = directory / f"decommission-reports/{SERVER}-afterlife/signing.key.vault"
+            off = {"ansible.builtin.assert": {"that": f"'{archive}' is file"}, "name": "The keys are archived by now"}
+            (directory / "off.yml").write_text(json.dumps([off]))
             inventory = directory / "inventory.json"
             inventory.write_text(json.dumps({"matrix_retiring": {"hosts": {"stub": variables}}}))
             command = [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, PLAYBOOK]
@@ -277,8 +289,8 @@ def test_failure_is_one(retired: Retired) -> None:
     assert second.returncode == 0, second.stdout
     failed = retired.failed
     assert failed["state"] == "failed"
-    assert results(failed) == {"preflight": "done", "drain": "failed"}
-    drain = failed["stages"][1]
+    assert results(failed) == {"preflight": "done", "prepare": "done", "drain": "failed"}
+    drain = failed["stages"][2]
     (failure,) = drain["failures"]
     alias = f"#{digest(REFUSED, failed['salt'])[:10]}"
     assert failure["subject"] == alias
@@ -292,7 +304,7 @@ def test_run_that_goes_on(retired: Retired) -> None:
     certificate = retired.certificate
     assert certificate["created"] == retired.failed["created"]
     assert certificate["state"] == "powered_off"
-    drain = certificate["stages"][1]
+    drain = certificate["stages"][2]
     assert [attempt["result"] for attempt in drain["attempts"]] == ["failed", "done"]
     assert drain["failures"] == []
     assert certificate["accounts"]["before"]["counts"]["user"]["active"] == ACCOUNTS
@@ -303,6 +315,18 @@ def test_run_that_goes_on(retired: Retired) -> None:
     assert HOSTILE in not_told and len(not_told) == 2
     assert [warning["kind"] for warning in certificate["warnings"]] == ["never_told"]
     assert len((retired.directory / f"{SERVER}.json").read_text()) < 200_000
+
+
+def test_afterlife_kit_is_made_before_the_power_off(retired: Retired) -> None:
+    """Not before the gate has opened; and what could hold it up is seen before anybody is closed."""
+    first, second = retired.runs
+    assert "The after-life kit can be made" in first.stdout and "Keep what is needed afterwards" not in first.stdout
+    assert "The keys are archived by now" in second.stdout
+    archive = retired.directory / f"{SERVER}-afterlife/signing.key.vault"
+    vault = VaultLib([("default", VaultSecret(b"correct horse"))])
+    assert vault.decrypt(archive.read_text()) == f"ed25519 a_1 {SEED}\n".encode()
+    shown = [path.read_text() for path in retired.directory.rglob("*") if path.is_file()]
+    assert not [text for text in (first.stdout, second.stdout, *shown) if SEED in text]
 
 
 # In a browser
