@@ -84,9 +84,9 @@ class SynapseError(Exception):
         super().__init__(str(self))
 
     def __str__(self) -> str:
-        if self.method is None:
+        if self.method is None and self.status is None:
             return self.error
-        request = f"{self.method} {self.url}: "
+        request = f"{self.method} {self.url}: " if self.method else ""
         answer = " ".join(str(part) for part in (self.status, self.errcode) if part is not None)
         return printable(f"{request}{answer}{': ' if answer else ''}{self.error}")
 
