@@ -32,7 +32,7 @@ PLAYBOOK = "matrixops.synapse.decommission"
 ROLE = HERE.parents[1] / "roles/decommission"
 PATIENCE = 8
 """Seconds for which a request without an answer is sent again, instead of two minutes."""
-LONGEST_RUN = 150
+LONGEST_RUN = 400
 STATE = "io.github.matrixops.decommission"
 STATES = (STATE, *(f"{STATE}.{part}" for part in ("anchors", "propagation", "lease")))
 
