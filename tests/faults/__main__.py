@@ -59,7 +59,7 @@ def main() -> None:
         result = json.loads(line)
         if result["struck"]:
             cells[result["mishap"], result["stage"]].update(
-                {"runs": 1, "failed": not result["held"], "coped": result["outcome"] == "coped"}
+                {"runs": 1, "failed": int(not result["held"]), "coped": int(result["outcome"] == "coped")}
             )
     table = [f"| | {' | '.join(f'`{stage}`' for stage in stages())} |", "|---" * (len(stages()) + 1) + "|"]
     table += [f"| {name} | {' | '.join(shown(cells[name, stage]) for stage in stages())} |" for name in MISHAPS]
