@@ -333,7 +333,7 @@ class Client:
         began = time.monotonic()
         wait = 1.0
         while True:
-            if self.stopped is not None and path != LOGOUT:
+            if self.stopped and path != LOGOUT:
                 raise self.stopped
             self.sent[path] += 1
             pause = wait

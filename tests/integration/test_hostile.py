@@ -70,7 +70,12 @@ def play(ansible_playbook: Path, tmp_path: Path) -> Callable[..., str]:
         command = [ansible_playbook, "-i", "localhost,", "-c", "local", "play.json", "-vvv", "--diff", "--check"]
         local = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_PYTHON_INTERPRETER": str(ansible_playbook.with_name("python"))}
         run = subprocess.run(
-            command, cwd=tmp_path, env={**os.environ, **local}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+            command,
+            cwd=tmp_path,
+            env={**os.environ, **local},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
         )
         return run.stdout.decode()
 

@@ -113,7 +113,7 @@ def test_the_name_of_a_server_can_be_shown(user_id: str) -> None:
     with responses.RequestsMock() as mocked, Client(BASE_URL, TOKEN) as client:
         mocked.add("GET", f"{BASE_URL}/_matrix/client/v3/account/whoami", json={"user_id": user_id})
         with pytest.raises(SynapseError, match="for a user ID"):
-            _ = client.server_name
+            print(client.server_name)
 
 
 @hostile
@@ -184,4 +184,4 @@ def test_milestones_that_make_no_sense_are_none(milestones: Any) -> None:
     with responses.RequestsMock(assert_all_requests_are_fired=False) as mocked, Client(BASE_URL, TOKEN) as client:
         mocked.add("GET", re.compile(".*/whoami"), json={"user_id": OPERATOR})
         mocked.add("GET", re.compile(f".*/{_state.ACCOUNT_DATA_TYPE}"), body=content)
-        assert all(type(time) is int for time in _state.read(client).values())
+        assert all(isinstance(time, int) and time is not True for time in _state.read(client).values())
