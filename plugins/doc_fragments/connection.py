@@ -42,7 +42,7 @@ options:
   lease:
     description:
       - A word that stands for one run of a playbook, such as a random number. If there is one, then nobody with another
-        word changes anything on the server at the same time. Who comes second waits for up to half a minute, in case
+        word changes anything on the server at the same time. Who comes second waits for up to 15 seconds, in case
         that the first was killed, and fails if it was not.
       - It is kept in the account data of the operator. Modules and tasks that only read don't mind it.
     type: str

@@ -21,9 +21,9 @@ from contextlib import suppress
 from . import _state
 from ._client import Client, JsonDict, SynapseError
 
-LENGTH = 30
+LENGTH = 15
 """For how long a lease holds, in seconds. So long, at most, does a run that was killed keep the next one waiting."""
-RENEWAL = 8.0
+RENEWAL = 4.0
 """Seconds between two renewals."""
 GRACE = 5
 """For how long it holds, in seconds, after a module has ended."""

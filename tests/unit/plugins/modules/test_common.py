@@ -234,10 +234,10 @@ def test_a_module_holds_the_lease(server: Server, run: Run) -> None:
     server.whoami()
     server.get(f"{STATE}.lease", lease("me", 0))
     server.date()
-    server.put(f"{STATE}.lease", lease("me", NOW + 30))
+    server.put(f"{STATE}.lease", lease("me", NOW + 15))
     server.get(STATE, matrix_error("M_NOT_FOUND", "none"), status=404)
     server.put(STATE, {"server_name": "example.org", "milestones": {"started": NOW}})
-    server.get(f"{STATE}.lease", lease("me", NOW + 30))
+    server.get(f"{STATE}.lease", lease("me", NOW + 15))
     server.put(f"{STATE}.lease", lease("me", NOW + 5))
     assert run("synapse_decommission_state", {"mark": ["started"], "lease": "me"})["changed"]
 
