@@ -111,7 +111,7 @@ def main() -> None:
     sent: list[str] = []
     failed: list[dict[str, str]] = []
     problem = None
-    with module.client(connections=params["concurrency"]) as client:
+    with module.client(connections=params["concurrency"], changes=True) as client:
         announcement = Announcement(client, params["name"], params["text"], params["concurrency"])
         try:
             for told in announcement.planned() if module.check_mode else announcement.tell():

@@ -158,7 +158,7 @@ def main() -> None:
         }
     )
     concurrency = module.params["concurrency"]
-    with module.client(connections=concurrency) as client:
+    with module.client(connections=concurrency, changes=True) as client:
         outcome = release(client, concurrency, dry_run=module.check_mode)
     module.end(as_result(outcome), problem(outcome), outcome.aborted)
 

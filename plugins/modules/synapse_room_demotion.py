@@ -103,7 +103,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._power import de
 def main() -> None:
     module = SynapseModule({"concurrency": {"type": "int", "default": 8}})
     concurrency = module.params["concurrency"]
-    with module.client(connections=concurrency) as client:
+    with module.client(connections=concurrency, changes=True) as client:
         demotion = demote(client, concurrency, pretend=module.check_mode)
 
     demoted = sorted(demotion.demoted.items())

@@ -134,7 +134,7 @@ def main() -> None:
     )
     concurrency = module.params["concurrency"]
     named = [Named(one["user_id"], one["rooms"]) for one in module.params["to"]]
-    with module.client(connections=concurrency) as client:
+    with module.client(connections=concurrency, changes=True) as client:
         handover = hand_over(client, named, concurrency, pretend=module.check_mode)
 
     given = sorted(handover.given.items())

@@ -7,7 +7,11 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import sqlite3
+import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -183,3 +187,15 @@ def test_sessions_of_a_run_that_was_killed_expire(federation: Federation, start_
     # In an hour, at most.
     soon = "valid_until_ms < (strftime('%s', 'now') + 3601) * 1000"
     assert database.count(f"{SESSIONS} AND {soon}") == left
+
+
+def test_a_token_that_expires(federation: Federation) -> None:
+    """As in docs/security.md."""
+    retiring = federation.retiring
+    (text,) = re.findall(r"^ *\$ (curl .*?)^ *```", (ROOT / "docs/security.md").read_text(), re.MULTILINE | re.DOTALL)
+    user_id = federation.population.users[0]
+    command = text.replace("http://localhost:8008", retiring.base_url).replace("@retirement:example.org", user_id)
+    environment = {"PATH": os.environ["PATH"], "OTHER_ADMINS_TOKEN": retiring.admin_token}
+    assert json.loads(subprocess.check_output(["bash", "-c", command], env=environment))["access_token"]
+    expires = retiring.database.count("SELECT max(valid_until_ms) FROM access_tokens")
+    assert expires / 1000 - time.time() == pytest.approx(8 * 86400, abs=3600)

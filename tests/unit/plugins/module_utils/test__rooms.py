@@ -369,6 +369,7 @@ def test_where_nobody_can_be_acted_as_rooms_are_shut_down(server: Server, client
     server.get(f"/_synapse/admin/v2/users/{quoted(BOT)}", matrix_error("M_NOT_FOUND", "none"), status=404)
     server.user(user("carol", deactivated=True))
     body = {"purge": False, "block": False}
+    server.whoami()
     server.expect("DELETE", f"/_synapse/admin/v2/rooms/{quoted(R1)}", {"delete_id": "d"}, sent=body)
     server.get("/_synapse/admin/v2/rooms/delete_status/d", {"status": "complete"})
     server.members("r1", REMOTE)

@@ -141,6 +141,7 @@ MINIMAL: dict[str, Json] = {
     "synapse_admin_leave_rooms": {},
     "synapse_anchors": {"state": "chosen"},
     "synapse_announcement": {"text": "Goodbye"},
+    "synapse_decommission_plan": {},
     "synapse_decommission_state": {"mark": ["started"]},
     "synapse_federation_info": {},
     "synapse_federation_retry": {},
@@ -151,6 +152,7 @@ MINIMAL: dict[str, Json] = {
     "synapse_rooms_info": {},
     "synapse_server_info": {},
     "synapse_user_deactivate": {"all_users": True},
+    "synapse_users_digest": {"salt": "00" * 16},
     "synapse_users_info": {},
 }
 
@@ -216,7 +218,7 @@ def test_a_login_wins_over_a_token(server: Server, run: Run, monkeypatch: pytest
 # Two controllers
 
 MODULES = sorted(path.stem for path in (Path(__file__).parents[4] / "plugins/modules").glob("synapse_*.py"))
-READERS = {"synapse_decommission_plan", "synapse_session"}
+READERS = {"synapse_decommission_plan", "synapse_session", "synapse_users_digest"}
 """Those that change nothing that another run might be changing at the same time, beside C(*_info)."""
 
 
