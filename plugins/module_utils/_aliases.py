@@ -11,8 +11,9 @@ from typing import Iterable, NamedTuple
 
 from . import _state
 from ._client import CLIENT, Client, JsonDict, SynapseError
+from ._findings import local_aliases
 from ._pool import each
-from ._room_state import CANONICAL_ALIAS, CREATE, POWER_LEVELS, Powers, read_state, send_state
+from ._room_state import CANONICAL_ALIAS, CREATE, POWER_LEVELS, Powers, is_of, read_state, send_state
 from ._rooms import list_rooms, local_members, unlimited_messages
 from ._users import acting_as, unlocked
 
@@ -65,20 +66,13 @@ def release(client: Client, concurrency: int, *, dry_run: bool) -> Release:
 
 
 def _find(client: Client, room_ids: Iterable[str], concurrency: int) -> dict[str, str]:
-    """The aliases of this server that point to these rooms, at the price of one request per room.
-
-    API: C(GET /_matrix/client/v3/rooms/<room_id>/aliases), which an admin may ask of rooms that nobody is in, too.
-    """
-
-    def aliases(room_id: str) -> list[str]:
-        return client.get(f"{CLIENT}/v3/rooms/{{}}/aliases", room_id).texts("aliases")
-
-    looks = each(aliases, room_ids, concurrency)
+    """The aliases of this server that point to these rooms, at the price of one request per room."""
+    looks = each(lambda room_id: local_aliases(client, room_id), room_ids, concurrency)
     return {alias: room_id for room_id, found in looks for alias in found if _is_ours(client, alias)}
 
 
 def _is_ours(client: Client, alias: object) -> bool:
-    return isinstance(alias, str) and alias.partition(":")[2] == client.server_name
+    return isinstance(alias, str) and is_of(client.server_name, alias)
 
 
 class _Plan(NamedTuple):

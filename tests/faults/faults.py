@@ -157,6 +157,24 @@ def _controller_killed(retirement: Retirement, chance: Random) -> None:
     _while_it_works(retirement, chance, lambda: kill(run.process))
 
 
+def _no_reports(retirement: Retirement, chance: Random) -> None:
+    """Somebody has put a file where the certificate is to go: root could write to any directory."""
+    run = retirement.run
+    assert run is not None
+    reports = run.directory / "decommission-reports"
+    aside = run.directory / "aside"
+    if reports.exists():
+        reports.rename(aside)
+    reports.touch()
+
+    def put_back() -> None:
+        reports.unlink()
+        if aside.exists():
+            aside.rename(reports)
+
+    retirement.undo(put_back)
+
+
 def _moved(retirement: Retirement, chance: Random) -> None:
     proxy, here = retirement.proxy, retirement.proxy.upstream
     there = retirement.staying.base_url.removeprefix("http://")
@@ -200,6 +218,7 @@ MISHAPS = {
         Mishap("operator demoted", _demoted),
         Mishap("controller killed", _controller_killed, kills=True),
         Mishap("another controller", _another_controller),
+        Mishap("certificate can't be written", _no_reports),
         Mishap("URL leads to another server", _moved),
         Mishap("clock 8 days slow", _spoil(Fault.WRONG_TIME, seconds=-8 * DAY, after=0)),
         Mishap("clock 8 days fast", _spoil(Fault.WRONG_TIME, seconds=8 * DAY, after=0)),

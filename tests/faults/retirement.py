@@ -50,15 +50,15 @@ class Run:
 
     def __init__(self, directory: Path, variables: dict[str, Any], on_task: OnTask | None = None) -> None:
         self._on_task = on_task
-        self._directory = Path(tempfile.mkdtemp(dir=directory))
+        self.directory = Path(tempfile.mkdtemp(dir=directory))
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-        inventory = self._directory / "inventory.json"
+        inventory = self.directory / "inventory.json"
         inventory.write_text(json.dumps({"matrix_retiring": {"hosts": {"a": {**local, **variables}}}}))
-        steering = self._directory / "steering"
+        steering = self.directory / "steering"
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.bind(str(steering))
         self._socket.listen()
-        self._output = self._directory / "output"
+        self._output = self.directory / "output"
         environment = {
             "ANSIBLE_NOCOLOR": "1",
             "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback"),
@@ -70,7 +70,7 @@ class Run:
             self.process = subprocess.Popen(
                 [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, PLAYBOOK],
                 env={**os.environ, **environment},
-                cwd=self._directory,
+                cwd=self.directory,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )
@@ -168,6 +168,10 @@ class Retirement:
             "decommission_nudge_interval": 1,
             "decommission_last_leaves_timeout": 15,
             "decommission_wait_timeout": 3,
+            "decommission_handover": True,
+            "decommission_handover_to": [{"user_id": self.witness.user_id}],
+            "decommission_release_aliases": True,
+            "decommission_demote": True,
             "decommission_power_off_tasks": str(HERE / "power_off.yml"),
             "off_marker": str(self.marker),
         }
@@ -186,7 +190,7 @@ class Retirement:
         users = [a.register(f"user{self._count}_{number}") for number in range(4)]
         village = self.village = Village([user.user_id for user in users])
         public = {"preset": "public_chat"}
-        village.shared = a.create_room(users[0].token, **public)
+        village.shared = a.create_room(users[0].token, room_alias_name=f"shared{self._count}", **public)
         b.join(self.witness.token, village.shared, via=a.server_name)
         village.theirs = b.create_room(self.witness.token, **public)
         a.join(users[1].token, village.theirs, via=b.server_name)
