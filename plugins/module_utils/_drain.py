@@ -96,7 +96,7 @@ def drain(
     :param dry_run: only say what would be done.
     :raises SynapseError: before anything is changed, for an account that does not exist or must not be closed.
     """
-    work = _Work(client, options, journal)
+    work = _Work(client, options, journal, looks_again=options.wait and user_ids is None)
     accounts = _select(client, user_ids, set(keep), allow_admins)
     to_close, closed = work.sort(accounts)
     work.result.unchanged = len(closed)
@@ -193,10 +193,14 @@ def _scatter(name: str) -> int:
 class _Work:
     """One pass after the other over the accounts that are still open, or in rooms."""
 
-    def __init__(self, client: Client, options: Options, journal: Journal) -> None:
+    def __init__(self, client: Client, options: Options, journal: Journal, *, looks_again: bool) -> None:
+        """
+        :param looks_again: everybody is looked at after the pass, so that who has left all rooms need not be at once.
+        """
         self.client = client
         self.options = options
         self.journal = journal
+        self.looks_again = looks_again
         self.result = Drain()
         self.proven: set[str] = set()
 
@@ -278,7 +282,8 @@ class _Work:
         try:
             self._try_to_close(account, closing)
             closing.closed = True
-            closing.parted = self.options.leave_first and not joined_rooms(self.client, account.user_id)
+            has_left = self.options.leave_first and not closing.still_in
+            closing.parted = has_left and (self.looks_again or not joined_rooms(self.client, account.user_id))
         except SynapseError as error:
             if error.fatal:
                 raise
@@ -321,7 +326,8 @@ class _Work:
     def _parted(self, user_id: str, rooms_left: int | None = None) -> None:
         self.result.parted += 1
         self.result.not_parted.pop(user_id, None)
-        self.proven.add(user_id)
+        if not self.looks_again:
+            self.proven.add(user_id)
         self.journal.write(user_id, "parted", rooms_left=rooms_left)
 
     def _wait(self, user_ids: Sequence[str], on_parted: Callable[[str], None]) -> list[str]:
