@@ -186,7 +186,7 @@ def start_playbook(tmp_path: Path) -> StartPlaybook:
             command = ["script", "--quiet", "--return", "--command", shlex.join(command), "/dev/null"]
         return subprocess.Popen(
             command,
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1", **environment},
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "true", **environment},
             cwd=tmp_path,
             text=True,
             stdout=subprocess.PIPE,

@@ -84,6 +84,7 @@ def talkative(tmp_path: Path) -> dict[str, str]:
         "ANSIBLE_CALLBACKS_ENABLED": "ansible.builtin.junit,ansible.builtin.tree",
         "ANSIBLE_RETRY_FILES_ENABLED": "1",
         "ANSIBLE_DIFF_ALWAYS": "1",
+        "ANSIBLE_PIPELINING": "false",  # which would put nothing on disk
     }
 
 
