@@ -51,6 +51,7 @@ class Plan:
     """
 
     server: JsonDict
+    erase: bool
     accounts: dict[str, dict[str, int]] = field(default_factory=dict)
     to_deactivate: int = 0
     staying: list[str] = field(default_factory=list)
@@ -72,7 +73,7 @@ def make_plan(client: Client, keep: Collection[str], options: Options) -> Plan:
     :param keep: accounts that are not to be deactivated.
     :raises SynapseError: if what Synapse says does not fit together, so that nobody could tell whether all have left.
     """
-    plan = Plan(server_info(client))
+    plan = Plan(server_info(client), options.erase)
     accounts = _look_at_accounts(client, options.concurrency)
     plan.accounts = _counts(accounts)
     with Journal() as journal:
@@ -244,7 +245,7 @@ def as_text(plan: Plan) -> list[str]:
     lines = [
         f"{plan.server['server_name']}, Synapse {plan.server['version']}, as {plan.server['operator']}",
         "Accounts: " + "; ".join(_class(kind, states) for kind, states in plan.accounts.items()),
-        f"To deactivate: {plan.to_deactivate:,} accounts",
+        f"To deactivate{' and erase' if plan.erase else ''}: {plan.to_deactivate:,} accounts",
         f"To leave their rooms, and stay open: {', '.join(plan.staying)}",
         f"Rooms: {plan.rooms['local']:,} that only this server is in, {plan.rooms['federated']:,} that others are in,"
         f" too. Memberships to end: {plan.memberships:,}",

@@ -59,6 +59,9 @@ plan:
     server:
       description: What M(matrixops.synapse.synapse_server_info) returns.
       type: dict
+    erase:
+      description: As in O(erase).
+      type: bool
     accounts:
       description: How many accounts there are of each class, and among them in each state.
       type: dict

@@ -91,7 +91,7 @@ def test_certificate_of_a_retirement(federation: Federation, run_playbook: RunPl
     certificate = read(directory, path.stem)
     assert certificate["server"]["name"] == retiring.server_name
     assert certificate["state"] == "powered_off"
-    stages = ["preflight", "drain", "leave_rooms", "propagate", "verify", "power_off"]
+    stages = ["preflight", "prepare", "drain", "leave_rooms", "propagate", "verify", "power_off"]
     assert results(certificate) == dict.fromkeys(stages, "done")
     assert set(certificate["milestones"]) == {"started", "first_wave_ended", "second_wave_ended"}
     closed = certificate["accounts"]["closed"]

@@ -23,7 +23,7 @@ QUIET = {"total": 3, "unreachable": {}, "never_contacted": []}
 
 
 def a_plan(**more: Any) -> Plan:
-    parts = {"servers": QUIET, "rooms": {"local": 2, "federated": 1}, **more}
+    parts = {"erase": True, "servers": QUIET, "rooms": {"local": 2, "federated": 1}, **more}
     return Plan({**SERVER_INFO, **parts.pop("server", {})}, **parts)
 
 
@@ -73,7 +73,7 @@ def test_text() -> None:
     assert _plan.as_text(plan) == [
         "example.org, Synapse 1.163.2, as @op:example.org",
         "Accounts: 1 operator (1 active); 1,300 user (1,297 active, 3 erased)",
-        "To deactivate: 1,297 accounts",
+        "To deactivate and erase: 1,297 accounts",
         "To leave their rooms, and stay open: @op:example.org",
         "Rooms: 2 that only this server is in, 1 that others are in, too. Memberships to end: 4,000",
         "Other servers in these rooms: 3, of which 0 can't be reached just now, and 0 were never sent anything",
