@@ -61,8 +61,8 @@ class Run:
         self._output = self.directory / "output"
         environment = {
             "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_CALLBACK_PLUGINS": str(HERE / "callback"),
-            "ANSIBLE_CALLBACKS_ENABLED": "steered",
+            "ANSIBLE_CALLBACK_PLUGINS": str(HERE.parent / "callback"),
+            "ANSIBLE_CALLBACKS_ENABLED": "in_process,steered",
             "STEERED_BY": str(steering),
             "STEERED_PATIENCE": str(PATIENCE),
         }

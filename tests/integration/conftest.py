@@ -178,8 +178,17 @@ RunPlaybook = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
-def start_playbook(tmp_path: Path) -> StartPlaybook:
-    """Start ``ansible-playbook``: a playbook by its FQCN or path, against hosts with variables; maybe on a terminal."""
+def start_playbook(request: pytest.FixtureRequest, tmp_path: Path) -> StartPlaybook:
+    """Start ``ansible-playbook``: a playbook by its FQCN or path, against hosts with variables; maybe on a terminal.
+
+    Most tests don't wait for a Python to start for each module; those with the mark ``own_process`` do.
+    """
+    settings = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "true"}
+    if not request.node.get_closest_marker("own_process"):
+        settings |= {
+            "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests/callback"),
+            "ANSIBLE_CALLBACKS_ENABLED": "in_process",
+        }
 
     def start(
         playbook: str | Path, hosts: dict[str, Any], *arguments: str, terminal: bool = False, **environment: str
@@ -194,7 +203,7 @@ def start_playbook(tmp_path: Path) -> StartPlaybook:
             command = ["script", "--quiet", "--return", "--command", shlex.join(command), "/dev/null"]
         return subprocess.Popen(
             command,
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "true", **environment},
+            env={**os.environ, **settings, **environment},
             cwd=tmp_path,
             text=True,
             stdout=subprocess.PIPE,

@@ -22,6 +22,8 @@ import pytest
 from .conftest import ROOT, Federation, RunPlaybook, StartPlaybook
 from .test_playbook import PLAYBOOK, assert_drained, powered_off
 
+pytestmark = pytest.mark.own_process
+
 KILLS = int(os.environ.get("KILLS", "1"))
 """How often each is killed in the drain."""
 

@@ -16,6 +16,8 @@ from lab.waiting import wait_until
 
 from .conftest import Federation, RunModule, unchanged
 
+pytestmark = pytest.mark.own_process
+
 
 def test_server_info(filled: Federation, run_module: RunModule) -> None:
     result = run_module("synapse_server_info", filled.connection)

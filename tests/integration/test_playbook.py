@@ -43,6 +43,7 @@ def big(request: pytest.FixtureRequest, skip_or_fail: Any) -> Iterator[Federatio
         yield federation
 
 
+@pytest.mark.own_process
 def test_retire(big: Federation, run_playbook: RunPlaybook) -> None:
     """Check mode, the run, and a second run, on 300 users in shared rooms."""
     strategy = {"sqlite": "deactivate", "postgresql": "leave"}[big.lab.kind]
@@ -158,7 +159,7 @@ def test_preflight_alone_is_an_audit(filled: Federation, run_playbook: RunPlaybo
     with unchanged(filled.retiring):
         result = run_playbook(PLAYBOOK, {"a": filled.role_variables}, "--tags", "preflight")
     assert result.returncode == 0, result.stdout
-    assert f"To deactivate: {len(filled.to_close)} accounts" in result.stdout
+    assert f"To deactivate and erase: {len(filled.to_close)} accounts" in result.stdout
 
 
 def test_one_host_fails_and_stays_on(federation: Federation, run_playbook: RunPlaybook) -> None:

@@ -28,6 +28,8 @@ from .conftest import ROOT, Federation, RunPlaybook, StartPlaybook
 from .test_kill import kill, read_until
 from .test_playbook import PLAYBOOK, assert_drained
 
+pytestmark = pytest.mark.own_process
+
 MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("synapse_*.py"))
 OPTIONS: dict[str, dict[str, Any]] = {
     "synapse_anchors": {"state": "chosen"},
