@@ -109,8 +109,8 @@ def assert_none_found(secrets: set[str], output: str, seen: set[bytes], federati
 
 def tokens_given(proxy: Proxy) -> set[str]:
     """The access tokens that the homeserver has given out meanwhile."""
-    answers = [json.loads(e.body) for e in proxy.exchanges if e.path.endswith("/login") and e.status == 200]
-    return {answer["access_token"] for answer in answers}
+    logins = [e for e in proxy.exchanges if e.method == "POST" and e.path.endswith("/login") and e.status == 200]
+    return {json.loads(login.body)["access_token"] for login in logins}
 
 
 @pytest.fixture
