@@ -182,7 +182,7 @@ class Client:
         self._server_time: tuple[datetime.datetime, float] | None = None
         self._pace = Pace(connections)
         self.stopped: SynapseError | None = None
-        """Why nothing more is to be sent, but to log out."""
+        """Why nothing more is sent, but to log out: see C(stop)."""
         self.sent: Counter[str] = Counter()
         """How many requests were sent, by the template of their path."""
         self._session = requests.Session()
@@ -307,6 +307,10 @@ class Client:
 
     def delete(self, path: str, *segments: str) -> Answer:
         return self.request("DELETE", path, *segments)
+
+    def stop(self, error: SynapseError) -> None:
+        """Send nothing more, but to log out: whatever is asked for from now on fails with this error."""
+        self.stopped = error
 
     def request(
         self,

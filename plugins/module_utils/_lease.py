@@ -117,7 +117,7 @@ class Lease:
                 self._renew(LENGTH)
             except SynapseError as error:
                 if error.errcode == TAKEN:
-                    self._client.stopped = error
+                    self._client.stop(error)
                     return
 
     def _taken(self, what: str) -> SynapseError:
