@@ -35,8 +35,6 @@ class CallbackModule(CallbackBase):
         client = importlib.import_module(f"{PLUGINS}.module_utils._client")
         client.PATIENCE = client.REFUSED_PATIENCE = float(os.environ["STEERED_PATIENCE"])
         importlib.import_module(f"{PLUGINS}.module_utils._drain").RETURN_PAUSE = 0.2
-        lease = importlib.import_module(f"{PLUGINS}.module_utils._lease")
-        lease.LENGTH, lease.RENEWAL, lease.GRACE, lease.SETTLING, lease.LOOK = 4, 1.0, 1, 0.3, 0.2
         propagation = importlib.import_module(f"{PLUGINS}.action.synapse_propagation")
         propagation.PATIENCE, propagation.PAUSE = float(os.environ["STEERED_PATIENCE"]), 0.5
         self._steering = socket.socket(socket.AF_UNIX)

@@ -22,12 +22,12 @@ import pytest
 from .conftest import ROOT, Federation, RunPlaybook, StartPlaybook
 from .test_playbook import PLAYBOOK, assert_drained, powered_off
 
-pytestmark = pytest.mark.own_process
-
 KILLS = int(os.environ.get("KILLS", "1"))
 """How often each is killed in the drain."""
 
 TASKS = (
+    "See what a retirement would do",
+    "Hand over rooms",
     "See who is to be deactivated",
     *["Deactivate everybody, and see them out of their rooms"] * 2,
     "See what they are to leave",
@@ -77,8 +77,13 @@ def test_controller(
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
+    handover = {
+        "decommission_handover": True,
+        "decommission_handover_to": [{"user_id": federation.staying.operator.user_id}],
+        "decommission_demote": True,
+    }
     for task in TASKS:
-        with start_playbook(PLAYBOOK, {"a": federation.role_variables}) as process:
+        with start_playbook(PLAYBOOK, {"a": {**federation.role_variables, **handover}}) as process:
             read_until(process, task)
             # Not to wait for anything: to be killed anywhere.
             time.sleep(chance.uniform(0, 2))
