@@ -115,6 +115,8 @@ def snapshot(skip_or_fail: Callable[[str], None]) -> Iterator[Federation]:
         yield federation
 
 
+#: The settings with which Ansible does not start a Python for each module.
+IN_PROCESS = {"ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests/callback"), "ANSIBLE_CALLBACKS_ENABLED": "in_process"}
 #: The tables with the lease in them, which a run takes though it finds nothing to change.
 LEASE = ("account_data", "stream_positions")
 
@@ -185,10 +187,7 @@ def start_playbook(request: pytest.FixtureRequest, tmp_path: Path) -> StartPlayb
     """
     settings = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "true"}
     if not request.node.get_closest_marker("own_process"):
-        settings |= {
-            "ANSIBLE_CALLBACK_PLUGINS": str(ROOT / "tests/callback"),
-            "ANSIBLE_CALLBACKS_ENABLED": "in_process",
-        }
+        settings |= IN_PROCESS
 
     def start(
         playbook: str | Path, hosts: dict[str, Any], *arguments: str, terminal: bool = False, **environment: str

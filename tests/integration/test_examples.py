@@ -25,7 +25,7 @@ import yaml
 from lab import Homeserver
 from lab.waiting import wait_until
 
-from .conftest import ROOT, Federation, unchanged
+from .conftest import IN_PROCESS, ROOT, Federation, unchanged
 
 EXAMPLES = ROOT / "docs/examples"
 GUIDE = (ROOT / "docs/fleet.md").read_text()
@@ -137,7 +137,8 @@ class Repository:
             file = self.directory / f"inventory/host_vars/{host}.yml"
             file.parent.mkdir(exist_ok=True)
             file.write_text(yaml.safe_dump(variables))
-        done = self.shell(" ".join([cron_line().replace("/srv/infra", shlex.quote(str(self.directory))), *options]))
+        command = [cron_line().replace("/srv/infra", shlex.quote(str(self.directory))), *options]
+        done = self.shell(" ".join(command), **IN_PROCESS)
         self.output = done.stdout
         secrets = [VAULT_PASSWORD, CLOUD_TOKEN, "syt_"]
         assert [secret for secret in secrets if secret in self.output] == []
