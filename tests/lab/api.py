@@ -164,8 +164,12 @@ class Api:
         self.admin("PUT", f"/v2/users/{quote(user_id)}", json={"locked": True})
 
     def suspend(self, user_id: str) -> None:
-        """Suspend an account."""
-        self.admin("PUT", f"/v1/suspend/{quote(user_id)}", json={"suspend": True})
+        """Suspend an account, where this version of Synapse can."""
+        try:
+            self.admin("PUT", f"/v1/suspend/{quote(user_id)}", json={"suspend": True})
+        except ApiError as refused:
+            if refused.errcode != "M_UNRECOGNIZED":
+                raise
 
     def deactivate(self, user_id: str, *, erase: bool) -> None:
         """Deactivate an account."""

@@ -245,6 +245,8 @@ def configuration(
         "presence": {"enabled": False},
         "report_stats": False,
         "allow_guest_access": True,
+        # Nobody could be suspended before 1.122 otherwise.
+        "experimental_features": {"msc3823_account_suspension": True},
         "app_service_config_files": [str(directory / "appservice.yaml")],
         **{name: limit for name, limit in _RATE_LIMITS.items() if name not in settings.default_limits},
     }

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from .api import APPSERVICE_PREFIX, APPSERVICE_SENDER, APPSERVICE_TOKEN, Account
@@ -124,12 +125,15 @@ class _Filling:
 
         a.lock(population.locked)
         a.suspend(population.suspended)
-        a.deactivate(population.deactivated, erase=False)
-        a.deactivate(population.erased, erase=True)
-        closed = (population.deactivated, population.erased)
-        wait_until(lambda: not any(map(a.joined_rooms, closed)), "the deactivated accounts have parted")
+        # One after the other: before 1.150, who is erased while others are still leaving may join rooms again.
+        for user_id, erase in ((population.deactivated, False), (population.erased, True)):
+            a.deactivate(user_id, erase=erase)
+            wait_until(partial(self._has_parted, user_id), f"{user_id} has parted")
         wait_until(self._agreed, "both servers have settled, and see the same members")
         return population
+
+    def _has_parted(self, user_id: str) -> bool:
+        return not self.retiring.joined_rooms(user_id)
 
     def _record(self) -> Population:
         closed = {self.special["deactivated"].user_id, self.special["erased"].user_id}
