@@ -10,10 +10,12 @@ import time
 import zlib
 from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Callable, Iterable, Sequence
 
 from ._client import Client, SynapseError
 from ._journal import Journal
+from ._known_issues import rejoins_when_erased
 from ._pool import each
 from ._redaction import redact_events
 from ._rooms import (
@@ -26,6 +28,7 @@ from ._rooms import (
     unlimited_messages,
     wait_until_parted,
 )
+from ._server import server_version
 from ._users import Account, acting_as, deactivate, find_accounts, list_accounts, refuse, set_locked, unlocked
 
 RETURN_PAUSE = 1.0
@@ -203,6 +206,11 @@ class _Work:
         self.looks_again = looks_again
         self.result = Drain()
         self.proven: set[str] = set()
+        self.to_erase: set[str] = set()
+
+    @cached_property
+    def _rejoins_when_erased(self) -> bool:
+        return rejoins_when_erased(server_version(self.client))
 
     def sort(self, accounts: Iterable[Account]) -> tuple[list[Account], set[str]]:
         """The accounts that are to be closed, and those that are closed."""
@@ -304,7 +312,14 @@ class _Work:
             closing.rooms_left = len(room_ids) - closing.still_in
         if account.account_class == "guest" and not account.locked:
             set_locked(client, user_id, True)
-        deactivate(client, user_id, erase=self.options.erase)
+        self._deactivate(user_id, in_rooms=bool(closing.still_in))
+
+    def _deactivate(self, user_id: str, *, in_rooms: bool) -> None:
+        """Deactivate an account, and erase it now, or later where it would come back to its rooms otherwise."""
+        later = in_rooms and self.options.erase and self.options.wait and self._rejoins_when_erased
+        deactivate(self.client, user_id, erase=self.options.erase and not later)
+        if later:
+            self.to_erase.add(user_id)
 
     def _leave(self, user_id: str, room_ids: Iterable[str]) -> dict[str, str]:
         """Make an account leave, as far as it can: when it is deactivated, Synapse goes on with what is left."""
@@ -362,10 +377,29 @@ class _Work:
                 self.journal.write(user_id, "not parted", rooms=not_parted)
             else:
                 on_parted(user_id)
+        self._erase()
+
+    def _erase(self) -> None:
+        """Erase those who had to be out of their rooms before."""
+        for user_id, error in each(self._try_to_erase, sorted(self.to_erase), self.options.concurrency):
+            if error:
+                self.result.closed.pop(user_id, None)
+                self.result.failed[user_id] = error
+                self.journal.write(user_id, "failed", error=error)
+        self.to_erase.clear()
+
+    def _try_to_erase(self, user_id: str) -> str:
+        try:
+            deactivate(self.client, user_id, erase=True)
+        except SynapseError as error:
+            if error.fatal:
+                raise
+            return str(error)
+        return ""
 
     def _queue_again(self, user_id: str) -> None:
         try:
-            deactivate(self.client, user_id, erase=self.options.erase)
+            self._deactivate(user_id, in_rooms=True)
             self.journal.write(user_id, "queued again")
         except SynapseError as error:
             if error.fatal:

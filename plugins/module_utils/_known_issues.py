@@ -133,13 +133,6 @@ KNOWN_ISSUES = (
         "#19416",
     ),
     KnownIssue(
-        "1.26.0",
-        ("1.150.0",),
-        "an account that is erased may join public rooms again while Synapse makes it leave them. Keep to the strategy"
-        " leave, which has it leave before it is erased",
-        "#19542",
-    ),
-    KnownIssue(
         None,
         ("1.154.0",),
         "a session with a refresh token may live on for a while after it was ended, such as one of an anchor",
@@ -159,6 +152,15 @@ def known_issues(version: str) -> list[KnownIssue]:
     """What is known of a version, as Synapse names it; of one that makes no sense, nothing is."""
     parsed = _parse(version)
     return [issue for issue in KNOWN_ISSUES if issue.concerns(parsed)] if parsed else []
+
+
+def rejoins_when_erased(version: str) -> bool:
+    """Whether an account that is erased before it has left its rooms may join some of them again, after it has.
+
+    #19542; seen with 1.120.2.
+    """
+    parsed = _parse(version)
+    return parsed is not None and parsed < (1, 150, 0, True)
 
 
 def _parse(version: str) -> Version | None:

@@ -23,12 +23,20 @@ CLOCKS_DIFFER = 300
 """By how many seconds two clocks may differ."""
 
 
+def server_version(client: Client) -> str:
+    """The version of Synapse, as it names it.
+
+    API: C(GET /_synapse/admin/v1/server_version).
+    """
+    return client.get(f"{ADMIN}/v1/server_version").take("server_version", str)
+
+
 def server_info(client: Client) -> JsonDict:
     """Which server this is, and who is asking.
 
     :raises SynapseError: 403 if the access token is not an admin's.
     """
-    version = client.get(f"{ADMIN}/v1/server_version").take("server_version", str)
+    version = server_version(client)
     # The version is for everybody to read. This is not, and costs nothing.
     client.get(f"{ADMIN}/v2/users", params={"limit": 1, "guests": "false"})
     delegated = login_is_delegated(client)

@@ -84,11 +84,11 @@ known_issues:
     mended_in:
       description: The version of Synapse that does not have it any more.
       type: str
-      sample: 1.150.0
+      sample: 1.155.0
     reference:
       description: The entry in the changelog, by the number of the pull request, or the CVE.
       type: str
-      sample: "#19542"
+      sample: "#19617"
 """
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule

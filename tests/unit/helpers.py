@@ -231,17 +231,20 @@ class Simulation:
     I(leaving) are the accounts that it makes leave, one after the other; told to deactivate one of them again, it
     forgets the rest of its rooms, as an old Synapse does. I(forgotten) are the accounts whose leaves it drops, so many
     times; I(banned) those that it lets leave no room. I(errors) are what it answers a request with, before it does as
-    asked. I(events) are what was sent to which room. What is first of I(meanwhile) happens right before it lists its
-    accounts. After I(last_write) requests that are no GET, the token is dead.
+    asked; C(None) is no error. I(events) are what was sent to which room. What is first of I(meanwhile) happens right
+    before it lists its accounts. After I(last_write) requests that are no GET, the token is dead. If its I(version) is
+    old, whoever is erased while in rooms joins one of them again.
     """
 
     def __init__(self, mock: responses.RequestsMock, *users: Json, **joined: list[str]) -> None:
+        self.version = "1.163.2"
+        self.rejoining: dict[str, str] = {}
         self.users = {account["name"]: account for account in users}
         self.joined = {f"@{name}:{SERVER}": [room_id(room) for room in rooms] for name, rooms in joined.items()}
         self.leaving: deque[str] = deque()
         self.forgotten: dict[str, int] = {}
         self.banned: set[str] = set()
-        self.errors: dict[str, list[tuple[int, Json]]] = {}
+        self.errors: dict[str, list[tuple[int, Json] | None]] = {}
         self.events: dict[str, list[Json]] = {}
         self.meanwhile: list[Callable[[], object]] = []
         self.last_write = sys.maxsize
@@ -278,8 +281,8 @@ class Simulation:
             self._method, self._body = request.method, json.loads(request.body or "{}")
             if len(self.writes) > self.last_write:
                 return 401, {}, json.dumps(matrix_error("M_UNKNOWN_TOKEN", "Invalid access token"))
-            if self.errors.get(asked):
-                status, answer = self.errors[asked].pop(0)
+            if self.errors.get(asked) and (error := self.errors[asked].pop(0)):
+                status, answer = error
             elif self.users.get(user_id, {}).get("locked") and last not in ("logout", "all"):
                 status, answer = 401, matrix_error("M_USER_LOCKED", "User account has been locked")
             elif request.method == "PUT" and before == "users":
@@ -295,6 +298,8 @@ class Simulation:
                 self.joined[user_id].pop()
             if not self.joined.get(user_id):
                 self.leaving.popleft()
+                if user_id in self.rejoining:
+                    self.joined[user_id] = [self.rejoining.pop(user_id)]
 
     def _lock_account(self, user_id: str, locked: bool) -> tuple[int, Any]:
         self.users[user_id]["locked"] = locked
@@ -311,7 +316,11 @@ class Simulation:
         if before == "users" and last in self.users:
             return 200, self.users[last]
         if before == "deactivate":
-            self.users[last].update(deactivated=True, erased=True)
+            self.users[last]["deactivated"] = True
+            if self._body["erase"]:
+                self.users[last]["erased"] = True
+                if self.version < "1.150" and self.joined.get(last):
+                    self.rejoining[last] = self.joined[last][0]
             if last in self.leaving:
                 self.leaving.remove(last)
             elif self.forgotten.get(last, 0) > 0:
@@ -319,6 +328,8 @@ class Simulation:
             else:
                 self.leaving.append(last)
             return 200, {}
+        if last == "server_version":
+            return 200, {"server_version": self.version}
         if last == "joined_rooms":
             return 200, {"joined_rooms": self.joined.get(before, [])}
         if last == "rooms":

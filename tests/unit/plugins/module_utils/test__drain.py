@@ -438,6 +438,77 @@ def test_a_server_that_is_too_old_for_locks(simulate: Simulate, lone_client: Cli
     assert simulation.locks == []
 
 
+# Old versions, on which whoever is erased while leaving joins rooms again
+
+
+def old(simulate: Simulate, *users: Json, **joined: list[str]) -> Simulation:
+    simulation = simulate(OP, *users, **joined)
+    simulation.version = "1.120.2"
+    return simulation
+
+
+def test_on_old_versions_an_account_is_erased_once_it_has_left(simulate: Simulate, lone_client: Client) -> None:
+    log = Log()
+    simulation = old(simulate, user("a"), user("b", locked=True), guest("g"), a=["r1"], b=["r1", "r2"], g=["r2"])
+    result = run(lone_client, None, log=log)
+    assert result == Drain(closed={A: "active", B: "locked", G: "active"}, parted=3, proven=3, reads=ANY, passes=1)
+    assert simulation.joined == {A: [], B: [], G: []}
+    assert all(simulation.users[user_id]["erased"] for user_id in (A, B, G))
+    deactivations = [step for step in simulation.steps if "deactivate" in step]
+    assert sorted(deactivations) == sorted([f"POST deactivate {user_id}" for user_id in (A, B, B, G, G)])
+    assert log.of(B)[-1] == ("parted", {"rooms_left": 2})
+
+
+@pytest.mark.parametrize(
+    ("version", "options"), [("1.150.0", {}), ("1.120.2", {"erase": False}), ("1.120.2", {"wait": False})]
+)
+def test_otherwise_once_is_enough(
+    simulate: Simulate, lone_client: Client, version: str, options: dict[str, bool]
+) -> None:
+    simulation = simulate(OP, user("a"), a=["r1"])
+    simulation.version = version
+    run(lone_client, [A], leave_first=False, **options)
+    assert simulation.steps == [f"POST deactivate {A}"]
+    assert simulation.users[A]["erased"] is options.get("erase", True)
+
+
+def test_on_old_versions_the_stuck_are_not_erased_before_they_have_left(
+    simulate: Simulate, lone_client: Client
+) -> None:
+    simulation = old(simulate, user("a"), closed("b"), a=["r1"], b=["r1"])
+    simulation.forgotten = {A: 1, B: 1}
+    result = run(lone_client, [A, B], leave_first=False)
+    assert result == Drain(closed={A: "active"}, unchanged=1, parted=2, proven=2, reads=ANY, passes=1)
+    assert simulation.joined == {A: [], B: []} and simulation.rejoining == {}
+    assert simulation.users[A]["erased"]
+
+
+def test_on_old_versions_who_can_not_leave_is_erased_in_the_end(simulate: Simulate, lone_client: Client) -> None:
+    simulation = old(simulate, user("a"), a=["r1"])
+    simulation.forgotten[A] = 99
+    simulation.banned.add(A)
+    result = run(lone_client, None, leave_first=False)
+    assert simulation.users[A]["erased"]
+    assert list(result.not_parted) == [A] and result.failed == {}
+
+
+def test_an_erasure_that_fails_afterwards(simulate: Simulate, lone_client: Client) -> None:
+    simulation = old(simulate, user("a"), a=["r1"])
+    simulation.errors[f"POST deactivate {A}"] = [None, (403, FORBIDDEN)]
+    result = run(lone_client, [A], leave_first=False)
+    assert result.closed == {} and "a module forbids it" in result.failed[A]
+    assert run(lone_client, [A]) == Drain(closed={A: "deactivated"}, parted=1, proven=1, reads=ANY, passes=1)
+    assert simulation.users[A]["erased"]
+
+
+def test_an_erasure_that_fails_is_tried_again_in_the_next_pass(simulate: Simulate, lone_client: Client) -> None:
+    simulation = old(simulate, user("a"), a=["r1"])
+    simulation.errors[f"POST deactivate {A}"] = [None, (403, FORBIDDEN)]
+    result = run(lone_client, None, leave_first=False)
+    assert result == Drain(closed={A: "deactivated"}, parted=2, proven=1, reads=ANY, passes=2)
+    assert simulation.users[A]["erased"]
+
+
 # Those who are stuck, and locked
 
 
