@@ -95,8 +95,8 @@ galaxy: .cache/galaxy.installed $(COLLECTION) ## build the tarball, and have gal
 newcomer: .cache/demo.installed .cache/synapse.installed ## follow the README to the letter, from a fresh clone
 	PYTHONPATH=tests $(BIN)/python -m newcomer
 
-matrix: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## try every ansible-core, or CORES="2.16 2.21" (an hour)
-	PYTHONPATH=tests $(BIN)/python -m compatibility $(if $(CORES),--core $(CORES))
+matrix: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## try every ansible-core and Synapse, or CORES="2.16 2.21", SYNAPSES=1.120 (hours)
+	PYTHONPATH=tests $(BIN)/python -m compatibility $(if $(CORES),--core $(CORES)) $(if $(SYNAPSES),--synapse $(SYNAPSES))
 
 judges: lint unit sanity docs galaxy newcomer ## all that judge, but for the matrix
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What is done with each ansible-core. A check raises CheckError, or returns what it has seen."""
+"""What is done with each ansible-core and each Synapse. A check raises CheckError, or returns what it has seen."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 from lab import Lab, populate
@@ -62,16 +63,32 @@ def built(directory: Path) -> Path:
     return tarball
 
 
+def playbook(python: Path, target_version: str, synapse: Path, database: str) -> str:
+    """The same as ``Playbook`` with one Synapse."""
+    with tempfile.TemporaryDirectory(prefix="compatibility-") as directory:
+        servers = Playbook(Path(directory), synapse, database)
+        try:
+            return servers.check(python, target_version)
+        finally:
+            servers.close()
+
+
 class Playbook:
     """Two homeservers, one of which is retired with each ansible-core, from the tarball, cut down to what is needed."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, synapse: Path | None = None, database: str = "sqlite") -> None:
         self.directory = directory
         self.tarball = built(directory)
-        self.lab = Lab(ROOT / ".cache/tests/compatibility", base_port=BASE_PORT)
+        self.lab = Lab(
+            ROOT / ".cache/tests/compatibility", base_port=BASE_PORT, synapse_python=synapse, database=database
+        )
         self.lab.create()
-        self.population = populate(self.lab["a"], self.lab["b"], users=USERS, big_room=USERS)
-        self.lab.snapshot("filled")
+        try:
+            self.population = populate(self.lab["a"], self.lab["b"], users=USERS, big_room=USERS)
+            self.lab.snapshot("filled")
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         self.lab.stop()

@@ -24,6 +24,16 @@ CORES = {
     "2.21": ("3.13", "3.9"),
 }
 
+#: For each Synapse, what to hold back that has changed since: the oldest that is supported, those that are about two
+#: years and one year old, and the newest.
+SYNAPSES: dict[str, tuple[str, ...]] = {
+    "1.93": ("prometheus-client<0.23",),
+    "1.120": ("prometheus-client<0.23",),
+    "1.142": ("prometheus-client<0.23",),
+    "1.163": (),
+}
+_SYNAPSE_PYTHON = "3.11"
+
 # ansible-test wants to download a script that installs pip in its environments; this one needs no download.
 _GET_PIP = """
 import subprocess, sys
@@ -50,6 +60,12 @@ def ansible_core(core: str, python: str) -> Path:
 def target(python: str) -> Path:
     """The Python of a managed host: what the modules need, and nothing else."""
     return _environment(f"target-{python}", python, "requests")
+
+
+def synapse(version: str) -> Path:
+    """The Python of an environment that has a version of Synapse."""
+    packages = (f"matrix-synapse=={version}.*", "psycopg2-binary", *SYNAPSES[version])
+    return _environment(f"synapse-{version}", _SYNAPSE_PYTHON, *packages)
 
 
 def _environment(name: str, python: str, *packages: str) -> Path:
