@@ -75,7 +75,7 @@ def _try_core(core: str, checks: list[str], directory: Path, servers: Playbook |
     except MissingPythonError as missing:
         print(missing)
         return False
-    result["version"] = _version(python, "ansible.release")
+    result["version"] = _version(python, "ansible-core")
     result["controller_python"], result["managed_python"] = controller, managed
     steps: dict[str, Callable[[], str]] = {
         "sanity": partial(sanity, python, directory),
@@ -95,7 +95,7 @@ def _try_synapse(version: str, result: Result) -> bool:
     except MissingPythonError as missing:
         print(missing)
         return False
-    result["version"] = _version(synapse_python, "synapse")
+    result["version"] = _version(synapse_python, "matrix-synapse")
     steps = {name: partial(playbook, python, managed, synapse_python, name) for name in table.DATABASES}
     return _try("Synapse", version, steps, result)
 
@@ -119,8 +119,8 @@ def _try(what: str, name: str, steps: Mapping[str, Callable[[], str]], result: R
     return all(result.get(step, "failed") != "failed" for step in steps)
 
 
-def _version(python: Path, module: str) -> str:
-    code = f"import {module} as module; print(module.__version__)"
+def _version(python: Path, package: str) -> str:
+    code = f"from importlib.metadata import version; print(version('{package}'))"
     return subprocess.check_output([python, "-c", code], text=True).strip()
 
 
