@@ -55,6 +55,8 @@ options:
     description:
       - Also mark the accounts as erased. Their profiles are deleted, and on this server their messages are hidden from
         those who join a room later. An account that was deactivated before, but not erased, is erased now.
+      - Before version 1.150 of Synapse, an account that is erased while Synapse makes it leave may join public rooms
+        again. With O(wait=true), it is therefore erased once it has left; with O(wait=false), at once.
     type: bool
     default: true
   allow_admins:
@@ -71,7 +73,7 @@ options:
         account and one room after the other. That takes longer, above all on PostgreSQL.
       - Other servers see the same either way. On this one, in the database, with V(leave) the join events in the old
         history of a room keep the display name that the account had, which V(deactivate) together with O(erase=true)
-        removes. No client is shown them, since an erased account's events are hidden.
+        removes (as of Synapse 1.150). No client is shown them, since an erased account's events are hidden.
     type: str
     choices: [deactivate, leave]
     default: leave

@@ -19,8 +19,9 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.matrixops.synapse.plugins.module_utils._known_issues import OLDEST
 from compatibility import table
-from compatibility.environments import CORES, ROOT
+from compatibility.environments import CORES, ROOT, SYNAPSES
 from newcomer import SECTION, blocks
 
 HOWTOS = sorted((ROOT / "docs/howto").glob("*.md"))
@@ -222,13 +223,14 @@ def test_the_readme_has_all_there_is() -> None:
 
 
 def test_workflows_run_what_there_is() -> None:
-    """All that can be said of them here: they call make as a user does, and try each ansible-core."""
+    """All that can be said of them here: they call make as a user does, and try each ansible-core and Synapse."""
     makefile = (ROOT / "Makefile").read_text()
     for path in (ROOT / ".github/workflows").glob("*.yml"):
         for target in re.findall(r"- run: make (\w+)", path.read_text()):
             assert re.search(rf"^{target}:|^[a-z ]*\b{target}\b[a-z ]*:", makefile, re.MULTILINE), target
     matrix = yaml.safe_load((ROOT / ".github/workflows/matrix.yml").read_text())
     assert matrix["jobs"]["core"]["strategy"]["matrix"]["core"] == list(CORES)
+    assert matrix["jobs"]["synapse"]["strategy"]["matrix"]["synapse"] == list(SYNAPSES)
 
 
 def test_the_supported_versions_are_the_same_everywhere() -> None:
@@ -239,6 +241,13 @@ def test_the_supported_versions_are_the_same_everywhere() -> None:
     next_one = f"2.{int(newest.partition('.')[2]) + 1}"
     assert f"ansible-core >={oldest}, <{next_one}\n" in (ROOT / "requirements/demo.txt").read_text()
     assert f"ansible-core {oldest} or newer" in (ROOT / "README.md").read_text()
+
+
+def test_the_supported_versions_of_synapse_are_the_same_everywhere() -> None:
+    oldest, *_between, newest = SYNAPSES
+    assert f"{oldest}.0" == OLDEST
+    assert f"| Synapse | {oldest} or newer" in (ROOT / "README.md").read_text()
+    assert f"matrix-synapse >={newest}, " in (ROOT / "requirements/synapse.txt").read_text()
 
 
 def test_the_guide_leads_to_all_howtos() -> None:
