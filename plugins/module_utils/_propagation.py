@@ -30,6 +30,8 @@ from ._federation import (
     reset_all,
 )
 from ._journal import thinned
+from ._pool import each
+from ._rooms import joined_members, newest_received
 
 LONGEST_PAUSE = 600
 """The longest time between two polls, in seconds."""
@@ -50,7 +52,8 @@ class Options:
 
     :param period: how long the other servers have, from the end of the first wave.
     :param settling: how long a destination has to act on what it has taken, and to ask for what it lacks.
-    :param last_leaves: how long to wait at the end for destinations that answer, but have not taken the last leaves.
+    :param last_leaves: how long to wait at the end for destinations that answer, but have not taken the last leaves;
+        and for a room in which there is always something new, or a server that is to leave it before us, and does not.
     :param nudge: how often to end the back-offs of those that can't be reached; 0 for never.
     :param pause: the shortest time between two polls.
     :param early_exit: don't wait any longer when all but those that can't be reached have been told.
@@ -74,6 +77,7 @@ class State:
     :ivar released: the position of the ledger before anchors left rooms for the last time, or 0.
     :ivar acted: whether the poll itself had events sent.
     :ivar told: the rooms whose destinations have all been told, with since when.
+    :ivar restless: the rooms that might be left but for what was going on in them, with since when.
     :ivar seen: a digest of the ledger, which has been the same since I(changed).
     :ivar history: the time, how many destinations were delivered, pending, unreachable and unknown, and how many rooms
         had an anchor, whenever that was something else than before.
@@ -84,6 +88,7 @@ class State:
     released: int = 0
     acted: bool = False
     told: dict[str, int] = field(default_factory=dict)
+    restless: dict[str, int] = field(default_factory=dict)
     position: int = 0
     seen: str = ""
     changed: int = 0
@@ -111,6 +116,7 @@ class State:
                 nudged=int(content["nudged"]),
                 known=_usable(content["known"]),
                 # Not in records of older versions.
+                restless={str(room_id): int(then) for room_id, then in content.get("restless", {}).items()},
                 history=[[int(number) for number in point] for point in content.get("history", [])],
                 recorded=content,
             )
@@ -232,7 +238,7 @@ class _Poller:
         if (over or settled) and not everything:
             # It can't be undone, so that nothing should be taken for granted.
             return self.run(True)
-        self._release(result, anchors.record, None if over else settled)
+        self._release(result, anchors.record, settled, over)
         self._see_whether_finished(result, over)
         result.history = state.history = self._with_this(result)
         state.acted = bool(result.released)
@@ -299,8 +305,11 @@ class _Poller:
             return history
         return thinned([*history, point], POINTS)
 
-    def _release(self, result: Poll, record: _anchors.Record, room_ids: Collection[str] | None) -> None:
-        """The anchors leave these rooms, or all."""
+    def _release(self, result: Poll, record: _anchors.Record, settled: Collection[str], over: bool) -> None:
+        """The anchors leave the rooms that have settled, or when it is over, all."""
+        ready = self._ready(record.rooms if over else settled, result.now)
+        # All: that includes what has become of an anchor since.
+        room_ids = None if over and ready == record.rooms else ready
         if record.anchors if room_ids is None else room_ids:
             # First: whoever finds that they were left must also find what to hold the records against.
             self.state.released = result.ledger.position if result.anchored else self.state.released
@@ -316,6 +325,41 @@ class _Poller:
             result.anchored.pop(room_id, None)
             result.waiting.pop(room_id, None)
             self.state.told.pop(room_id, None)
+
+    def _ready(self, room_ids: Collection[str], now: int) -> set[str]:
+        """Those of these rooms in which nothing has happened of late that a server in them may not have heard of.
+
+        A leave comes after the newest event that we know of. A server that does not have that one asks us for it, is
+        refused, since we have left, and drops the leave. So servers that retire together leave one after the other.
+        """
+        options = self.options
+        ready = set()
+        restless = {}
+        for room_id, (received, comes_later) in each(self._look_into, sorted(room_ids), self.concurrency):
+            quiet = now - received
+            if comes_later and quiet < options.last_leaves:
+                continue
+            since = self.state.restless.get(room_id, now)
+            # Where there is always something new, that will tell the others of our leave as well.
+            if quiet < max(options.settling, 1) and now - since < options.last_leaves:
+                restless[room_id] = since
+            else:
+                ready.add(room_id)
+        self.state.restless = restless
+        return ready
+
+    def _look_into(self, room_id: str) -> tuple[float, bool]:
+        """When the newest event of a room came, and whether a server is still in it that leaves it before us."""
+        client, together = self.client, self.options.anchors.ignore
+        try:
+            received = newest_received(client, room_id)
+            members = joined_members(client, room_id) if together else []
+        except SynapseError as error:
+            if error.status != 404:
+                raise
+            return 0.0, False  # it was purged
+        servers = {user_id.partition(":")[2] for user_id in members}
+        return received, any(name < client.server_name for name in servers.intersection(together))
 
     def _nudge(self, result: Poll, record: _anchors.Record) -> None:
         options, state = self.options, self.state

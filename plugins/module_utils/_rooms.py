@@ -89,13 +89,27 @@ def with_local_members(client: Client, concurrency: int) -> Iterator[JsonDict]:
             yield {**room, "local_members": members}
 
 
-def local_members(client: Client, room_id: str) -> list[str]:
-    """The accounts of this server that are joined to a room, also those that no listing of accounts has.
+def joined_members(client: Client, room_id: str) -> list[str]:
+    """Who is joined to a room, of this server and of others, as long as somebody of this one is.
 
     API: C(GET /_synapse/admin/v1/rooms/<room_id>/members).
     """
-    members = client.get(f"{ADMIN}/v1/rooms/{{}}/members", room_id).texts("members")
+    return client.get(f"{ADMIN}/v1/rooms/{{}}/members", room_id).texts("members")
+
+
+def local_members(client: Client, room_id: str) -> list[str]:
+    """The accounts of this server that are joined to a room, also those that no listing of accounts has."""
+    members = joined_members(client, room_id)
     return sorted(user_id for user_id in members if user_id.partition(":")[2] == client.server_name)
+
+
+def newest_received(client: Client, room_id: str) -> float:
+    """When the newest event of a room was received, which a leave would come after, in seconds since 1970.
+
+    By the server's clock. API: C(GET /_synapse/admin/v1/rooms/<room_id>/forward_extremities).
+    """
+    extremities = client.get(f"{ADMIN}/v1/rooms/{{}}/forward_extremities", room_id).objects("results")
+    return max((extremity.take("received_ts", int) / 1000 for extremity in extremities), default=0.0)
 
 
 def joined_rooms(client: Client, user_id: str) -> list[str]:

@@ -9,7 +9,9 @@ What the other servers were told is what their own admin APIs say.
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -165,6 +167,44 @@ def test_retire(net: Net, start_playbook: StartPlaybook, state: Callable[[], Res
     assert net.seen_by("a") == net.seen_by("b") == net.seen_by("c") == {}
     net["d"].start()
     assert net.seen_by("d")
+
+
+def test_two_that_retire_together(net: Net, run_module: RunModule) -> None:
+    """Their last leaves follow upon each other. A third server that gets one without the other would drop it."""
+    a, b, c = (net[name] for name in "abc")
+    first, second, watcher = (server.register("together") for server in (a, b, c))
+    rooms = [a.create_room(first.token, preset="public_chat") for _room in range(8)]
+    for room in rooms:
+        b.join(second.token, room, via=a.server_name)
+        c.join(watcher.token, room, via=a.server_name)
+    wait_until(lambda: not any(net[name].undelivered() for name in "abcd"), "all is told", timeout=150)
+
+    def run(server: Homeserver, module: str, **options: Any) -> Result:
+        connection = {"base_url": server.base_url, "access_token": server.admin_token}
+        return run_module(module, {**connection, **options})
+
+    def left(server: Homeserver) -> set[str]:
+        """Let its anchors leave, if they may."""
+        mate = {a: b, b: a}[server]
+        run(server, "synapse_propagation", period=0, settling=3, wait=False, ignore=[mate.server_name])
+        return set(rooms).difference(server.members_of(server.server_name))
+
+    for server in (a, b):
+        run(server, "synapse_propagation", state="begun")
+        run(server, "synapse_anchors", state="chosen")
+        run(server, "synapse_decommission_state", mark=["started", "first_wave_ended"])
+    assert c.pid is not None and a.server_name < b.server_name
+    try:
+        # It gets nothing now, and then everything at once.
+        os.kill(c.pid, signal.SIGSTOP)
+        assert left(b) == set()
+        wait_until(lambda: left(a) == set(rooms), "a has left", timeout=60)
+        assert left(b) == set()
+    finally:
+        os.kill(c.pid, signal.SIGCONT)
+    wait_until(lambda: left(b) == set(rooms), "b has left", timeout=60)
+    for server in (a, b):
+        wait_until(lambda s=server: not set(rooms) & set(c.members_of(s.server_name)), "c sees nobody in these rooms")
 
 
 def test_without_anchors_there_are_ghosts(net: Net, start_playbook: StartPlaybook) -> None:

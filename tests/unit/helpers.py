@@ -399,6 +399,8 @@ class FederatedSimulation(Simulation):
             return 200, {"memberships": {**dict.fromkeys(joined, "join"), **dict.fromkeys(invites, "invite")}}
         if last == "sync":
             return 200, {"rooms": {"invite": {room: {} for room in self.invites.get(user_id, ())}}}
+        if last == "forward_extremities":
+            return 200, {"results": [{"event_id": "$old", "received_ts": 1}]}
         if last == "state":
             acl = self.acls.get(before)
             return 200, {"state": [{"type": "m.room.server_acl", "state_key": "", "content": acl}] if acl else []}

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Any, Callable, Dict
 
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils import _lease, _state
@@ -12,7 +12,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._client import C
 from ansible_collections.matrixops.synapse.plugins.module_utils._lease import GRACE, LENGTH, SETTLING, Lease
 from ansible_collections.matrixops.synapse.tests.unit.helpers import Clock
 
-Content = dict[str, Any]
+Content = Dict[str, Any]
 
 
 class Kept:

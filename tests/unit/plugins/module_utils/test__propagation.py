@@ -32,8 +32,10 @@ class World:
     """A homeserver by what the module sees of it, and a clock. It is also the client.
 
     I(seen_late) are destinations that are open, but are noticed only by a look at everything. I(unseen) are rooms that
-    the statistics don't have. I(stuck) are rooms that can't be left. I(dies) is raised instead of leaving them. Leaves
-    and joins of anchors are sent at once, unless not I(sends).
+    the statistics don't have. I(received) says when the newest event of a room came, if that was not long ago, and
+    I(members) who of other servers is in one. I(purged) are rooms that the server does not have. I(stuck) are rooms
+    that can't be left. I(dies) is raised instead of leaving them. Leaves and joins of anchors are sent at once, unless
+    not I(sends).
     """
 
     user_id = OPERATOR
@@ -52,6 +54,9 @@ class World:
         self.looks: list[Json] = []
         self.releases: list[Json] = []
         self.unseen: set[str] = set()
+        self.received: dict[str, float] = {}
+        self.members: dict[str, list[str]] = {}
+        self.purged: set[str] = set()
         self.sends = True
         self.stuck: set[str] = set()
         self.dies: SynapseError | None = None
@@ -119,6 +124,14 @@ class World:
         ledger.held = frozenset(self.record.rooms - self.unseen)
         ledger.known = Known(memberships=len(self.record.rooms), position=self.position).as_json("scope")
         return ledger
+
+    def newest_received(self, _client: Any, room: str) -> float:
+        if room in self.purged:
+            raise SynapseError("no such room", method="GET", url="/", status=404)
+        return self.received.get(room, NOW - 10_000)
+
+    def joined_members(self, _client: Any, room: str) -> list[str]:
+        return [OPERATOR, *self.members.get(room, [])]
 
     def read_anchors(self, _client: Any, _concurrency: int) -> _anchors.Anchors:
         record = copy.deepcopy(self.record)
@@ -192,6 +205,8 @@ def recorded(**state: Any) -> Json:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     monkeypatch.setattr(_propagation, "read_ledger", world.read_ledger)
+    monkeypatch.setattr(_propagation, "newest_received", world.newest_received)
+    monkeypatch.setattr(_propagation, "joined_members", world.joined_members)
     monkeypatch.setattr(_propagation, "in_back_off", world.in_back_off)
     monkeypatch.setattr(_propagation, "reset_all", world.reset_all)
     monkeypatch.setattr(_anchors, "read", world.read_anchors)
@@ -377,6 +392,61 @@ class TestRelease:
         # Of what has no anchor any more, nothing is asked.
         world.poll(1, anchors=anchors)
         assert (world.looks[-1]["sent_after"], world.looks[-1]["silent"]) == ({R1: SINCE}, set())
+
+    def test_a_room_is_left_when_it_is_quiet(self, world: World) -> None:
+        """Who has not got what was last said in it would drop the leave."""
+        world.poll()
+        world.received[R1] = NOW + 20
+        assert world.poll(SETTLING).released == [R2]
+        assert world.state["restless"] == {R1: NOW + SETTLING}
+        assert world.poll(20 - 1).released == []
+        assert world.poll(1).released == [R1]
+        assert world.state["restless"] == {}
+
+    def test_so_it_is_when_the_period_is_over(self, world: World) -> None:
+        world.behind("x.net", R1, R2)
+        world.received[R1] = NOW + PERIOD - 10.5
+        poll = world.poll(PERIOD)
+        assert (poll.released, poll.anchored, poll.second_wave_ended) == ([R2], {R1: A}, None)
+        assert poll.next_poll == Options(PERIOD).pause
+        poll = world.poll(SETTLING)
+        assert (poll.released, poll.anchored) == ([R1], {})
+        assert poll.second_wave_ended == NOW + PERIOD + SETTLING
+
+    def test_a_room_that_is_never_quiet(self, world: World) -> None:
+        """Whatever comes next tells of the leave as well."""
+        world.poll()
+        for later in (SETTLING, 300, 599):
+            world.received[R1] = world.now + later
+            assert R1 not in world.poll(later).released
+        world.received[R1] = world.now + 1
+        assert world.poll(1).released == [R1]
+
+    def test_a_room_that_was_purged(self, world: World) -> None:
+        world.purged = {R1}
+        world.poll()
+        assert world.poll(SETTLING).released == [R1, R2]
+
+    def test_servers_that_retire_together_leave_one_after_the_other(self, world: World) -> None:
+        anchors = _anchors.Options(ignore=frozenset(["before.example", "zz.example"]))
+        assert "before.example" < SERVER < "zz.example"
+        world.members = {R1: ["@op:before.example"], R2: ["@op:zz.example", "@a:another.example"]}
+        for room in (R1, R2):
+            world.received[room] = NOW
+        world.poll(anchors=anchors)
+        assert world.poll(SETTLING, anchors=anchors).released == [R2]
+        del world.members[R1]
+        world.received[R1] = NOW + SETTLING
+        assert world.poll(SETTLING - 1, anchors=anchors).released == []
+        assert world.poll(1, anchors=anchors).released == [R1]
+
+    def test_one_before_us_that_does_not_leave(self, world: World) -> None:
+        anchors = _anchors.Options(ignore=frozenset(["before.example"]))
+        world.members[R1] = ["@op:before.example"]
+        world.received[R1] = NOW
+        world.poll(anchors=anchors)
+        assert world.poll(899, anchors=anchors).released == [R2]
+        assert world.poll(1, anchors=anchors).released == [R1]
 
     def test_what_can_not_be_left_is_tried_again(self, world: World) -> None:
         world.stuck = {R1}
@@ -771,8 +841,8 @@ class TestState:
             content = recorded(since=SINCE)
             del content[name]
             world.keep(_state.PROPAGATION_TYPE, **content)
-            # Those that wait are for people, and so is the history, which records of older versions don't have.
-            assert State.read(client) == State(since=SINCE if name in ("waiting", "history") else 0)
+            # These are for people, or can be found out again.
+            assert State.read(client) == State(since=SINCE if name in ("waiting", "history", "restless") else 0)
 
     @pytest.mark.parametrize("known", [{}, {"told": ""}, {"scope": "x", "told": 7}])
     def test_what_is_known_to_another_version_is_nothing_known(self, world: World, known: Json) -> None:
