@@ -30,7 +30,11 @@ MOST = 3
 
 Record = Callable[[list[dict[str, Any]]], None]
 
-began = time.monotonic()
+
+@pytest.fixture(scope="session")
+def deadline() -> float:
+    """When no more retirements are to be begun; counts from the first."""
+    return time.monotonic() + SECONDS
 
 
 def step(chance: random.Random, stage: str, name: str) -> Step:
@@ -70,8 +74,8 @@ def test_matrix(retirement: Retirement, seed: int, record: Record, name: str) ->
 
 @pytest.mark.skipif(CHOICE == "matrix", reason="FAULTS=200 runs so many of them")
 @pytest.mark.parametrize("number", range(0 if CHOICE == "matrix" else int(CHOICE)))
-def test_sequence(request: pytest.FixtureRequest, seed: int, record: Record, number: int) -> None:
-    if time.monotonic() - began > SECONDS:
+def test_sequence(request: pytest.FixtureRequest, seed: int, record: Record, deadline: float, number: int) -> None:
+    if time.monotonic() > deadline:
         pytest.skip(f"{SECONDS:g} s are over; FAULTS={CHOICE} runs all of them")
     chance = random.Random(f"{seed} {number}")
     where = sorted(chance.sample(range(len(stages())), chance.randint(1, MOST)))
