@@ -67,7 +67,10 @@ class ActionModule(ActionBase):
                     else self._add(directory, arguments, variables, problem)
                 )
         except Exception as error:
-            written = f"The certificate can't be written: {error}"
+            written = (
+                f"The certificate can't be written: {error}. Run this again when {arguments['directory']} is a"
+                " directory that can be written to"
+            )
             if problem:
                 return {**result, "failed": True, "msg": f"{problem} ({written})"}
             if isinstance(error, OSError):

@@ -379,4 +379,4 @@ def in_words(problem: str, failures: dict[str, str], aborted: SynapseError | Non
         return str(aborted)
     told = [f"{room_id}: {reason}" for room_id, reason in sorted(failures.items())]
     more = [f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else []
-    return f"{problem} {'; '.join([*told[:SHOWN], *more])}" if told else ""
+    return f"{problem} {'; '.join([*told[:SHOWN], *more])}. Run this again for what is left" if told else ""

@@ -141,7 +141,8 @@ def message(sent: int, failed: list[dict[str, str]], problem: SynapseError | Non
         return f"Stopped after {sent} accounts: {problem}. Run this again to go on."
     if failed:
         first = failed[0]
-        return f"{len(failed)} accounts could not be sent it, such as {first['user_id']}: {first['reason']}"
+        told = f"{len(failed)} accounts could not be sent it, such as {first['user_id']}: {first['reason']}"
+        return f"{told}. Run this again for what is left"
     return ""
 
 

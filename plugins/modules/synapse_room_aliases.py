@@ -146,7 +146,8 @@ def problem(outcome: Release) -> str:
         return f"Stopped after {len(outcome.released)} aliases: {outcome.aborted}. Run this again to go on."
     if outcome.failed:
         alias, reason = next(iter(outcome.failed.items()))
-        return f"{len(outcome.failed)} aliases could not be deleted, such as {alias}: {reason}"
+        failed = f"{len(outcome.failed)} aliases could not be deleted, such as {alias}: {reason}"
+        return f"{failed}. Run this again for what is left"
     return ""
 
 

@@ -193,13 +193,14 @@ def test_what_cannot_be_done_in_one_room_is_done_in_the_others(client: RoomsClie
     done = hand_over(client, [Named(ALICE, ["!a", "!b", "!c"])], 2, pretend=False)
     assert (list(done.given), done.not_given) == (["!a"], {})
     assert done.failures == dict.fromkeys(["!b", "!c"], "PUT /: 500: Internal server error")
-    said = f"Not all. !b: {REFUSED}; !c: {REFUSED}"
+    said = f"Not all. !b: {REFUSED}; !c: {REFUSED}. Run this again for what is left"
     assert in_words("Not all.", done.failures, done.aborted) == said
 
 
 def test_a_long_list_of_failures_is_cut() -> None:
     failures = {f"!{number}": "no" for number in range(10, 25)}
-    assert in_words("Not all.", failures, None).endswith("; !18: no; !19: no; and 5 more")
+    said = in_words("Not all.", failures, None)
+    assert said.endswith("; !18: no; !19: no; and 5 more. Run this again for what is left")
     assert in_words("Not all.", {}, None) == ""
 
 
