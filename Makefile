@@ -21,7 +21,7 @@ demo-hosts: .cache/demo.installed $(COLLECTION) ## retire real machines, over SS
 	PYTHONPATH=tests $(BIN)/python -m demo.hosts
 
 test: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run all tests
-	$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
 
 unit: .cache/dev.installed $(COLLECTION) ## run the tests that need nothing else (10 s)
 	PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/.cache/pycache $(BIN)/pytest tests/$@ --numprocesses 2 --quiet

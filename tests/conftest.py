@@ -40,5 +40,12 @@ def ansible_core(skip_or_fail: Callable[[str], NoReturn]) -> Callable[[str, str]
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The files that take longest come first: pytest's processes take one after the other."""
-    first = ["test_propagation.py", "test_fleet.py", "test_playbook.py", "test_kill.py", "test_oddities.py"]
+    first = [
+        "test_fleet.py",
+        "test_propagation.py",
+        "test_faults.py",
+        "test_playbook.py",
+        "test_kill.py",
+        "test_oddities.py",
+    ]
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))

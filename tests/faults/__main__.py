@@ -42,13 +42,14 @@ AFTER = """
 How it is done: `tests/faults`. The client's patience with a server that does not answer is shortened from two minutes
 to some seconds, the period is a second, and modules run in the process that Ansible forks for the task, instead of a
 Python of their own. A full disk is a limit to the size of files, set on the server's process; a database that is gone
-is one that somebody else has locked. The other server that the URL leads to takes the operator's token as well, which
-is the worst case. A token that has expired gets the same answer as one that was revoked.
+is one that somebody else has locked. (In another test PostgreSQL is stopped for a minute, and the patience is two.)
+The other server that the URL leads to takes the operator's token as well, which is the worst case. A token that has
+expired gets the same answer as one that was revoked.
 
 Who registers in the moment between the last look and the power-off is seen by nobody: close registration first.
 
 `make faults` runs all of them, `make nightly` 200 retirements with up to three mishaps each, by chance, and `make test`
-up to 20 of these, for 100 seconds. Each prints its seed: `FAULTS_SEED=<seed>` repeats it.
+20 of these, in which each thing comes up at least once. Each prints its seed: `FAULTS_SEED=<seed>` repeats it.
 """
 
 

@@ -33,6 +33,18 @@ def ground(skip_or_fail: Callable[[str], None]) -> Iterator[Retirement]:
 
 
 @pytest.fixture
+def on_postgresql(skip_or_fail: Callable[[str], None]) -> Iterator[Retirement]:
+    """The same on servers of its own, with PostgreSQL."""
+    try:
+        with Lab(RESULTS.parent / "tests/faults-postgresql", database="postgresql", base_port=18780) as lab:
+            ground = Retirement(lab)
+            with ground.retirement():
+                yield ground
+    except MissingError as missing:
+        skip_or_fail(str(missing))
+
+
+@pytest.fixture
 def retirement(ground: Retirement) -> Iterator[Retirement]:
     """A server that is ready to be retired."""
     with ground.retirement():

@@ -48,7 +48,9 @@ OnTask = Callable[[str, str], None]
 class Run:
     """A run of the playbook that asks before each task whether to go on."""
 
-    def __init__(self, directory: Path, variables: dict[str, Any], on_task: OnTask | None = None) -> None:
+    def __init__(
+        self, directory: Path, variables: dict[str, Any], on_task: OnTask | None = None, patience: float = PATIENCE
+    ) -> None:
         self._on_task = on_task
         self.directory = Path(tempfile.mkdtemp(dir=directory))
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
@@ -64,7 +66,7 @@ class Run:
             "ANSIBLE_CALLBACK_PLUGINS": str(HERE.parent / "callback"),
             "ANSIBLE_CALLBACKS_ENABLED": "in_process,steered",
             "STEERED_BY": str(steering),
-            "STEERED_PATIENCE": str(PATIENCE),
+            "STEERED_PATIENCE": str(patience),
         }
         with self._output.open("w") as output:
             self.process = subprocess.Popen(
@@ -219,8 +221,8 @@ class Retirement:
         accounts = [(a["name"], a["deactivated"], a["locked"]) for a in self.staying.accounts()]
         return [sorted(accounts), self.staying.members_of(self.staying.server_name)]
 
-    def start(self, on_task: OnTask | None = None, **variables: Any) -> Run:
-        self.run = Run(self.lab.directory, {**self.variables, **variables}, on_task)
+    def start(self, on_task: OnTask | None = None, *, patience: float = PATIENCE, **variables: Any) -> Run:
+        self.run = Run(self.lab.directory, {**self.variables, **variables}, on_task, patience)
         return self.run
 
     def later(self, seconds: float, action: Callable[[], object]) -> None:

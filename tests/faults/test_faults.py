@@ -5,7 +5,7 @@
 """Whatever goes wrong at whatever stage: nothing bad comes of it, the run says so, and the next one ends well.
 
 ``FAULTS=matrix`` lets each thing go wrong at each stage. ``FAULTS=200`` retires so many servers, with some of it going
-wrong, by chance; ``FAULTS_SECONDS`` is the time after which no more of them are begun.
+wrong, by chance.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from __future__ import annotations
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import pytest
+from ansible_collections.matrixops.synapse.plugins.module_utils._client import PATIENCE
 from lab.proxy import Fault
 from lab.waiting import wait_until
 
@@ -24,17 +26,21 @@ from .faults import MISHAPS, Step, Strikes, points, stages
 from .retirement import Retirement, Run
 
 CHOICE = os.environ.get("FAULTS", "20")
-SECONDS = float(os.environ.get("FAULTS_SECONDS", "100" if "FAULTS" not in os.environ else "inf"))
 MOST = 3
 """How much goes wrong in one retirement by chance, at most."""
 
 Record = Callable[[list[dict[str, Any]]], None]
 
 
-@pytest.fixture(scope="session")
-def deadline() -> float:
-    """When no more retirements are to be begun; counts from the first."""
-    return time.monotonic() + SECONDS
+def hands(chance: random.Random) -> Iterator[list[str]]:
+    """What goes wrong in one retirement after the other: nothing comes again before all has come."""
+    deck: list[str] = []
+    while True:
+        hand = []
+        for _ in range(chance.randint(1, MOST)):
+            deck = deck or chance.sample(list(MISHAPS), len(MISHAPS))
+            hand.append(deck.pop())
+        yield hand
 
 
 def step(chance: random.Random, stage: str, name: str) -> Step:
@@ -74,14 +80,13 @@ def test_matrix(retirement: Retirement, seed: int, record: Record, name: str) ->
 
 @pytest.mark.skipif(CHOICE == "matrix", reason="FAULTS=200 runs so many of them")
 @pytest.mark.parametrize("number", range(0 if CHOICE == "matrix" else int(CHOICE)))
-def test_sequence(request: pytest.FixtureRequest, seed: int, record: Record, deadline: float, number: int) -> None:
-    if time.monotonic() > deadline:
-        pytest.skip(f"{SECONDS:g} s are over; FAULTS={CHOICE} runs all of them")
+def test_sequence(retirement: Retirement, seed: int, record: Record, number: int) -> None:
     chance = random.Random(f"{seed} {number}")
-    where = sorted(chance.sample(range(len(stages())), chance.randint(1, MOST)))
-    steps = [step(chance, stages()[index], chance.choice(list(MISHAPS))) for index in where]
+    names = next(islice(hands(random.Random(seed)), number, None))
+    where = sorted(chance.sample(range(len(stages())), len(names)))
+    steps = [step(chance, stages()[index], name) for index, name in zip(where, names, strict=True)]
     print(f"FAULTS_SEED={seed}, {number}")
-    retire(request.getfixturevalue("retirement"), chance, steps, record)
+    retire(retirement, chance, steps, record)
 
 
 def test_two_controllers(retirement: Retirement) -> None:
@@ -142,3 +147,27 @@ def test_the_url_leads_elsewhere_in_the_middle_of_the_drain(retirement: Retireme
     code = again.wait()
     assert code == 0, again.output
     retirement.check(again, code)
+
+
+@pytest.mark.skipif(CHOICE != "matrix", reason="FAULTS=matrix runs it")
+def test_the_database_is_gone_for_a_minute(on_postgresql: Retirement) -> None:
+    """The run has the patience that it has with real administrators, and goes on when the database is back."""
+    cluster = on_postgresql.lab.cluster
+    assert cluster
+    struck: list[str] = []
+
+    def restart() -> None:
+        cluster.stop()
+        time.sleep(60)
+        cluster.start()
+
+    def strike(file: str, task: str) -> None:
+        if task.startswith("Deactivate everybody") and not struck:
+            struck.append(task)
+            on_postgresql.later(0.2, restart)
+
+    run = on_postgresql.start(strike, patience=PATIENCE)
+    code = run.wait()
+    assert struck
+    assert code == 0, run.output
+    on_postgresql.check(run, code)
