@@ -36,12 +36,12 @@ lab: .cache/dev.installed .cache/synapse.installed ## start two homeservers, fil
 	PYTHONPATH=tests $(BIN)/python -m lab $(or $(LAB),up)
 	$(if $(LAB),,PYTHONPATH=tests $(BIN)/python -m lab fill)
 
-faults: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## let everything go wrong at every stage (some hours)
-	FAULTS=matrix $(BIN)/pytest tests/faults
+faults: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## let everything go wrong at every stage (20 minutes)
+	FAULTS=matrix $(BIN)/pytest tests/faults --numprocesses 2
 	PYTHONPATH=tests $(BIN)/python -m faults
 
 nightly: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## let things go wrong in 200 retirements, by chance
-	FAULTS=200 $(BIN)/pytest tests/faults
+	FAULTS=200 $(BIN)/pytest tests/faults --numprocesses 2
 
 mutations: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## break each rule of safety, and see a test fail
 	$(BIN)/python tests/mutations.py

@@ -325,8 +325,8 @@ class Client:
         """Send a request and return the JSON object that the server answers with.
 
         A request that was turned away (429) is sent again after the time that the server asks for. So is one without
-        an answer (no connection, 502, 503, 504, a timeout), once this client has reached the server at all. Neither
-        goes on for ever: see C(PATIENCE).
+        an answer (no connection, 502, 503, 504, a timeout; 500, if the server has no database), once this client has
+        reached the server at all. Neither goes on for ever: see C(PATIENCE).
 
         :param segments: what takes the place of each C({}) in I(path).
         :param token: an access token other than the client's own.
@@ -354,6 +354,9 @@ class Client:
                 if answer.status_code == 200 and body is not None:
                     return Answer(body, method, url, answer.headers.get("Date"))
                 error = _error(answer, body)
+                if answer.status_code == 500 and not self._has_a_database():
+                    # It may have been carried out before the database went.
+                    error.unanswered = True
                 again = answer.status_code == 429 or (error.unanswered and self._reached)
                 if answer.status_code == 429:
                     patience = REFUSED_PATIENCE
@@ -372,6 +375,14 @@ class Client:
                 raise error
             time.sleep(pause)
             wait = min(2 * wait, MAX_WAIT)
+
+    def _has_a_database(self) -> bool:
+        """Whether the server can read from its database. Without one, Synapse answers 500 to whatever needs it."""
+        url = f"{self.base_url}{ADMIN}/v2/users"
+        try:
+            return self._send("GET", url, {"limit": 1, "guests": "false"}, None, None).status_code != 500
+        except SynapseError:
+            return False
 
     def pages(
         self, path: str, key: str, *, params: JsonDict | None = None, next_key: str = "next_token"

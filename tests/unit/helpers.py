@@ -82,8 +82,12 @@ class Server:
         headers: dict[str, str] | None = None,
         content_type: str = "application/json",
         verify: bool | str = True,
+        has_a_database: bool = True,
     ) -> None:
-        """Declare a request, with the percent-encoded path, and its answer: JSON, or bytes, or an exception."""
+        """Declare a request, with the percent-encoded path, and its answer: JSON, or bytes, or an exception.
+
+        After a 500 comes the client's question whether there is a database.
+        """
 
         def matches(request: Any) -> tuple[bool, str]:
             body = None if request.body is None else json.loads(request.body)
@@ -118,6 +122,8 @@ class Server:
             content_type=content_type,
             match=[matches],
         )
+        if status == 500 and has_a_database:
+            self.get(USERS, {"users": [], "total": 0}, query={"limit": "1", "guests": "false"})
 
     def get(self, path: str, answer: Any = None, **more: Any) -> None:
         self.expect("GET", path, answer, **more)

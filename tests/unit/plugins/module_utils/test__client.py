@@ -20,6 +20,7 @@ from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     NOW,
     OPERATOR,
     TOKEN,
+    USERS,
     VERSIONS,
     Clock,
     Server,
@@ -175,14 +176,14 @@ def test_logout_also_after_an_exception(server: Server, exception: type[BaseExce
 
 def test_a_failing_logout_does_not_hide_what_went_wrong_before(server: Server) -> None:
     server.post(LOGIN, PASSWORD_LOGIN, {"access_token": "fresh"}, token=None)
-    server.post(LOGOUT, {}, matrix_error("M_UNKNOWN", "broken"), status=500, token="fresh")
+    server.post(LOGOUT, {}, matrix_error("M_UNKNOWN", "broken"), status=400, token="fresh")
     with pytest.raises(ValueError, match="first"):
         log_in_and_raise(ValueError("first"))
 
 
 def test_a_failing_logout_is_an_error(server: Server) -> None:
     server.post(LOGIN, PASSWORD_LOGIN, {"access_token": "fresh"}, token=None)
-    server.post(LOGOUT, {}, matrix_error("M_UNKNOWN", "broken"), status=500, token="fresh")
+    server.post(LOGOUT, {}, matrix_error("M_UNKNOWN", "broken"), status=400, token="fresh")
     with pytest.raises(SynapseError, match="broken"), Client(BASE_URL) as client:
         client.login("op", "secret")
 
@@ -340,6 +341,27 @@ def test_other_errors_are_not_tried_again(server: Server, fresh_client: Client, 
         fresh_client.get("/path")
     assert not caught.value.unanswered
     assert clock.waits == []
+
+
+@pytest.mark.parametrize("probe", [{"status": 500, "has_a_database": False}, {"answer": TORN}])
+def test_a_server_without_its_database_is_tried_again(
+    server: Server, fresh_client: Client, clock: Clock, probe: dict[str, Any]
+) -> None:
+    broken = matrix_error("M_UNKNOWN", "Internal server error")
+    for _try in range(2):
+        server.post("/path", {}, broken, status=500, has_a_database=False)
+        server.get(USERS, query={"limit": "1", "guests": "false"}, **probe)
+    server.post("/path", {}, {"done": True})
+    assert fresh_client.post("/path") == {"done": True}
+    assert clock.waits == [1, 2]
+
+
+def test_what_a_server_without_its_database_may_have_done_is_not_repeated(server: Server, client: Client) -> None:
+    server.post("/path", {}, status=500, has_a_database=False)
+    server.get(USERS, query={"limit": "1", "guests": "false"}, status=500, has_a_database=False)
+    with pytest.raises(SynapseError) as caught:
+        client.post("/path", repeat=False)
+    assert caught.value.unanswered
 
 
 @pytest.mark.parametrize(
