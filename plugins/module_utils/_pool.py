@@ -31,6 +31,10 @@ def each(function: Callable[[Item], Result], items: Iterable[Item], concurrency:
     thread has taken up yet is dropped, what is under way is still yielded, and the exception is raised here. What is
     done at the same time comes in the order of the items, so that with one thread everything does.
     """
+    if concurrency == 1:
+        for item in items:
+            yield item, function(item)
+        return
     running: dict[Future[Result], Item] = {}
     failures: list[BaseException] = []
 

@@ -46,6 +46,8 @@ def helpers() -> Any:
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in (*ENVIRONMENT, *PROXIES, *(name.upper() for name in PROXIES)):
         monkeypatch.delenv(name, raising=False)
+    # Spares requests to look through the whole environment, twice with each request.
+    monkeypatch.setenv("no_proxy", "synapse.test")
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import importlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,12 @@ class Started(BaseException):
     """Carries what a module says of its options."""
 
 
+@cache
 def read_yaml(path: str) -> Any:
     return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
 
 
+@cache
 def documentation(name: str) -> Json:
     """DOCUMENTATION of a module, with the fragments that it extends."""
     merged: Json = yaml.safe_load(importlib.import_module(f"{PLUGINS}.modules.{name}").DOCUMENTATION)

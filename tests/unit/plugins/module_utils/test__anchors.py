@@ -93,11 +93,11 @@ def client() -> Iterator[Client]:
 
 
 def chosen(client: Client, **options: Any) -> Anchors:
-    return choose(client, Options(concurrency=2, **options))
+    return choose(client, Options(concurrency=1, **options))
 
 
 def released(client: Client, *room_ids: str, **options: Any) -> Anchors:
-    return release(client, room_ids or None, Options(concurrency=2, **options))
+    return release(client, room_ids or None, Options(concurrency=1, **options))
 
 
 def recorded(simulation: FederatedSimulation) -> Json:
