@@ -184,7 +184,6 @@ class Retirement:
             self.retiring.operator = self._first_operator
         self._count += 1
         self._is_spoiled = True
-        self.marker.unlink(missing_ok=True)
         a, b = self.retiring, self.staying
         for kind in STATES:
             path = f"/_matrix/client/v3/user/{quote(a.operator.user_id)}/account_data/{kind}"
@@ -222,6 +221,8 @@ class Retirement:
         return [sorted(accounts), self.staying.members_of(self.staying.server_name)]
 
     def start(self, on_task: OnTask | None = None, *, patience: float = PATIENCE, **variables: Any) -> Run:
+        # What is run again is on again, whoever has powered it off before.
+        self.marker.unlink(missing_ok=True)
         self.run = Run(self.lab.directory, {**self.variables, **variables}, on_task, patience)
         return self.run
 
