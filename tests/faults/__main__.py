@@ -48,8 +48,8 @@ expired gets the same answer as one that was revoked.
 
 Who registers in the moment between the last look and the power-off is seen by nobody: close registration first.
 
-`make faults` runs all of them, `make nightly` 200 retirements with up to three mishaps each, by chance, and `make test`
-20 of these, in which each thing comes up at least once. Each prints its seed: `FAULTS_SEED=<seed>` repeats it.
+`make faults` runs all of them, `make nightly` 200 retirements with one or two mishaps each, and `make test` 20 of
+these. They are dealt like cards: none comes again before all have come. `FAULTS_SEED=<seed>`, as printed, repeats them.
 """
 
 
