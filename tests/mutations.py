@@ -86,8 +86,8 @@ MUTATIONS = [
     Mutation(
         "4 seen to be out",
         f"{UTILS}/_drain.py",
-        "closing.parted = self.options.leave_first and not joined_rooms(self.client, account.user_id)",
-        "closing.parted = self.options.leave_first",
+        "closing.parted = has_left and (self.looks_again or not joined_rooms(self.client, account.user_id))",
+        "closing.parted = has_left",
         f"{UNIT}/module_utils/test__drain.py",
     ),
     Mutation(
