@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Collection, Iterable, Mapping, Tuple, TypeVar, Union
 
 from ._client import ADMIN, CLIENT, Answer, Client, JsonDict
+from ._rooms import joined_members
 
 ROOM = f"{ADMIN}/v1/rooms/{{}}"
 FEW_EVENTS = 200
@@ -184,7 +185,7 @@ def read_room(client: Client, listed: JsonDict, types: Collection[str], *, unfed
     API: C(GET /_synapse/admin/v1/rooms/<room_id>/members).
     """
     room_id = listed["room_id"]
-    members = frozenset(client.get(f"{ROOM}/members", room_id).texts("members"))
+    members = frozenset(joined_members(client, room_id))
     local = frozenset(user_id for user_id in members if is_of(client.server_name, user_id))
     needed = local and (unfederated or members != local)
     state_events = listed.get("state_events")

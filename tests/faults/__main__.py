@@ -32,7 +32,8 @@ servers and not by what the playbook says:
 - no admin is closed, and nothing of the other server's is touched;
 - nothing is powered off while an account is open or in a room;
 - the run ends with 0 only if the server is retired, and otherwise with a message that says what to do;
-- the next run ends well: everybody is closed and out of all rooms, and **the other server shows nobody**.
+- it ends well, at the latest in the next run in which nothing goes wrong: everybody is closed and out of all rooms, and
+  **the other server shows nobody**.
 
 `4: 3 coped` means: it was tried four times, in three of them the run itself went on to the end or to the next stage,
 and in the other it stopped, or was killed, and a later one went on. **failed** would mean that one of the above did not

@@ -10,6 +10,7 @@ import json
 import os
 import random
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +22,28 @@ from .retirement import Retirement
 RESULTS = Path(__file__).parents[2] / ".cache/faults"
 
 
-@pytest.fixture(scope="session")
-def ground(skip_or_fail: Callable[[str], None]) -> Iterator[Retirement]:
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
-    base_port = 18710 + 5 * (int(worker.removeprefix("gw")) % 4)
+@contextmanager
+def started(name: str, base_port: int, skip_or_fail: Callable[[str], None], **options: Any) -> Iterator[Retirement]:
+    """Two servers of their own, if this machine has what they need."""
     try:
-        with Lab(RESULTS.parent / f"tests/faults-{worker}", base_port=base_port) as lab:
+        with Lab(RESULTS.parent / f"tests/faults-{name}", base_port=base_port, **options) as lab:
             yield Retirement(lab)
     except MissingError as missing:
         skip_or_fail(str(missing))
 
 
+@pytest.fixture(scope="session")
+def ground(skip_or_fail: Callable[[str], None]) -> Iterator[Retirement]:
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
+    with started(worker, 18710 + 5 * (int(worker.removeprefix("gw")) % 4), skip_or_fail) as ground:
+        yield ground
+
+
 @pytest.fixture
 def on_postgresql(skip_or_fail: Callable[[str], None]) -> Iterator[Retirement]:
-    """The same on servers of its own, with PostgreSQL."""
-    try:
-        with Lab(RESULTS.parent / "tests/faults-postgresql", database="postgresql", base_port=18780) as lab:
-            ground = Retirement(lab)
-            with ground.retirement():
-                yield ground
-    except MissingError as missing:
-        skip_or_fail(str(missing))
+    """A server with PostgreSQL that is ready to be retired."""
+    with started("postgresql", 18780, skip_or_fail, database="postgresql") as ground, ground.retirement():
+        yield ground
 
 
 @pytest.fixture
