@@ -47,6 +47,7 @@ class ActionModule(ActionBase):
         )
         self._changed = False
         self._so_far = dict.fromkeys(ADDED_UP, 0)
+        self._left_behind: set[str] = set()
         answer = self._look(arguments, task_vars)
         shown: tuple[str, float] = ("", float("-inf"))
         succeeded = time.monotonic()
@@ -56,6 +57,8 @@ class ActionModule(ActionBase):
             time.sleep(max(float(answer["next_poll"]), 1.0))
             answer = self._look_patiently(host, arguments, task_vars, succeeded)
             succeeded = time.monotonic()
+        if self._left_behind:
+            self._clean_up()
         result.update(answer, changed=self._changed)
         result.update((name, count) for name, count in self._so_far.items() if name in answer)
         return result
@@ -92,13 +95,24 @@ class ActionModule(ActionBase):
 
         What Ansible has put into a temporary directory may be gone by then as well, as when the host restarts.
         """
-        with suppress(AnsibleError):
-            self._remove_tmp_path(self._connection._shell.tmpdir)
-        self._connection._shell.tmpdir = None
+        self._clean_up()
         if type(self._connection).reset is not ConnectionBase.reset:
             # Some connect again right away.
             with suppress(AnsibleError):
                 self._connection.reset()
+
+    def _clean_up(self) -> None:
+        """Remove the temporary directories of all looks, which have the access token in them without pipelining.
+
+        Where the connection has dropped, that can't be done before the host answers again.
+        """
+        if self._connection._shell.tmpdir is not None:
+            self._left_behind.add(self._connection._shell.tmpdir)
+            self._connection._shell.tmpdir = None
+        with suppress(AnsibleError):
+            for path in sorted(self._left_behind):
+                self._remove_tmp_path(path)
+                self._left_behind.remove(path)
 
     def _show(self, host: str, answer: dict[str, Any], shown: tuple[str, float]) -> tuple[str, float]:
         """Say how things stand, if that has changed, or was not said for long."""

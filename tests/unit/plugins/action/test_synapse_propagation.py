@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from itertools import count
 from types import SimpleNamespace
 from typing import Any, Callable
 
@@ -16,6 +17,7 @@ from ansible_collections.matrixops.synapse.tests.unit.helpers import Clock, Json
 PERIOD = {"period": 604_800}
 BROKEN: Json = {"failed": True, "msg": "connection refused"}
 DEAD_TOKEN: Json = {"failed": True, "msg": "Invalid access token", "status": 401}
+TMPDIR = "/home/ansible/tmp"
 GONE = AnsibleConnectionFailure("no route to host")
 
 Play = Callable[..., "Played"]
@@ -38,7 +40,7 @@ class Connection:
 
     def __init__(self, events: list[str]) -> None:
         self.events = events
-        self._shell = SimpleNamespace(tmpdir="/home/ansible/tmp")
+        self._shell = SimpleNamespace(tmpdir=TMPDIR)
         self.fails: Exception | None = None
 
     def reset(self) -> None:
@@ -175,8 +177,32 @@ def test_what_is_in_a_temporary_directory_is_not_counted_on(play: Play) -> None:
     played = play(answer(), DONE)
     played.run()
     # While there is still a connection.
-    assert played.events == ["look", "remove /home/ansible/tmp", "hang up", "look"]
+    assert played.events[:4] == ["look", f"remove {TMPDIR}", "hang up", "look"]
     assert played.connection._shell.tmpdir is None
+
+
+@pytest.mark.parametrize("more", [[], [answer()]])
+def test_what_could_not_be_removed_is_removed_later(play: Play, more: list[Json]) -> None:
+    """It has the access token in it, and Ansible has forgotten it by then."""
+    played = play(answer(), GONE, GONE, *more, DONE)
+    directories = (f"/tmp/{number}" for number in count(1))
+    removed: list[str] = []
+
+    def look(**arguments: Any) -> Json:
+        played.connection._shell.tmpdir = next(directories)
+        # The connection drops in the middle of the second look.
+        played.connection.fails = GONE if len(played.looks) in (1, 2) else None
+        return played._execute_module(**arguments)
+
+    def remove(path: str) -> None:
+        if played.connection.fails is not None:
+            raise played.connection.fails
+        removed.append(path)
+
+    played.action._execute_module, played.action._remove_tmp_path = look, remove
+    assert played.run() == DONE
+    # Ansible itself knows of the last, unless it was cleaned up with the others.
+    assert removed == [f"/tmp/{number}" for number in range(1, len(played.looks) + (0 if more else 1))]
 
 
 @pytest.mark.parametrize("error", [GONE, AnsibleError("reset failed")])
@@ -185,6 +211,7 @@ def test_hanging_up_may_fail(play: Play, error: Exception) -> None:
     played.connection.fails = error
     assert played.run() == DONE
     assert played.connection._shell.tmpdir is None
+    assert played.events == ["look", f"remove {TMPDIR}", "hang up", "look", f"remove {TMPDIR}"]
 
 
 def test_a_connection_that_has_nothing_to_hang_up(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
