@@ -21,6 +21,7 @@ from lab.lab import REPOSITORY
 
 SYNADM = REPOSITORY / ".cache/synadm/bin/synadm"
 ANSIBLE = Path(sys.executable).with_name("ansible-playbook")
+CONFIG = REPOSITORY / "docs/examples/ansible.cfg"
 HOST = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 FOUND = "found"
 """The file that a contender in listing writes the number of accounts to."""
@@ -259,9 +260,8 @@ def _play(target: Target, directory: Path, *tasks: dict[str, Any]) -> Command:
 
 def _ansible(*arguments: str | Path) -> Command:
     # Our playbook is found where the repository is a collection; colours would only be in the way.
-    return Command(
-        [ANSIBLE, *arguments], {"ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / ".cache"), "ANSIBLE_NOCOLOR": "1"}
-    )
+    environment = {"ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / ".cache"), "ANSIBLE_NOCOLOR": "1"}
+    return Command([ANSIBLE, *arguments], {**environment, "ANSIBLE_CONFIG": str(CONFIG)})
 
 
 def _bare(what: str, target: Target, *arguments: str) -> Command:
