@@ -75,7 +75,9 @@ def test_build_context(tmp_path: Path) -> None:
     run(tmp_path, "ansible-builder", "create")
     context = tmp_path / "context"
     assert (context / "_build/requirements.yml").read_text() == (EXAMPLES / "requirements.yml").read_text()
-    containerfile = (context / "Containerfile").read_text()
+    # Named for podman or docker, whichever is here.
+    (file,) = context.glob("*file")
+    containerfile = file.read_text()
     image = yaml.safe_load((EXAMPLES / "execution-environment.yml").read_text())["images"]["base_image"]["name"]
     assert f'ARG EE_BASE_IMAGE="{image}"' in containerfile
     git, install = (containerfile.find(part) for part in ("install -y git-core", "ansible-galaxy collection install"))
