@@ -112,6 +112,27 @@ MUTATIONS = [
         f"{UNIT}/module_utils/test__propagation.py",
     ),
     Mutation(
+        "5 one leave, then the next",
+        f"{UTILS}/_anchors.py",
+        "                    wake(self.client)\n",
+        "",
+        f"{UNIT}/module_utils/test__anchors.py",
+    ),
+    Mutation(
+        "5 one leave, then the next",
+        f"{UTILS}/_anchors.py",
+        "            with self.sender.sees_off(room_id):\n                leave(",
+        "            if True:\n                leave(",
+        f"{UNIT}/module_utils/test__anchors.py",
+    ),
+    Mutation(
+        "5 one leave, then the next",
+        f"{UTILS}/_sender.py",
+        "        if witness is None or self._has_taken(witness):",
+        "        if True:",
+        f"{UNIT}/module_utils/test__sender.py",
+    ),
+    Mutation(
         "5 no purge",
         f"{UTILS}/_rooms.py",
         'json={"purge": False, "block": False}',

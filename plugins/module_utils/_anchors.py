@@ -38,6 +38,7 @@ from ._rooms import (
     Memberships,
     clear_room,
     joined_rooms,
+    leave,
     list_rooms,
     local_members,
     memberships,
@@ -48,6 +49,7 @@ from ._rooms import (
     unlimited_messages,
     visible_memberships,
 )
+from ._sender import Sender, wake
 from ._users import (
     Account,
     account_class,
@@ -652,6 +654,7 @@ class _Release:
         self.result = Anchors(record, look.record, look.classes, record.lost)
         self.written = look.record.as_json()
         self.delegated = bool(self.leaving) and login_is_delegated(client)
+        self.sender = Sender(client, options.ignore)
         self.not_cleared: dict[str, dict[str, str]] = {}
         """Where login is delegated, who is still in the rooms that were to be shut down, and why."""
 
@@ -667,11 +670,14 @@ class _Release:
             if self.leaving:
                 self._write()
                 with unlimited_messages(self.client):
+                    # Nobody may have seen off what was left before, if Synapse or a run was killed.
+                    wake(self.client)
                     if self.delegated:
                         self._shut_down()
-                    for user_id, failed in each(self._leave, self.leaving, self.options.concurrency):
-                        self._note(user_id, failed)
-                for room_id, remaining in each(self._clear, self.result.released, self.options.concurrency):
+                    for user_id in self.leaving:
+                        self._note(user_id, self._leave(user_id))
+                for room_id in self.result.released:
+                    remaining = self._clear(room_id)
                     self.result.failed.extend((user_id, room_id, reason) for user_id, reason in remaining.items())
             record = self.result.record
             self.result.record = replace(record, releasing=set(), alone=record.alone & record.rooms)
@@ -688,13 +694,14 @@ class _Release:
     def _shut_down(self) -> None:
         """Each room once: several may anchor it."""
         rooms = {r for user_id, room_ids in self.leaving.items() if user_id != self.client.user_id for r in room_ids}
-        self.not_cleared = dict(each(self._shut_down_one, sorted(rooms), self.options.concurrency))
+        self.not_cleared = {room_id: self._shut_down_one(room_id) for room_id in sorted(rooms)}
 
     def _shut_down_one(self, room_id: str) -> dict[str, str]:
         try:
             others = _blockers(self.client, room_id, self.look.record, self.options.keep)
             if not others:
-                return clear_room(self.client, room_id)
+                with self.sender.sees_off(room_id):
+                    return clear_room(self.client, room_id)
             reason = not_cleared(others)
         except SynapseError as error:
             if error.fatal:
@@ -707,14 +714,29 @@ class _Release:
         room_ids = self.leaving[user_id]
         if self.delegated and user_id != self.client.user_id:
             return self._still_in(user_id, {r: self.not_cleared[r].get(user_id, STILL_JOINED) for r in room_ids})
+        reasons: dict[str, str] = {}
         try:
             with _as_anchor(self.client, user_id, user_id in self.look.record.staying) as token:
-                reasons = _leave(self.client, room_ids, token, self.options.concurrency)
+                for room_id in room_ids:
+                    reason = self._leave_one(room_id, token)
+                    if reason is not None:
+                        reasons[room_id] = reason
         except SynapseError as error:
             if error.fatal:
                 raise
-            reasons = dict.fromkeys(room_ids, str(error))
+            reasons = {room_id: reasons.get(room_id, str(error)) for room_id in room_ids}
         return self._still_in(user_id, reasons)
+
+    def _leave_one(self, room_id: str, token: str | None) -> str | None:
+        """Return why that failed, if it did."""
+        try:
+            with self.sender.sees_off(room_id):
+                leave(self.client, room_id, token)
+        except SynapseError as error:
+            if error.fatal:
+                raise
+            return str(error)
+        return None
 
     def _still_in(self, user_id: str, reasons: dict[str, str]) -> dict[str, str]:
         remaining = set(joined_rooms(self.client, user_id))
@@ -726,7 +748,8 @@ class _Release:
         try:
             members = local_members(self.client, room_id)
             if members and not existing_accounts(self.client, members):
-                return clear_room(self.client, room_id)
+                with self.sender.sees_off(room_id):
+                    return clear_room(self.client, room_id)
         except SynapseError as error:
             if error.fatal:
                 raise

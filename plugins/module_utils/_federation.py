@@ -178,15 +178,32 @@ def list_destinations(client: Client) -> Iterator[Destination]:
         if name in seen:
             continue
         seen.add(name)
-        last_try, interval = _milliseconds(row, "retry_last_ts"), _milliseconds(row, "retry_interval")
-        failing_since = _milliseconds(row, "failure_ts")
-        yield Destination(
-            name,
-            _number(row, "last_successful_stream_ordering"),
-            failing_since // 1000 if failing_since else None,
-            (last_try + interval) // 1000 if last_try else None,
-            interval // 1000,
-        )
+        yield _destination(name, row)
+
+
+def read_destination(client: Client, name: str) -> Destination | None:
+    """One of them; C(None) if nothing was ever sent to it.
+
+    API: C(GET /_synapse/admin/v1/federation/destinations/<destination>).
+    """
+    try:
+        return _destination(name, client.get(f"{DESTINATIONS}/{{}}", name))
+    except SynapseError as error:
+        if error.status != 404:
+            raise
+        return None
+
+
+def _destination(name: str, row: Answer) -> Destination:
+    last_try, interval = _milliseconds(row, "retry_last_ts"), _milliseconds(row, "retry_interval")
+    failing_since = _milliseconds(row, "failure_ts")
+    return Destination(
+        name,
+        _number(row, "last_successful_stream_ordering"),
+        failing_since // 1000 if failing_since else None,
+        (last_try + interval) // 1000 if last_try else None,
+        interval // 1000,
+    )
 
 
 def _number(row: Answer, key: str) -> int | None:

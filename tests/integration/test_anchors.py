@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from lab import Lab, MissingError
 from lab.api import Account, ApiError
+from lab.homeserver import Settings
 from lab.waiting import wait_until
 
 from .conftest import Result, RunModule, StartPlaybook, unchanged
@@ -326,3 +327,29 @@ def test_who_can_anchor(net: Trio, anchors: Anchors) -> None:
 
 
 GUESTS = {"type": "m.room.guest_access", "state_key": "", "content": {"guest_access": "can_join"}}
+
+
+def test_no_leave_overtakes_another(net: Trio, anchors: Anchors) -> None:
+    """Synapse was restarted before it got round to the first one. It sends the newer, and forgets the older one, if it
+    comes to both at the same time: most times, but for what this is about."""
+    a, b = net["a"], net["b"]
+    no_sender = {"federation_sender_instances": ["nobody"], "instance_map": {"main": {"host": "127.0.0.1", "port": 1}}}
+
+    def restart(settings: Settings) -> None:
+        a.stop()
+        a.configure(settings)
+        a.start()
+
+    for number in range(3):
+        anchor = a.register(f"overtaken{number}")
+        first, second = (b.create_room(net.account("b").token, preset="public_chat") for _room in range(2))
+        for room_id in (first, second):
+            a.join(anchor.token, room_id, via=b.server_name)
+        net.settle()
+        restart(Settings(extra_config=no_sender))
+        a.leave(anchor.token, first)
+        restart(net.lab.settings)
+        assert rooms_of(anchors(state="chosen")) == {second: anchor.user_id}
+        assert anchors(state="released")["changed"]
+        wait_until(lambda: not net.seen_by("b"), "the other server sees nobody")
+        assert not a.joined_rooms(a.operator.user_id), "what it took to wake Synapse"

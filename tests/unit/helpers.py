@@ -366,7 +366,8 @@ class FederatedSimulation(Simulation):
     """One with members of other servers in its rooms, sessions, invites, and what is recorded on it.
 
     I(remote) are the members that each room has elsewhere, I(acls) the server ACLs of rooms, I(devices) the accounts
-    that have one, I(invites) who is invited where, and I(account_data) what is recorded.
+    that have one, I(invites) who is invited where, I(account_data) what is recorded, and I(taken) what the destinations
+    have taken, which are told of each leave at once.
     """
 
     def __init__(self, mock: responses.RequestsMock, *users: Json, **joined: list[str]) -> None:
@@ -376,6 +377,7 @@ class FederatedSimulation(Simulation):
         self.devices: set[str] = set()
         self.invites: dict[str, list[str]] = {}
         self.account_data: dict[str, Json] = {}
+        self.taken = 0
 
     def federate(self, *names: str, server: str = "other.example") -> None:
         for name in names:
@@ -405,6 +407,8 @@ class FederatedSimulation(Simulation):
             return 200, {"memberships": {**dict.fromkeys(joined, "join"), **dict.fromkeys(invites, "invite")}}
         if last == "sync":
             return 200, {"rooms": {"invite": {room: {} for room in self.invites.get(user_id, ())}}}
+        if before == "destinations":
+            return 200, {"destination": last, "last_successful_stream_ordering": self.taken}
         if last == "forward_extremities":
             return 200, {"results": [{"event_id": "$old", "received_ts": 1}]}
         if last == "state":
@@ -413,6 +417,7 @@ class FederatedSimulation(Simulation):
         if last == "leave" and before in self.invites.get(user_id, ()):
             self.invites[user_id].remove(before)
             return 200, {}
+        self.taken += last == "leave"
         return super()._act(before, last, user_id)
 
     def _members(self, room: str) -> list[str]:

@@ -11,7 +11,7 @@ from typing import Any, Callable, Iterator
 
 import pytest
 import responses
-from ansible_collections.matrixops.synapse.plugins.module_utils import _state
+from ansible_collections.matrixops.synapse.plugins.module_utils import _sender, _state
 from ansible_collections.matrixops.synapse.plugins.module_utils._anchors import (
     Anchors,
     GreedyCover,
@@ -87,7 +87,8 @@ def start() -> Iterator[Start]:
 
 
 @pytest.fixture
-def client() -> Iterator[Client]:
+def client(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    monkeypatch.setattr(_sender, "WAKING", 0.0)
     with Client(BASE_URL, TOKEN) as client:
         yield client
 
@@ -612,6 +613,18 @@ class TestRelease:
         first_read = simulation.requests.index(f"GET members {R1}", simulation.requests.index(f"POST leave {R1}"))
         assert first_read < simulation.requests.index(f"DELETE {R1} rooms")
 
+    def test_no_leave_before_the_last_is_on_its_way(self, start: Start, client: Client) -> None:
+        simulation = start(user("a"), user("b"), a=["r1", "r2"], b=["r3"])
+        chosen(client)
+        del simulation.requests[:]
+        released(client)
+        what = "GET other.example destinations"
+        told = [step for step in simulation.requests if step == what or step.startswith("POST leave !")]
+        # It is looked at before and after each.
+        assert told == [step for room in (R1, R2, R3) for step in (what, f"POST leave {room}", what)]
+        # First of all, Synapse is made to look at what it has yet to send.
+        assert "POST createRoom v3" in simulation.requests[: simulation.requests.index(f"POST leave {R1}")]
+
     def test_those_who_do_not_leave(self, start: Start, client: Client) -> None:
         simulation = Cleared.of(start(user("a"), a=["r1", "r2"], bot=["r1", "r2"]))
         chosen(client)
@@ -634,7 +647,7 @@ class TestRelease:
     def test_a_room_that_nobody_can_look_into_is_left_all_the_same(self, start: Start, client: Client) -> None:
         simulation = Cleared.of(start(user("a"), a=["r1"], bot=["r1"]))
         chosen(client)
-        simulation.errors[f"GET members {R1}"] = [(404, matrix_error("M_NOT_FOUND", "Room not found"))]
+        simulation.errors[f"GET members {R1}"] = [(404, matrix_error("M_NOT_FOUND", "Room not found"))] * 2
         outcome = released(client)
         assert (outcome.released, outcome.failed, simulation.cleared) == ([R1], [], [])
 
