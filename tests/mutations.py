@@ -49,6 +49,13 @@ MUTATIONS = [
         f"{INTEGRATION}/test_bad_input.py::test_role_variables",
     ),
     Mutation(
+        "1 the name first",
+        f"{UTILS}/_sender.py",
+        "    client.confirm()\n",
+        "",
+        f"{UNIT}/module_utils/test__sender.py",
+    ),
+    Mutation(
         "2 listed to the end",
         f"{UTILS}/_client.py",
         "            if token is None:\n                return",

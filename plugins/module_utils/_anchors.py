@@ -654,7 +654,7 @@ class _Release:
         self.result = Anchors(record, look.record, look.classes, record.lost)
         self.written = look.record.as_json()
         self.delegated = bool(self.leaving) and login_is_delegated(client)
-        self.sender = Sender(client, options.ignore)
+        self.sender = Sender(client)
         self.not_cleared: dict[str, dict[str, str]] = {}
         """Where login is delegated, who is still in the rooms that were to be shut down, and why."""
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import time
 from contextlib import contextmanager
-from typing import Collection, Iterator
+from typing import Iterator
 
 from ._client import CLIENT, Client, SynapseError
 from ._federation import Destination, read_destination
@@ -38,12 +38,9 @@ class Sender:
     once. Where all that were tried are known to be out of reach, nothing is waited for.
     """
 
-    def __init__(self, client: Client, ignore: Collection[str] = ()) -> None:
-        """
-        :param ignore: servers not to wait for.
-        """
+    def __init__(self, client: Client) -> None:
         self._client = client
-        self._silent = set(ignore)
+        self._silent: set[str] = set()
         self._answering: set[str] = set()
 
     @contextmanager
@@ -94,7 +91,10 @@ def wake(client: Client) -> None:
     This makes events that are for no other server: a room of the operator's own, which is left again.
 
     API: C(POST /_matrix/client/v3/createRoom) with C(m.federate).
+
+    :raises SynapseError: if the URL leads to another server by now.
     """
+    client.confirm()
     try:
         room = client.post(
             f"{CLIENT}/v3/createRoom", json={"preset": "private_chat", "creation_content": {"m.federate": False}}

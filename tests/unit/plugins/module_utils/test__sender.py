@@ -37,6 +37,7 @@ class Federation:
         self.answering: set[str] = set()
         self.pending = 0
         self.asleep = False
+        self.operator = OPERATOR
         self.asked: list[str] = []
         self.errors: dict[str, tuple[int, Json]] = {}
         for method in ("GET", "POST"):
@@ -62,7 +63,7 @@ class Federation:
 
     def _found(self, before: str, last: str, request: Any) -> Json:
         if last == "whoami":
-            return {"user_id": OPERATOR}
+            return {"user_id": self.operator}
         if last == "members":
             return {"members": [OPERATOR, *(f"@somebody:{name}" for name in self.servers)]}
         if last == "createRoom":
@@ -155,16 +156,15 @@ def test_who_has_taken_something_is_asked_first(start: Start, client: Client) ->
     assert act(sender, federation) == ["GET z.example"] * 2
 
 
-@pytest.mark.parametrize("gone", ["nobody is in it", "all fail", "to be ignored", "never sent to", "purged"])
+@pytest.mark.parametrize("gone", ["nobody is in it", "all fail", "never sent to", "purged"])
 def test_there_is_nobody_to_wait_for(start: Start, client: Client, clock: Clock, gone: str) -> None:
     federation = start(failing=("a.example",) if gone == "all fail" else ())
-    if gone in ("to be ignored", "never sent to"):
-        federation.servers["a.example"] = 5
     if gone == "never sent to":
+        federation.servers["a.example"] = 5
         federation.errors["a.example"] = (404, matrix_error("M_NOT_FOUND", "Unknown destination"))
     if gone == "purged":
         federation.errors["members"] = (404, matrix_error("M_NOT_FOUND", "Room not found"))
-    act(Sender(client, {"a.example"} if gone == "to be ignored" else ()), federation)
+    act(Sender(client), federation)
     assert clock.waits == []
 
 
@@ -180,6 +180,15 @@ def test_rooms_that_may_not_be_made(start: Start, client: Client, clock: Clock) 
     federation.errors["createRoom"] = (403, matrix_error("M_FORBIDDEN", "You may not"))
     wake(client)
     assert clock.waits == [_sender.WAKING]
+
+
+def test_no_room_is_made_on_another_server(start: Start, client: Client) -> None:
+    federation = start()
+    assert client.user_id == OPERATOR
+    federation.operator = "@operator:elsewhere.example"
+    with pytest.raises(SynapseError, match="is from another server"):
+        wake(client)
+    assert "POST createRoom" not in federation.asked
 
 
 def test_a_token_that_is_dead(start: Start, client: Client) -> None:
