@@ -117,8 +117,10 @@ def _spoil(fault: Fault, **which: Any) -> Callable[[Retirement, Random], None]:
 
 
 def _newcomers(retirement: Retirement, chance: Random) -> None:
-    """At once: who comes after the last look is seen by nobody."""
+    """At once: who comes after the last look is seen by nobody. And nobody comes to a server that is off."""
     server = retirement.retiring
+    if retirement.is_off:
+        return
     for number in range(2):
         newcomer = server.register(f"late{time.time_ns()}_{number}")
         try:
@@ -130,6 +132,8 @@ def _newcomers(retirement: Retirement, chance: Random) -> None:
 
 def _back_to_life(retirement: Retirement, chance: Random) -> None:
     user_id = chance.choice(retirement.village.users[:3])
+    if retirement.is_off:
+        return
     path = f"/v2/users/{quote(user_id)}"
     body = {"deactivated": False, "password": "back to life"}
     retirement.retiring.admin("PUT", path, json=body)

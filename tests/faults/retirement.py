@@ -159,6 +159,11 @@ class Retirement:
         return self._proxy
 
     @property
+    def is_off(self) -> bool:
+        """Whether it has been powered off, which is not done to it here."""
+        return self.marker.exists()
+
+    @property
     def variables(self) -> dict[str, Any]:
         return {
             "decommission_base_url": self.proxy.base_url,
@@ -281,12 +286,12 @@ class Retirement:
         """After any run: no admin is closed, nothing is off that has somebody left, nobody else is touched."""
         for admin in (self.retiring.operator.user_id, self.second_admin.user_id):
             assert not self.retiring.account(admin)["deactivated"], f"{admin} was closed\n{run.output}"
-        if self.marker.exists():
+        if self.is_off:
             self.check_retired(run)
         assert self._theirs_now() == self._theirs, f"the other server's own have changed\n{run.output}"
 
     def check_retired(self, run: Run) -> None:
-        assert self.marker.exists(), f"says that all is well, and is on\n{run.output}"
+        assert self.is_off, f"says that all is well, and is on\n{run.output}"
         open_ = [a["name"] for a in self.retiring.accounts() if not a["admin"] and not a["deactivated"]]
         assert not open_, f"still open: {open_}\n{run.output}"
         members = self.retiring.members_of(self.retiring.server_name)
