@@ -260,8 +260,12 @@ def _play(target: Target, directory: Path, *tasks: dict[str, Any]) -> Command:
 
 def _ansible(*arguments: str | Path) -> Command:
     # Our playbook is found where the repository is a collection; colours would only be in the way.
-    environment = {"ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / ".cache"), "ANSIBLE_NOCOLOR": "1"}
-    return Command([ANSIBLE, *arguments], {**environment, "ANSIBLE_CONFIG": str(CONFIG)})
+    environment = {
+        "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / ".cache"),
+        "ANSIBLE_CONFIG": str(CONFIG),
+        "ANSIBLE_NOCOLOR": "1",
+    }
+    return Command([ANSIBLE, *arguments], environment)
 
 
 def _bare(what: str, target: Target, *arguments: str) -> Command:

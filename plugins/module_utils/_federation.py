@@ -36,7 +36,7 @@ from typing import Collection, Iterable, Iterator, Mapping, NamedTuple
 
 from ._client import ADMIN, Answer, Client, JsonDict, SynapseError
 from ._pool import each
-from ._rooms import joined_members, list_rooms
+from ._rooms import list_rooms, other_servers
 
 DESTINATIONS = f"{ADMIN}/v1/federation/destinations"
 ROOM = f"{ADMIN}/v1/rooms/{{}}"
@@ -250,8 +250,7 @@ def survey(client: Client, rooms: Iterable[JsonDict], concurrency: int) -> dict[
 
 
 def _shared_room(client: Client, room_id: str) -> SharedRoom:
-    members = joined_members(client, room_id)
-    servers = frozenset(sys.intern(user_id.partition(":")[2]) for user_id in members) - {client.server_name}
+    servers = frozenset(map(sys.intern, other_servers(client, room_id)))
     barred = False
     if servers:
         acls = client.get(f"{ROOM}/state", room_id, params={"type": "m.room.server_acl"}).objects("state")

@@ -31,7 +31,7 @@ from ._federation import (
 )
 from ._journal import thinned
 from ._pool import each
-from ._rooms import joined_members, newest_received
+from ._rooms import newest_received, other_servers
 
 LONGEST_PAUSE = 600
 """The longest time between two polls, in seconds."""
@@ -353,12 +353,11 @@ class _Poller:
         client, together = self.client, self.options.anchors.ignore
         try:
             received = newest_received(client, room_id)
-            members = joined_members(client, room_id) if together else []
+            servers = other_servers(client, room_id) if together else set()
         except SynapseError as error:
             if error.status != 404:
                 raise
             return 0.0, False  # it was purged
-        servers = {user_id.partition(":")[2] for user_id in members}
         return received, any(name < client.server_name for name in servers.intersection(together))
 
     def _nudge(self, result: Poll, record: _anchors.Record) -> None:

@@ -103,6 +103,12 @@ def local_members(client: Client, room_id: str) -> list[str]:
     return sorted(user_id for user_id in members if user_id.partition(":")[2] == client.server_name)
 
 
+def other_servers(client: Client, room_id: str) -> set[str]:
+    """The servers with a member in a room, but this one, as long as somebody of this one is in it."""
+    servers = {user_id.partition(":")[2] for user_id in joined_members(client, room_id)}
+    return servers - {client.server_name}
+
+
 def newest_received(client: Client, room_id: str) -> float:
     """When the newest event of a room was received, which a leave would come after, in seconds since 1970.
 

@@ -18,7 +18,7 @@ from typing import Iterator
 
 from ._client import CLIENT, Client, SynapseError
 from ._federation import Destination, read_destination
-from ._rooms import joined_members, leave
+from ._rooms import leave, other_servers
 
 PATIENCE = 5.0
 """For how long, in seconds, a server that answers may need to take an event."""
@@ -58,12 +58,11 @@ class Sender:
     def _witness(self, room_id: str) -> Destination | None:
         """A server in the room that can be reached, as far as anybody knows, and what it has taken."""
         try:
-            members = joined_members(self._client, room_id)
+            servers = other_servers(self._client, room_id) - self._silent
         except SynapseError as error:
             if error.fatal:
                 raise
             return None
-        servers = {user_id.partition(":")[2] for user_id in members} - self._silent - {self._client.server_name}
         for name in sorted(servers, key=lambda name: (name not in self._answering, name))[:TRIES]:
             destination = read_destination(self._client, name)
             if destination is not None and not destination.failing:

@@ -160,7 +160,7 @@ class Retirement:
 
     @property
     def is_off(self) -> bool:
-        """Whether it has been powered off, which is not done to it here."""
+        """Whether the role has powered it off, which here leaves a mark, and the server running."""
         return self.marker.exists()
 
     @property

@@ -200,16 +200,17 @@ def _pip_environment() -> dict[str, str]:
     """How pip is set up on this machine, as environment variables."""
     command = [sys.executable, "-m", "pip", "config", "list", "--disable-pip-version-check"]
     listed = subprocess.run(command, capture_output=True, text=True, check=False).stdout
-    # A file of constraints is for what is installed here, and not to be found in there.
-    left_out = ("SSL_CERT_FILE", "SSL_CERT_DIR", "PIP_CONSTRAINT")
-    environment = {name: value for name, value in os.environ.items() if name not in left_out}
+    environment = dict(os.environ)
     for line in listed.splitlines():
         name, _equals, value = line.partition("=")
         section, _dot, option = name.rpartition(".")
-        if section in ("global", "install") and option != "constraint":
+        if section in ("global", "install"):
             # A list is several lines in a file, and several words in the environment.
             words = " ".join(word for text in shlex.split(value) for word in text.replace("\\n", " ").split())
             environment.setdefault(f"PIP_{option.upper().replace('-', '_')}", words)
+    # Files of this machine's are not to be found in there; certificates are copied.
+    for name in ("SSL_CERT_FILE", "SSL_CERT_DIR", "PIP_CONSTRAINT"):
+        environment.pop(name, None)
     return environment | {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INPUT": "1", "LC_ALL": "C.UTF-8"}
 
 

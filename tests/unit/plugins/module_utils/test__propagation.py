@@ -130,8 +130,8 @@ class World:
             raise SynapseError("no such room", method="GET", url="/", status=404)
         return self.received.get(room, NOW - 10_000)
 
-    def joined_members(self, _client: Any, room: str) -> list[str]:
-        return [OPERATOR, *self.members.get(room, [])]
+    def other_servers(self, _client: Any, room: str) -> set[str]:
+        return {user_id.partition(":")[2] for user_id in self.members.get(room, [])}
 
     def read_anchors(self, _client: Any, _concurrency: int) -> _anchors.Anchors:
         record = copy.deepcopy(self.record)
@@ -206,7 +206,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     monkeypatch.setattr(_propagation, "read_ledger", world.read_ledger)
     monkeypatch.setattr(_propagation, "newest_received", world.newest_received)
-    monkeypatch.setattr(_propagation, "joined_members", world.joined_members)
+    monkeypatch.setattr(_propagation, "other_servers", world.other_servers)
     monkeypatch.setattr(_propagation, "in_back_off", world.in_back_off)
     monkeypatch.setattr(_propagation, "reset_all", world.reset_all)
     monkeypatch.setattr(_anchors, "read", world.read_anchors)
