@@ -51,7 +51,7 @@ RESULT ?= latest.jsonl
 BENCH_NEEDS := .cache/dev.installed .cache/synapse.installed .cache/synadm.installed $(COLLECTION)
 
 bench: $(BENCH_NEEDS) ## compare with what one would use instead (many hours; RESULT=file goes on with one)
-	$(BENCH) run $(BENCH_OPTIONS) benchmarks/results/$(RESULT)
+	$(BENCH) run $(BENCH_OPTIONS) benchmarks/measured/$(RESULT)
 
 bench-quick: $(BENCH_NEEDS) ## see in some minutes that this works
 	rm -f .cache/benchmarks/quick.jsonl
@@ -59,10 +59,10 @@ bench-quick: $(BENCH_NEEDS) ## see in some minutes that this works
 	$(BENCH) report .cache/benchmarks/quick.jsonl
 
 bench-report: $(BENCH_NEEDS) ## write the figures of RESULT into docs/benchmarks.md
-	$(BENCH) report --into docs/benchmarks.md benchmarks/results/$(RESULT)
+	$(BENCH) report --into docs/benchmarks.md benchmarks/measured/$(RESULT)
 
 bench-compare: $(BENCH_NEEDS) ## see whether what RESULT says holds in OTHER
-	$(BENCH) compare benchmarks/results/$(RESULT) benchmarks/results/$(OTHER)
+	$(BENCH) compare benchmarks/measured/$(RESULT) benchmarks/measured/$(OTHER)
 
 lint: .cache/dev.installed $(COLLECTION) ## check style, types, changelog and documentation
 	$(BIN)/ruff check

@@ -600,31 +600,52 @@ def _leave(client: Client, room_ids: Iterable[str], token: str | None, concurren
     return {room_id: reason for room_id, reason in tries if reason is not None}
 
 
-def rejoin(client: Client, record: Record, room_ids: Collection[str], reason: str, concurrency: int) -> int:
-    """The anchors of these rooms join them once more; return how many of the rooms that was possible in.
+def rejoin(
+    client: Client,
+    record: Record,
+    room_ids: Collection[str],
+    reason: str,
+    concurrency: int,
+    sender: Sender | None = None,
+) -> dict[str, SynapseError | None]:
+    """The anchors of these rooms join them once more; return why that was not possible, by room, or C(None).
 
     That is an event which servers that show it don't show to anybody, since it changes nothing, and which needs no
     power in the room. Synapse sends it even to a server of which it does not know what it has missed, and that one
     then asks for what was before.
 
     API: C(POST /_matrix/client/v3/join/<room_id>).
+
+    :param sender: sees to it that none of these events overtakes another. Then it is one after the other.
     """
     wanted = {user_id: sorted(set(room_ids).intersection(rooms)) for user_id, rooms in record.anchors.items()}
 
-    def join(user_id: str) -> int:
-        joined = 0
+    def join_one(room_id: str, token: str | None) -> SynapseError | None:
+        try:
+            with sender.sees_off(room_id) if sender else nullcontext():
+                client.post(f"{CLIENT}/v3/join/{{}}", room_id, json={"reason": reason}, token=token)
+        except SynapseError as error:
+            if error.fatal:
+                raise
+            return error
+        return None
+
+    def join(user_id: str) -> dict[str, SynapseError | None]:
+        outcome: dict[str, SynapseError | None] = {}
         try:
             with _as_anchor(client, user_id, user_id in record.staying) as token:
                 for room_id in wanted[user_id]:
-                    client.post(f"{CLIENT}/v3/join/{{}}", room_id, json={"reason": reason}, token=token)
-                    joined += 1
+                    outcome[room_id] = join_one(room_id, token)
         except SynapseError as error:
-            # It comes again.
             if error.fatal:
                 raise
-        return joined
+            outcome = {**dict.fromkeys(wanted[user_id], error), **outcome}
+        return outcome
 
-    return sum(joined for _user, joined in each(join, [u for u, rooms in wanted.items() if rooms], concurrency))
+    found: dict[str, SynapseError | None] = {}
+    for _user, outcome in each(join, [u for u, rooms in wanted.items() if rooms], 1 if sender else concurrency):
+        found.update(outcome)
+    return found
 
 
 def release(client: Client, room_ids: Collection[str] | None, options: Options, *, dry_run: bool = False) -> Anchors:

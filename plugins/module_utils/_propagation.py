@@ -32,6 +32,7 @@ from ._federation import (
 from ._journal import thinned
 from ._pool import each
 from ._rooms import newest_received, other_servers
+from ._sender import Sender, wake
 
 LONGEST_PAUSE = 600
 """The longest time between two polls, in seconds."""
@@ -42,6 +43,10 @@ RATE = 10
 SHOWN = 1000
 """How many of the rooms that wait are recorded, with some of the servers that they wait for."""
 SHOWN_EACH = 5
+BATCH = 200
+"""In how many rooms anchors join once more in a poll, one after the other."""
+REFUSED = (400, 403, 404)
+"""The answers to a join that would be the same another time."""
 POINTS = 200
 """How many points of the history to keep, at most."""
 
@@ -76,6 +81,8 @@ class State:
     :ivar wave: when the first wave ended that this is about.
     :ivar released: the position of the ledger before anchors left rooms for the last time, or 0.
     :ivar acted: whether the poll itself had events sent.
+    :ivar rejoined: the rooms in which the anchor has joined once more since then, with the position of the ledger
+        before; or the first one, if it can't.
     :ivar told: the rooms whose destinations have all been told, with since when.
     :ivar restless: the rooms that might be left but for what was going on in them, with since when.
     :ivar seen: a digest of the ledger, which has been the same since I(changed).
@@ -87,6 +94,7 @@ class State:
     wave: int = 0
     released: int = 0
     acted: bool = False
+    rejoined: dict[str, int] = field(default_factory=dict)
     told: dict[str, int] = field(default_factory=dict)
     restless: dict[str, int] = field(default_factory=dict)
     position: int = 0
@@ -117,6 +125,7 @@ class State:
                 known=_usable(content["known"]),
                 # Not in records of older versions.
                 restless={str(room_id): int(then) for room_id, then in content.get("restless", {}).items()},
+                rejoined={str(room_id): int(before) for room_id, before in content.get("rejoined", {}).items()},
                 history=[[int(number) for number in point] for point in content.get("history", [])],
                 recorded=content,
             )
@@ -151,7 +160,8 @@ class Poll:
     :ivar waiting: those of them with destinations that have not been told, and these.
     :ivar released: the rooms whose anchors have left, or would have.
     :ivar nudged: how many back-offs were ended.
-    :ivar rejoined: in how many rooms the anchors joined once more, for servers that have never taken anything.
+    :ivar rejoined: in how many rooms the anchors joined once more: each after the first wave, and later again for
+        servers that have never taken anything.
     :ivar finished: whether there is nothing more to wait for.
     :ivar early: whether that is before the end of the period.
     :ivar next_poll: in how many seconds the next poll should be.
@@ -217,6 +227,8 @@ class _Poller:
         self.state = state
         self.dry_run = dry_run
         self.concurrency = options.anchors.concurrency
+        self.unheard: set[str] = set()
+        """The rooms that the anchor has yet to join once more."""
 
     def run(self, everything: bool) -> Poll:
         client, options, state = self.client, self.options, self.state
@@ -226,9 +238,10 @@ class _Poller:
         everything = everything or over or state.acted
         anchors = _anchors.read(client, self.concurrency)
         rooms = anchors.record.rooms
+        self.unheard = rooms - anchors.record.alone - state.rejoined.keys()
         ledger = self._read_ledger(anchors.record, everything)
-        # Rooms that the statistics don't have are ones that nothing can be said of.
-        waiting = {**{room_id: ["?"] for room_id in rooms - ledger.held}, **ledger.waiting(rooms)}
+        # Nothing can be said yet of rooms that the statistics don't have, or that the anchor has yet to join once more.
+        waiting = {**{room_id: ["?"] for room_id in (rooms - ledger.held) | self.unheard}, **ledger.waiting(rooms)}
         anchor_of = {room_id: user_id for user_id, held in anchors.record.anchors.items() for room_id in held}
         result = Poll(now, state.wave + options.period, ledger, anchor_of, waiting, anchors.lost)
         self._compare(ledger, rooms, waiting, now)
@@ -249,9 +262,13 @@ class _Poller:
             # Before the nudges: that these fail must not keep it from what it has come to know.
             state.write(client)
             if not result.finished:
+                self._join_once_more(result, anchors.record)
                 self._nudge(result, anchors.record)
                 state.acted = state.acted or bool(result.rejoined)
                 state.write(client)
+        elif self.unheard:
+            result.rejoined = len(self.unheard)
+            result.changed = True
         return result
 
     def _read_ledger(self, record: _anchors.Record, everything: bool) -> Ledger:
@@ -263,7 +280,7 @@ class _Poller:
             since=state.since,
             known=state.known or None,
             everything=everything,
-            sent_after=dict.fromkeys(record.rooms - record.alone, state.since),
+            sent_after={room_id: state.rejoined.get(room_id, state.since) for room_id in record.rooms - record.alone},
             silent=record.rooms & record.alone,
         )
 
@@ -286,6 +303,8 @@ class _Poller:
         """Whether all that answer have been told, and it has stayed so."""
         summary = ledger.summary
         if summary["pending"] or summary["unknown"] or any(room_id not in waiting for room_id in rooms):
+            return False
+        if self.unheard:
             return False
         if not self.state.since or self.state.released >= max(ledger.position, 1):
             return False
@@ -341,7 +360,8 @@ class _Poller:
                 continue
             since = self.state.restless.get(room_id, now)
             # Where there is always something new, that will tell the others of our leave as well.
-            if quiet < max(options.settling, 1) and now - since < options.last_leaves:
+            restive = quiet < max(options.settling, 1) or room_id in self.unheard
+            if restive and now - since < options.last_leaves:
                 restless[room_id] = since
             else:
                 ready.add(room_id)
@@ -359,6 +379,29 @@ class _Poller:
                 raise
             return 0.0, False  # it was purged
         return received, any(name < client.server_name for name in servers.intersection(together))
+
+    def _join_once_more(self, result: Poll, record: _anchors.Record) -> None:
+        """That comes after all that has left the room. Who has taken it asks for what it lacks, with us still there.
+
+        Synapse may have lost a leave of the first wave that another one overtook, and its records don't show it.
+        """
+        anchor_of = result.anchored
+        wanted = sorted(self.unheard & anchor_of.keys(), key=lambda room_id: (anchor_of[room_id], room_id))
+        if not wanted:
+            return
+        # Nobody may have seen off the last leaves, if Synapse or a run was killed.
+        wake(self.client)
+        reason = f"All others have left ({result.now})"
+        sender = Sender(self.client)
+        for room_id, error in _anchors.rejoin(self.client, record, wanted[:BATCH], reason, 1, sender).items():
+            if error is None:
+                self.state.rejoined[room_id] = result.ledger.position
+                result.rejoined += 1
+            elif error.status in REFUSED:
+                self.state.rejoined[room_id] = self.state.since
+        result.changed = result.changed or bool(result.rejoined)
+        if len(wanted) > BATCH:
+            result.next_poll = 1
 
     def _nudge(self, result: Poll, record: _anchors.Record) -> None:
         options, state = self.options, self.state
@@ -382,7 +425,8 @@ class _Poller:
                 raise
         # With the time, since Synapse makes no event of what is as it was.
         reason = f"Other servers have yet to hear that all others have left ({result.now})"
-        result.rejoined = _anchors.rejoin(self.client, record, rooms, reason, self.concurrency) if rooms else 0
+        again = _anchors.rejoin(self.client, record, rooms, reason, self.concurrency) if rooms else {}
+        result.rejoined += sum(error is None for error in again.values())
         result.changed = result.changed or bool(result.nudged or result.rejoined)
 
     def _see_whether_finished(self, result: Poll, over: bool) -> None:

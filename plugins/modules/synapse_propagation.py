@@ -78,7 +78,7 @@ options:
     description:
       - How often to end the back-offs of the servers that can't be reached, in seconds; V(0) for never. Synapse's own
         go up to a week, and after an hour it forgets what it was to send.
-      - Also how often anchors may join a room once more, see RV(rejoined).
+      - Also how often anchors may join a room once more for servers that were never reached, see RV(rejoined).
     type: int
     default: 1800
   poll_interval:
@@ -251,7 +251,10 @@ nudged:
 rejoined:
   description:
     - In how many rooms the anchors joined once more, which changes nothing there, but makes Synapse send something.
-      That is for servers that were never reached before Synapse was restarted, and that it would not tell otherwise.
+    - Each does so once after the first wave. Servers that have taken that ask for what they lack, should Synapse have
+      lost a leave, and the room counts as told only then.
+    - Later on, that is for servers that were never reached before Synapse was restarted, and that it would not tell
+      otherwise.
   returned: with O(state=ended), on success
   type: int
 failures:

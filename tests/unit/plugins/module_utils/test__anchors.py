@@ -7,6 +7,7 @@ from __future__ import annotations
 import itertools
 import json
 import random
+from contextlib import contextmanager
 from typing import Any, Callable, Iterator
 
 import pytest
@@ -24,6 +25,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._anchors import 
     release,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
+from ansible_collections.matrixops.synapse.plugins.module_utils._sender import Sender
 from ansible_collections.matrixops.synapse.plugins.module_utils._users import end_sessions
 from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     BASE_URL,
@@ -790,36 +792,54 @@ class TestDelegated:
 
     def test_nobody_joins_once_more(self, start: Start, client: Client) -> None:
         start(user("a"), a=["r1"])
-        assert rejoin(client, chosen(client).record, [R1], "reason", 2) == 0
+        outcome = rejoin(client, chosen(client).record, [R1], "reason", 2)
+        assert outcome.keys() == {R1} and outcome[R1] is not None
 
 
 class TestRejoin:
-    def rejoined(self, client: Client, *room_ids: str) -> int:
-        return rejoin(client, read(client, 2).record, room_ids, "why", 2)
+    def rejoined(self, client: Client, *room_ids: str, sender: Sender | None = None) -> dict[str, SynapseError | None]:
+        return rejoin(client, read(client, 2).record, room_ids, "why", 2, sender)
 
     def test_rooms_of_several(self, start: Start, client: Client) -> None:
         simulation = start(user("a"), a=["r1", "r2"], op=["r3"])
         chosen(client)
         before = len(simulation.writes)
-        assert self.rejoined(client, R1, R3, R4) == 2
+        assert self.rejoined(client, R1, R3, R4) == {R1: None, R3: None}
         joins = [write for write in simulation.writes[before:] if "join" in write]
         assert sorted(joins) == [f"POST {R1} join", f"POST {R3} join"]
         # As when it leaves.
         assert simulation.locks[-2:] == [(A, False), (A, True)]
         assert read(client, 2).lost == {}
 
+    def test_each_is_seen_off(self, start: Start, client: Client) -> None:
+        simulation = start(user("a"), a=["r1", "r2"], op=["r3"])
+        chosen(client)
+        seen = []
+
+        class Witness:
+            @contextmanager
+            def sees_off(self, room: str) -> Iterator[None]:
+                before = len(simulation.writes)
+                yield
+                seen.append((room, simulation.writes[before:]))
+
+        sender: Any = Witness()
+        assert self.rejoined(client, R1, R2, R3, sender=sender) == dict.fromkeys((R1, R2, R3))
+        assert sorted(seen) == [(room, [f"POST {room} join"]) for room in (R1, R2, R3)]
+
     def test_nobody_need_be_acted_as(self, start: Start, client: Client) -> None:
         simulation = start(user("a"), a=["r1"])
         chosen(client)
         before = list(simulation.writes)
-        assert self.rejoined(client) == self.rejoined(client, R4) == 0
+        assert self.rejoined(client) == self.rejoined(client, R4) == {}
         assert simulation.writes == before
 
-    def test_what_fails_is_no_matter(self, start: Start, client: Client) -> None:
+    def test_what_fails_does_not_keep_it_from_the_others(self, start: Start, client: Client) -> None:
         simulation = start(user("a"), a=["r1", "r2"], op=["r3"])
         chosen(client)
-        simulation.errors[f"POST {R2} join"] = [(403, matrix_error("M_FORBIDDEN", "no"))]
-        assert self.rejoined(client, R1, R2, R3) == 2
+        simulation.errors[f"POST {R1} join"] = [(403, matrix_error("M_FORBIDDEN", "no"))]
+        outcome = self.rejoined(client, R1, R2, R3)
+        assert (outcome[R1].status if outcome[R1] else 0, outcome[R2], outcome[R3]) == (403, None, None)
         assert simulation.users[A]["locked"]
 
     def test_a_dead_token(self, start: Start, client: Client) -> None:

@@ -19,6 +19,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._federation impo
     Open,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._propagation import Options, Poll, State, message
+from ansible_collections.matrixops.synapse.plugins.module_utils._sender import Sender
 from ansible_collections.matrixops.synapse.tests.unit.helpers import NOW, OPERATOR, SERVER, Json, room_id
 
 A, B = f"@a:{SERVER}", f"@b:{SERVER}"
@@ -26,6 +27,7 @@ R1, R2, R3 = (room_id(f"r{number}") for number in (1, 2, 3))
 PERIOD = 100_000
 SETTLING = 60
 SINCE = 50
+WAITING: Json = {"since": SINCE, "wave": NOW, "rejoined": {R1: SINCE, R2: SINCE, R3: SINCE}}
 
 
 class World:
@@ -34,8 +36,8 @@ class World:
     I(seen_late) are destinations that are open, but are noticed only by a look at everything. I(unseen) are rooms that
     the statistics don't have. I(received) says when the newest event of a room came, if that was not long ago, and
     I(members) who of other servers is in one. I(purged) are rooms that the server does not have. I(stuck) are rooms
-    that can't be left. I(dies) is raised instead of leaving them. Leaves and joins of anchors are sent at once, unless
-    not I(sends).
+    that can't be left, I(unjoinable) such that can't be joined. I(dies) is raised instead of leaving them. Leaves and
+    joins of anchors are sent at once, unless not I(sends). The anchors have joined all rooms once more.
     """
 
     user_id = OPERATOR
@@ -63,13 +65,15 @@ class World:
         self.aborts: SynapseError | None = None
         self.nudged: list[list[str]] = []
         self.rejoins: list[tuple[list[str], str]] = []
+        self.unjoinable: dict[str, SynapseError] = {}
+        self.wakings = 0
         self.back_off: set[str] = set()
         self.resets_fail: SynapseError | None = None
         self.begin()
 
     def begin(self) -> None:
         self.keep(_state.ACCOUNT_DATA_TYPE, milestones={"started": NOW - 500, "first_wave_ended": NOW})
-        self.keep(_state.PROPAGATION_TYPE, **recorded(since=SINCE))
+        self.keep(_state.PROPAGATION_TYPE, **recorded(**WAITING))
 
     def keep(self, kind: str, **content: Any) -> None:
         self.account_data[kind] = json.dumps({"server_name": SERVER, **content})
@@ -175,12 +179,26 @@ class World:
             yield row, True
 
     def rejoin(
-        self, _client: Any, record: _anchors.Record, room_ids: Collection[str], reason: str, _concurrency: int
-    ) -> int:
+        self,
+        _client: Any,
+        record: _anchors.Record,
+        room_ids: Collection[str],
+        reason: str,
+        _concurrency: int,
+        sender: Sender | None = None,
+    ) -> dict[str, SynapseError | None]:
         assert record.rooms.issuperset(room_ids)
+        # Those that tell of the first wave are seen off.
+        assert (sender is not None) is reason.startswith("All others have left")
         self.rejoins.append((sorted(room_ids), reason))
-        self.position += self.sends
-        return len(room_ids)
+        outcome = {room_id: self.unjoinable.get(room_id) for room_id in room_ids}
+        if None in outcome.values():
+            self.position += self.sends
+            self.received.update((room_id, self.now) for room_id, error in outcome.items() if error is None)
+        return outcome
+
+    def wake(self, _client: Any) -> None:
+        self.wakings += 1
 
     def poll(self, later: int = 0, *, everything: bool = False, dry_run: bool = False, **options: Any) -> Poll:
         """Let so many seconds pass, and poll."""
@@ -212,6 +230,7 @@ def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(_anchors, "read", world.read_anchors)
     monkeypatch.setattr(_anchors, "release", world.release)
     monkeypatch.setattr(_anchors, "rejoin", world.rejoin)
+    monkeypatch.setattr(_propagation, "wake", world.wake)
     return world
 
 
@@ -522,6 +541,7 @@ class TestEnd:
         poll = world.poll(7)
         assert (poll.now, poll.ends) == (NOW + 7, NOW + PERIOD)
         world.keep(_state.ACCOUNT_DATA_TYPE, milestones={"first_wave_ended": NOW - PERIOD})
+        world.keep(_state.PROPAGATION_TYPE, **recorded(**{**WAITING, "wave": NOW - PERIOD}))
         poll = world.poll()
         assert poll.ends == NOW and poll.released == [R1, R2]
 
@@ -802,8 +822,8 @@ class TestState:
         poll = world.poll(SETTLING + 10)
         assert poll.released == [] and world.looks[-1]["known"] is None
         assert (world.state["wave"], world.state["since"]) == (NOW + SETTLING + 3, SINCE)
-        assert (world.state["released"], world.state["acted"]) == (0, False)
-        assert world.state["told"] == {R1: world.now}
+        assert (world.state["released"], world.state["told"]) == (0, {})
+        assert world.state["rejoined"].keys() == {R1}
 
     def test_without_an_end_of_the_first_wave_nothing_is_done(self, world: World) -> None:
         world.keep(_state.ACCOUNT_DATA_TYPE, milestones={"started": NOW})
@@ -842,7 +862,8 @@ class TestState:
             del content[name]
             world.keep(_state.PROPAGATION_TYPE, **content)
             # These are for people, or can be found out again.
-            assert State.read(client) == State(since=SINCE if name in ("waiting", "history", "restless") else 0)
+            optional = name in ("waiting", "history", "restless", "rejoined")
+            assert State.read(client) == State(since=SINCE if optional else 0)
 
     @pytest.mark.parametrize("known", [{}, {"told": ""}, {"scope": "x", "told": 7}])
     def test_what_is_known_to_another_version_is_nothing_known(self, world: World, known: Json) -> None:
@@ -938,6 +959,98 @@ class TestNudge:
         assert (poll.nudged, poll.changed, world.state["nudged"]) == (0, False, NOW)
         world.resets_fail = None
         assert world.poll(10, nudge=10).nudged == 1
+
+
+class TestOnceMore:
+    """After the first wave, each anchor joins its rooms once more."""
+
+    @pytest.fixture(autouse=True)
+    def _not_yet(self, world: World) -> None:
+        world.keep(_state.PROPAGATION_TYPE, **recorded(since=SINCE))
+
+    def test_a_room_is_told_only_after_that(self, world: World) -> None:
+        first = world.poll(5_000)
+        assert (first.rejoined, first.changed, world.wakings) == (2, True, 1)
+        assert first.waiting == {R1: ["?"], R2: ["?"]}
+        assert world.looks[0]["sent_after"] == {R1: SINCE, R2: SINCE}
+        assert (world.state["rejoined"], world.state["told"]) == ({R1: 100, R2: 100}, {})
+        assert world.poll(SETTLING).released == []
+        assert world.looks[-1]["sent_after"] == {R1: 100, R2: 100}
+        second = world.poll(SETTLING)
+        assert (second.rejoined, sorted(second.released), world.wakings) == (0, [R1, R2], 1)
+        assert [rooms for rooms, _reason in world.rejoins] == [[R1, R2]]
+
+    def test_not_where_the_anchor_was_alone(self, world: World) -> None:
+        """Nobody has left, and who is down for long must not lack what comes before the last leave."""
+        world.record.alone = {R1, R2}
+        world.poll()
+        assert world.poll(SETTLING).released == [R1, R2]
+        assert world.rejoins == [] and world.wakings == 0
+
+    def test_also_when_the_period_is_over(self, world: World) -> None:
+        world.unreachable("x.net", R1, R2)
+        poll = world.poll(PERIOD)
+        assert (poll.rejoined, poll.released) == (2, [])
+        assert world.poll(SETTLING - 1).released == []
+        assert world.poll(1).released == [R1, R2]
+
+    def test_also_when_it_ends_early(self, world: World) -> None:
+        world.unreachable("x.net", R1, R2)
+        world.unjoinable = dict.fromkeys((R1, R2), SynapseError("busy", status=500))
+        for _poll in range(3):
+            assert not world.poll(SETTLING, early_exit=True).early
+        world.unjoinable.clear()
+        assert world.poll(1, early_exit=True).rejoined == 2
+        assert not world.poll(1, early_exit=True).early
+        assert world.poll(SETTLING, early_exit=True).released == [R1, R2]
+
+    @pytest.mark.parametrize("status", [400, 403, 404])
+    def test_where_it_is_refused(self, world: World, status: int) -> None:
+        world.unjoinable[R1] = SynapseError("no", method="POST", url="/", status=status)
+        assert world.poll().rejoined == 1
+        assert world.state["rejoined"] == {R1: SINCE, R2: 100}
+        assert world.poll(SETTLING).rejoined == 0
+        assert world.poll(SETTLING).released == [R1, R2]
+
+    @pytest.mark.parametrize("status", [401, 429, 500, None])
+    def test_where_it_fails_it_is_tried_again(self, world: World, status: int | None) -> None:
+        world.unjoinable[R1] = SynapseError("no", status=status)
+        assert world.poll().rejoined == 1
+        assert world.state["rejoined"] == {R2: 100}
+        assert world.poll(SETTLING).waiting == {R1: ["?"]}
+        assert world.poll(SETTLING).released == [R2]
+        assert not world.poll(PERIOD - 3 * SETTLING, early_exit=True).early
+        del world.unjoinable[R1]
+        assert world.poll(1).rejoined == 1
+        world.poll(1)
+        assert world.poll(SETTLING).released == [R1]
+
+    def test_in_the_end_nothing_waits_for_it(self, world: World) -> None:
+        world.unjoinable[R1] = SynapseError("no", status=500)
+        world.poll()
+        assert R1 not in world.poll(PERIOD).released
+        assert R1 not in world.poll(899).released
+        assert world.poll(1).released == [R1]
+
+    def test_so_many_at_a_time(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(_propagation, "BATCH", 2)
+        world.record = _anchors.Record({B: [R1, R3], A: [R2]})
+        poll = world.poll()
+        assert (poll.rejoined, poll.next_poll) == (2, 1)
+        poll = world.poll(1)
+        assert (poll.rejoined, poll.next_poll) == (1, 30)
+        # Who is acted as for one room is so for the next.
+        assert [rooms for rooms, _reason in world.rejoins] == [[R1, R2], [R3]]
+
+    def test_anew_after_each_wave(self, world: World) -> None:
+        world.poll()
+        world.keep(_state.ACCOUNT_DATA_TYPE, milestones={"first_wave_ended": NOW + 7})
+        assert world.poll(8).rejoined == 2
+
+    def test_what_only_reads(self, world: World) -> None:
+        poll = world.poll(dry_run=True)
+        assert (poll.rejoined, poll.changed) == (2, True)
+        assert world.rejoins == world.writes == [] and world.wakings == 0
 
 
 class TestRejoin:

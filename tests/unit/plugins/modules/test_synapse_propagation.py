@@ -283,11 +283,20 @@ def ended(simulation: Propagating, *, ago: int) -> None:
     simulation.account_data[_state.ACCOUNT_DATA_TYPE] = wave
 
 
+def rejoined(simulation: Propagating, run: Run) -> None:
+    """The anchor has joined once more where another has left."""
+    before = len(simulation.writes)
+    assert run("synapse_propagation", {"period": 3600})["rejoined"] == 1
+    assert [write for write in simulation.writes[before:] if "join" in write] == [f"POST {R2} join"]
+    simulation.records["other.example"][R2] = 11
+
+
 def test_from_the_beginning_to_the_end(simulation: Propagating, run: Run) -> None:
     assert run("synapse_propagation", {"state": "begun"})["changed"]
     assert not run("synapse_propagation", {"state": "begun"})["changed"]
     run("synapse_anchors", {"state": "chosen"})
     ended(simulation, ago=100)
+    rejoined(simulation, run)
     waits = {"period": 3600, "settling": 0}
     result = run("synapse_propagation", waits)
     assert (result["released"], result["anchored_total"], result["finished"]) == (0, 2, False)
@@ -302,7 +311,7 @@ def test_from_the_beginning_to_the_end(simulation: Propagating, run: Run) -> Non
     # The last leaves: Synapse has still to look at them.
     result = run("synapse_propagation", {"period": 0})
     assert (result["summary"]["unknown"], result["finished"]) == (1, False)
-    simulation.records["other.example"] = {R1: 11, R2: 12}
+    simulation.records["other.example"] = {R1: 12, R2: 13}
     assert not run("synapse_propagation", {"period": 0})["finished"]
     before = list(simulation.writes)
     result = run("synapse_propagation", {"period": 0, "last_leaves_timeout": 0})
@@ -322,6 +331,7 @@ def test_stopped_in_the_middle(simulation: Propagating, run: Run) -> None:
     run("synapse_propagation", {"state": "begun"})
     run("synapse_anchors", {"state": "chosen"})
     ended(simulation, ago=100)
+    rejoined(simulation, run)
     simulation.last_write = len(simulation.writes) + 2
     result = run("synapse_propagation", {"period": 0})
     assert result["failed"] and result["status"] == 401
@@ -334,6 +344,7 @@ def test_one_that_can_not_leave(simulation: Propagating, run: Run) -> None:
     run("synapse_propagation", {"state": "begun"})
     run("synapse_anchors", {"state": "chosen"})
     ended(simulation, ago=100)
+    rejoined(simulation, run)
     simulation.errors[f"POST leave {R1}"] = [(403, matrix_error("M_FORBIDDEN", "no"))] * 9
     result = run("synapse_propagation", {"period": 0})
     assert result["failed"] and (result["released"], result["anchored_total"]) == (1, 1)
