@@ -142,8 +142,8 @@ MUTATIONS = [
     Mutation(
         "5 once more",
         f"{UTILS}/_propagation.py",
-        "self.unheard = rooms - anchors.record.alone - state.rejoined.keys()",
-        "self.unheard = set()",
+        "self.to_rejoin = rooms - anchors.record.alone - state.rejoined.keys()",
+        "self.to_rejoin = set()",
         f"{UNIT}/module_utils/test__propagation.py",
     ),
     Mutation(
@@ -156,7 +156,7 @@ MUTATIONS = [
     Mutation(
         "5 once more",
         f"{UTILS}/_propagation.py",
-        " or room_id in self.unheard\n",
+        " and room_id not in self.to_rejoin\n",
         "\n",
         f"{UNIT}/module_utils/test__propagation.py",
     ),

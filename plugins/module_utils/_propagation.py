@@ -227,7 +227,7 @@ class _Poller:
         self.state = state
         self.dry_run = dry_run
         self.concurrency = options.anchors.concurrency
-        self.unheard: set[str] = set()
+        self.to_rejoin: set[str] = set()
         """The rooms that the anchor has yet to join once more."""
 
     def run(self, everything: bool) -> Poll:
@@ -238,10 +238,10 @@ class _Poller:
         everything = everything or over or state.acted
         anchors = _anchors.read(client, self.concurrency)
         rooms = anchors.record.rooms
-        self.unheard = rooms - anchors.record.alone - state.rejoined.keys()
+        self.to_rejoin = rooms - anchors.record.alone - state.rejoined.keys()
         ledger = self._read_ledger(anchors.record, everything)
         # Nothing can be said yet of rooms that the statistics don't have, or that the anchor has yet to join once more.
-        waiting = {**{room_id: ["?"] for room_id in (rooms - ledger.held) | self.unheard}, **ledger.waiting(rooms)}
+        waiting = {**{room_id: ["?"] for room_id in (rooms - ledger.held) | self.to_rejoin}, **ledger.waiting(rooms)}
         anchor_of = {room_id: user_id for user_id, held in anchors.record.anchors.items() for room_id in held}
         result = Poll(now, state.wave + options.period, ledger, anchor_of, waiting, anchors.lost)
         self._compare(ledger, rooms, waiting, now)
@@ -266,8 +266,8 @@ class _Poller:
                 self._nudge(result, anchors.record)
                 state.acted = state.acted or bool(result.rejoined)
                 state.write(client)
-        elif self.unheard:
-            result.rejoined = len(self.unheard)
+        elif self.to_rejoin:
+            result.rejoined = len(self.to_rejoin)
             result.changed = True
         return result
 
@@ -304,7 +304,7 @@ class _Poller:
         summary = ledger.summary
         if summary["pending"] or summary["unknown"] or any(room_id not in waiting for room_id in rooms):
             return False
-        if self.unheard:
+        if self.to_rejoin:
             return False
         if not self.state.since or self.state.released >= max(ledger.position, 1):
             return False
@@ -360,8 +360,8 @@ class _Poller:
                 continue
             since = self.state.restless.get(room_id, now)
             # Where there is always something new, that will tell the others of our leave as well.
-            restive = quiet < max(options.settling, 1) or room_id in self.unheard
-            if restive and now - since < options.last_leaves:
+            is_settled = quiet >= max(options.settling, 1) and room_id not in self.to_rejoin
+            if not is_settled and now - since < options.last_leaves:
                 restless[room_id] = since
             else:
                 ready.add(room_id)
@@ -386,7 +386,7 @@ class _Poller:
         Synapse may have lost a leave of the first wave that another one overtook, and its records don't show it.
         """
         anchor_of = result.anchored
-        wanted = sorted(self.unheard & anchor_of.keys(), key=lambda room_id: (anchor_of[room_id], room_id))
+        wanted = sorted(self.to_rejoin & anchor_of.keys(), key=lambda room_id: (anchor_of[room_id], room_id))
         if not wanted:
             return
         # Nobody may have seen off the last leaves, if Synapse or a run was killed.
