@@ -140,7 +140,7 @@ def ended(process: subprocess.Popen[str]) -> str:
 
 def test_retire(net: Net, start_playbook: StartPlaybook, state: Callable[[], Result], tmp_path: Path) -> None:
     """Three minutes, in which both the homeserver and the controller are killed."""
-    host = {**net.host, "decommission_propagation_period": "3m", "decommission_poll_interval": 30}
+    host = {**net.host, "decommission_propagation_period": "3m", "decommission_poll_interval": 10}
     net["c"].stop()
     net["d"].stop()
     with killed_at_last(start_playbook(PLAYBOOK, {"a": host})) as process:
