@@ -171,7 +171,7 @@ class Homeserver(FederatedSimulation):
     def _taken(self, number: int, name: str) -> int:
         if number >= DESTINATIONS - 2:
             return 1000
-        delay = 0.25 * number if number > DESTINATIONS / 2 else 0
+        delay = 0.1 * number if number > DESTINATIONS / 2 else 0
         return max(position for then, position in self.log[name] if then + delay <= time.time())
 
     def _destination(self, number: int, name: str) -> dict[str, Any]:
@@ -200,8 +200,8 @@ class Homeserver(FederatedSimulation):
         if last == "available":
             return 403, matrix_error("M_FORBIDDEN", "closed")
         status, answer = super()._act(before, last, user_id)
-        if last == "leave" and status == 200:
-            self._send(before)
+        if status == 200 and (last == "leave" or before == "join"):
+            self._send(before if last == "leave" else last)
         return status, answer
 
 
@@ -246,7 +246,7 @@ class Retired:
                 "decommission_base_url": f"http://127.0.0.1:{ours.recv()}",
                 "decommission_access_token": TOKEN,
                 "decommission_confirm": SERVER,
-                "decommission_propagation_period": "6s",
+                "decommission_propagation_period": "12s",
                 "decommission_poll_interval": 1,
                 "decommission_settling_time": 1,
                 "decommission_last_leaves_timeout": 15,

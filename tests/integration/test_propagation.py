@@ -185,7 +185,7 @@ def test_two_that_retire_together(net: Net, run_module: RunModule) -> None:
 
     def left(server: Homeserver) -> set[str]:
         """Let its anchors leave, if they may. b has to be more patient than c is away, and a waits for c."""
-        mate, settling = {a: (b, 3), b: (a, 60)}[server]
+        mate, settling = {a: (b, 3), b: (a, 100)}[server]
         run(server, "synapse_propagation", period=0, settling=settling, wait=False, ignore=[mate.server_name])
         return set(rooms).difference(server.members_of(server.server_name))
 
@@ -202,7 +202,7 @@ def test_two_that_retire_together(net: Net, run_module: RunModule) -> None:
         assert left(b) == set()
     finally:
         os.kill(c.pid, signal.SIGCONT)
-    wait_until(lambda: left(b) == set(rooms), "b has left", timeout=150)
+    wait_until(lambda: left(b) == set(rooms), "b has left", timeout=200)
     for server in (a, b):
         wait_until(lambda s=server: not set(rooms) & set(c.members_of(s.server_name)), "c sees nobody in these rooms")
 

@@ -367,7 +367,7 @@ class FederatedSimulation(Simulation):
 
     I(remote) are the members that each room has elsewhere, I(acls) the server ACLs of rooms, I(devices) the accounts
     that have one, I(invites) who is invited where, I(account_data) what is recorded, and I(taken) what the destinations
-    have taken, which are told of each leave at once.
+    have taken, which are told of each leave and join at once.
     """
 
     def __init__(self, mock: responses.RequestsMock, *users: Json, **joined: list[str]) -> None:
@@ -417,7 +417,7 @@ class FederatedSimulation(Simulation):
         if last == "leave" and before in self.invites.get(user_id, ()):
             self.invites[user_id].remove(before)
             return 200, {}
-        self.taken += last == "leave"
+        self.taken += last == "leave" or before == "join"
         return super()._act(before, last, user_id)
 
     def _members(self, room: str) -> list[str]:
