@@ -11,8 +11,8 @@ short_description: Wait until other servers have been told that the accounts of 
 version_added: 1.0.0
 description:
   - Has the anchors join their rooms once more, see RV(rejoined), looks at what other servers have been told, lets the
-    anchors leave the rooms whose servers have all been told, and ends the back-off of servers that can't be reached, now
-    and then. At the end of O(period), all anchors leave, and are closed.
+    anchors leave the rooms whose servers have all been told, and now and then ends the back-off of servers that can't
+    be reached. At the end of O(period), all anchors leave, and are closed.
   - What the next look must know is in the account data of the operator, under the type
     C(io.github.matrixops.decommission.propagation), and so is when it all began, by
     M(matrixops.synapse.synapse_decommission_state). A run that is stopped at any point can be followed by another one
