@@ -393,7 +393,8 @@ class _Poller:
         wake(self.client)
         reason = f"All others have left ({result.now})"
         sender = Sender(self.client)
-        for room_id, error in _anchors.rejoin(self.client, record, wanted[:BATCH], reason, 1, sender).items():
+        outcome = _anchors.rejoin(self.client, record, wanted[:BATCH], reason, self.concurrency, sender)
+        for room_id, error in outcome.items():
             if error is None:
                 self.state.rejoined[room_id] = result.ledger.position
                 result.rejoined += 1

@@ -162,6 +162,7 @@ class Homeserver(FederatedSimulation):
         return status, headers, body
 
     def _send(self, room: str) -> None:
+        super()._send(room)
         self.position += 1
         for member in self.remote.get(room, ()):
             name = member.partition(":")[2]
@@ -199,10 +200,7 @@ class Homeserver(FederatedSimulation):
             return 200, {"flows": []}
         if last == "available":
             return 403, matrix_error("M_FORBIDDEN", "closed")
-        status, answer = super()._act(before, last, user_id)
-        if status == 200 and (last == "leave" or before == "join"):
-            self._send(before if last == "leave" else last)
-        return status, answer
+        return super()._act(before, last, user_id)
 
 
 def serve(pipe: Any) -> None:

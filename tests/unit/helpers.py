@@ -417,8 +417,14 @@ class FederatedSimulation(Simulation):
         if last == "leave" and before in self.invites.get(user_id, ()):
             self.invites[user_id].remove(before)
             return 200, {}
-        self.taken += last == "leave" or before == "join"
-        return super()._act(before, last, user_id)
+        status, answer = super()._act(before, last, user_id)
+        if status == 200 and (last == "leave" or before == "join"):
+            self._send(before if last == "leave" else last)
+        return status, answer
+
+    def _send(self, room: str) -> None:
+        """Something of ours has happened in a room."""
+        self.taken += 1
 
     def _members(self, room: str) -> list[str]:
         # Synapse forgets who is in a room as soon as nobody of its own is.
