@@ -23,6 +23,7 @@ from lab.postgresql import binaries
 
 from .contenders import DESCRIPTIONS, DRAINS, SYNADM
 from .plan import MEASURES, POINTS, QUICK, Plan
+from .processes import pace
 from .report import compare, write
 from .results import Results, ResultsError, machine
 from .servers import Servers
@@ -95,12 +96,21 @@ def _run(options: argparse.Namespace) -> int:
     for program in ("curl", "jq", "xargs", str(SYNADM)):
         if not shutil.which(program):
             raise MissingError(f"there is no {program}, which is one of the contenders")
-    postgresql = binaries() / "postgres" if "postgresql" in plan.databases else None
     results = Results(options.result)
-    results.open_for(machine(default_python(), SYNADM, postgresql, SETTINGS))
+    results.open_for(machine(default_python(), SYNADM, _postgres("postgresql" in plan.databases), SETTINGS))
     left = [job for job in jobs if job not in results]
     print(f"{len(left)} of {len(jobs)} measurements are left to do", flush=True)
     return _measure(results, left, Servers(options.base_port))
+
+
+def _postgres(needed: bool) -> Path | None:
+    # Also for runs without it, as they go into the same file as those with it.
+    try:
+        return binaries() / "postgres"
+    except MissingError:
+        if needed:
+            raise
+        return None
 
 
 def _measure(results: Results, jobs: Sequence[dict[str, Any]], servers: Servers) -> int:
@@ -109,13 +119,14 @@ def _measure(results: Results, jobs: Sequence[dict[str, Any]], servers: Servers)
         for number, job in enumerate(jobs, 1):
             what = " ".join(map(str, job.values()))
             began = time.monotonic()
+            before = pace()
             try:
                 measured = MEASURES[job["point"]](servers, job["database"], job["accounts"], job["contender"])
             except Exception as problem:  # the others are still worth measuring
                 failures += 1
                 print(f"{number}/{len(jobs)} {what}: failed: {problem}", file=sys.stderr, flush=True)
                 continue
-            results.append({**job, **measured})
+            results.append({**job, **measured, "pace": (before + pace()) / 2})
             print(f"{number}/{len(jobs)} {what}: {time.monotonic() - began:.0f} s in all", flush=True)
     finally:
         servers.stop()

@@ -76,6 +76,11 @@ def speed_ratio(one: Record, other: Record) -> float:
     return speed(one) / max(speed(other), 1e-3)
 
 
+def per_cpu(run: Record) -> float:
+    """Seconds for each second of Synapse's CPU. A machine that is slower for a while makes more of both."""
+    return float(run["done"]) / float(run["synapse_cpu"])
+
+
 def is_right(run: Record) -> bool:
     """Whether it was all done when the contender ended, and nobody was closed by mistake."""
     then, end = run["then"], run["end"]
@@ -126,9 +131,12 @@ def _of_overhead(results: Results) -> Iterator[Claim]:
     for database, accounts in sizes(results.of("drain")):
         runs = results.of("drain", database=database, accounts=accounts)
         for more, less in LAYERS:
+            where = f"{database}, {accounts} accounts: time of `{more}`"
             ratios = pairs(runs, more, less, lambda one, other: float(one["done"]) / float(other["done"]))
             if ratios:
-                text = f"{database}, {accounts} accounts: time of `{more}`, times that of `{less}`"
+                yield Claim(f"{where}, times that of `{less}`", ratios, at_most=OVERHEAD)
+                ratios = pairs(runs, more, less, lambda one, other: per_cpu(one) / per_cpu(other))
+                text = f"{where} for each second of Synapse's CPU, times that of `{less}`"
                 yield Claim(text, ratios, at_most=OVERHEAD)
     for database, (more, less) in product(databases(results), LAYERS):
         extra = overhead(results, database, more, less)

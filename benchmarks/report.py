@@ -103,6 +103,12 @@ def _on_what(results: Results) -> Iterator[str]:
         yield f"Others took {median(loads):.0%} of the machine's CPU meanwhile, and {max(loads):.0%} at most.\n"
         if median(loads) > LOUD:
             yield "**This was no quiet machine. These figures show that the benchmarks work, and nothing else.**\n"
+    paces = [run["pace"] for run in results.runs if "pace" in run]
+    if len(paces) > 1:
+        yield (
+            f"Between the measurements, a fixed piece of work took {min(paces):.2f} to {max(paces):.2f} s of CPU: so"
+            " much does the machine's own speed change.\n"
+        )
     yield f"```console\n$ make bench RESULT={results.path.name} # goes on where it was stopped\n```\n"
 
 

@@ -170,6 +170,21 @@ def test_overhead_and_growth(tmp_path: Path) -> None:
     assert "flat within the noise" in prose
 
 
+def test_a_slower_machine_is_not_ansible(tmp_path: Path) -> None:
+    runs = [drained("bare", 0, 100, synapse_cpu=80.0, pace=0.5), drained("module", 0, 121, synapse_cpu=96.0, pace=0.6)]
+    results = file_with(tmp_path / "x", *runs)
+    met = {
+        claim.text.partition("module")[2]: claim.met
+        for claim in claims(results)
+        if "times that of `bare`" in claim.text
+    }
+    assert met == {
+        "`, times that of `bare`": False,
+        "` for each second of Synapse's CPU, times that of `bare`": True,
+    }
+    assert "took 0.50 to 0.60 s of CPU" in " ".join(write(results, {}, None).split())
+
+
 def test_a_page_gets_the_report(tmp_path: Path) -> None:
     page = tmp_path / "benchmarks.md"
     page.write_text(f"Before\n\n{BEGIN}\nold\n{END}\n\nAfter\n")
