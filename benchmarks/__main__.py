@@ -119,14 +119,13 @@ def _measure(results: Results, jobs: Sequence[dict[str, Any]], servers: Servers)
         for number, job in enumerate(jobs, 1):
             what = " ".join(map(str, job.values()))
             began = time.monotonic()
-            before = pace()
             try:
                 measured = MEASURES[job["point"]](servers, job["database"], job["accounts"], job["contender"])
             except Exception as problem:  # the others are still worth measuring
                 failures += 1
                 print(f"{number}/{len(jobs)} {what}: failed: {problem}", file=sys.stderr, flush=True)
                 continue
-            results.append({**job, **measured, "pace": (before + pace()) / 2})
+            results.append({**job, **measured, "pace": pace()})
             print(f"{number}/{len(jobs)} {what}: {time.monotonic() - began:.0f} s in all", flush=True)
     finally:
         servers.stop()

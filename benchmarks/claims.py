@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from operator import itemgetter
 from statistics import median
 
 from .figures import Line, Spread, fit, growth
@@ -76,9 +77,21 @@ def speed_ratio(one: Record, other: Record) -> float:
     return speed(one) / max(speed(other), 1e-3)
 
 
+def ratio_of(value: Callable[[Record], float]) -> Callable[[Record, Record], float]:
+    """Divides what is of the one by what is of the other."""
+    return lambda one, other: value(one) / value(other)
+
+
 def per_cpu(run: Record) -> float:
     """Seconds for each second of Synapse's CPU. A machine that is slower for a while makes more of both."""
     return float(run["done"]) / float(run["synapse_cpu"])
+
+
+TIMES: Sequence[tuple[Callable[[Record], float], str]] = (
+    (itemgetter("done"), ""),
+    (per_cpu, " for each second of Synapse's CPU"),
+)
+"""What is compared between layers, and how it is called."""
 
 
 def is_right(run: Record) -> bool:
@@ -130,13 +143,10 @@ def _of_drains(results: Results) -> Iterator[Claim]:
 def _of_overhead(results: Results) -> Iterator[Claim]:
     for database, accounts in sizes(results.of("drain")):
         runs = results.of("drain", database=database, accounts=accounts)
-        for more, less in LAYERS:
-            where = f"{database}, {accounts} accounts: time of `{more}`"
-            ratios = pairs(runs, more, less, lambda one, other: float(one["done"]) / float(other["done"]))
+        for (more, less), (value, unit) in product(LAYERS, TIMES):
+            ratios = pairs(runs, more, less, ratio_of(value))
             if ratios:
-                yield Claim(f"{where}, times that of `{less}`", ratios, at_most=OVERHEAD)
-                ratios = pairs(runs, more, less, lambda one, other: per_cpu(one) / per_cpu(other))
-                text = f"{where} for each second of Synapse's CPU, times that of `{less}`"
+                text = f"{database}, {accounts} accounts: time of `{more}`{unit}, times that of `{less}`"
                 yield Claim(text, ratios, at_most=OVERHEAD)
     for database, (more, less) in product(databases(results), LAYERS):
         extra = overhead(results, database, more, less)
@@ -206,8 +216,8 @@ def _of_listings(results: Results) -> Iterator[Claim]:
         runs = results.of("listing", database=database, accounts=accounts)
         for ours, peer in product(("module", "module-counts", "bare"), ("curl", "uri")):
             where = f"listing {accounts:,} accounts ({database})"
-            times = pairs(runs, peer, ours, lambda one, other: float(one["seconds"]) / float(other["seconds"]))
-            memory = pairs(runs, peer, ours, lambda one, other: float(one["own_memory"]) / float(other["own_memory"]))
+            times = pairs(runs, peer, ours, ratio_of(itemgetter("seconds")))
+            memory = pairs(runs, peer, ours, ratio_of(itemgetter("own_memory")))
             for what, ratios in (("time", times), ("memory", memory)):
                 if ratios:
                     text = f"{where}: {what} of `{peer}`, times that of `{ours}`"
@@ -226,7 +236,7 @@ def _of_fleet(results: Results) -> Iterator[Claim]:
     for database, accounts in sizes(results.of("fleet")):
         runs = results.of("fleet", database=database, accounts=accounts)
         for several in ("2", "4"):
-            ratios = pairs(runs, "1", several, lambda one, other: one["seconds"] / other["seconds"])
+            ratios = pairs(runs, "1", several, ratio_of(itemgetter("seconds")))
             if ratios:
                 text = f"fleet ({database}): time one after the other, times that of {several} servers at once"
                 yield Claim(text, ratios, at_least=1)

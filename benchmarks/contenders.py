@@ -131,7 +131,6 @@ DRAINS: dict[str, Contender] = {
     "bare": bare(),
     "bare-deactivate": bare("deactivate"),
 }
-OURS = tuple(name for name in DRAINS if name.split("-")[0] in ("playbook", "module", "bare"))
 OVERHEAD = ("playbook", "module", "bare")
 """The same work with more and with less of Ansible around it."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
 from pathlib import Path
 from statistics import median
 
@@ -22,6 +23,7 @@ from .claims import (
     is_right,
     overhead,
     pairs,
+    ratio_of,
     speed,
     speed_ratio,
     start_up,
@@ -228,7 +230,7 @@ def _listings(results: Results) -> Iterator[str]:
             (
                 [
                     f"`{name}`",
-                    _ratios(runs, first, name, time_ratio),
+                    _ratios(runs, first, name, ratio_of(itemgetter("seconds"))),
                     _shown(mine, "seconds", 1, " s"),
                     _shown(mine, "own_cpu", 1, " s"),
                     Spread.of([run["own_memory"] for run in mine]).shown(0, " MB", factor=1e-6),
@@ -269,7 +271,7 @@ def _fleet(results: Results) -> Iterator[str]:
             (
                 [
                     name,
-                    _ratios(runs, "1", name, time_ratio),
+                    _ratios(runs, "1", name, ratio_of(itemgetter("seconds"))),
                     _shown(mine, "seconds", 1, " s"),
                     Spread.of([run["joined"] for run in mine]).shown(0),
                     _shown(mine, "synapse_cpu", 1, " s"),
@@ -326,10 +328,6 @@ def _is_ours(name: str) -> bool:
 def _ratios(runs: Sequence[Record], one: str, other: str, ratio: Callable[[Record, Record], float]) -> str:
     ratios = pairs(runs, one, other, ratio)
     return Spread.of(ratios).shown(2) if ratios else "-"
-
-
-def time_ratio(one: Record, other: Record) -> float:
-    return float(one["seconds"]) / float(other["seconds"])
 
 
 def _middle(runs: Sequence[Record], key: str) -> float:
