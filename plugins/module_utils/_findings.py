@@ -5,7 +5,7 @@
 """What the retirement of a server would break in the rooms that it knows of.
 
 The listing of rooms, one request per room for its aliases, and for each room that somebody of this server is joined to
-two more: who is in it, and its state. In rooms of more than C(FEW_EVENTS) state events, each type of C(TYPES) is one.
+one more: its state. In rooms of more than C(FEW_EVENTS) state events, each type of C(TYPES) is one, and the members.
 """
 
 from __future__ import annotations

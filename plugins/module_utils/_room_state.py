@@ -24,6 +24,7 @@ CANONICAL_ALIAS = "m.room.canonical_alias"
 TOMBSTONE = "m.room.tombstone"
 SPACE_PARENT = "m.space.parent"
 SPACE_CHILD = "m.space.child"
+MEMBER = "m.room.member"
 
 Default = TypeVar("Default")
 Level = Union[int, float]
@@ -178,19 +179,26 @@ class Room:
 
 
 def read_room(client: Client, listed: JsonDict, types: Collection[str], *, unfederated: bool = True) -> Room:
-    """A room of the listing, with its state events of these types, in two requests if it is of the usual size.
+    """A room of the listing, with its state events of these types, in one request if it is of the usual size.
 
-    :param unfederated: whether to read the state also if nobody of another server is joined.
+    :param unfederated: whether to read the state also if nobody of another server is joined. If not, it takes two.
 
-    API: C(GET /_synapse/admin/v1/rooms/<room_id>/members).
+    API: C(GET /_synapse/admin/v1/rooms/<room_id>/members), which the whole state of a room makes superfluous.
     """
     room_id = listed["room_id"]
-    members = frozenset(joined_members(client, room_id))
-    local = frozenset(user_id for user_id in members if is_of(client.server_name, user_id))
-    needed = local and (unfederated or members != local)
     state_events = listed.get("state_events")
     number = state_events if isinstance(state_events, int) else 0
-    return Room(room_id, local, members - local, read_state(client, room_id, types, number) if needed else {})
+    state: State = {}
+    if unfederated and number <= FEW_EVENTS:
+        state = read_state(client, room_id, (*types, MEMBER), number)
+        memberships = {key: content.get("membership") for (kind, key), content in state.items() if kind == MEMBER}
+        members = frozenset(user_id for user_id, membership in memberships.items() if membership == "join")
+    else:
+        members = frozenset(joined_members(client, room_id))
+    local = frozenset(user_id for user_id in members if is_of(client.server_name, user_id))
+    if not state and local and (unfederated or members != local):
+        state = read_state(client, room_id, types, number)
+    return Room(room_id, local, members - local, state)
 
 
 def is_of(server_name: str, identifier: str) -> bool:

@@ -28,7 +28,7 @@ options:
   findings:
     description:
       - With V(true), look at every room for what the retirement of this server would break, and return RV(findings).
-      - That takes one request for each room, and two more for each that an account of this server is joined to. If such
+      - That takes one request for each room, and one more for each that an account of this server is joined to. If such
         a room has more than 200 state events, it takes six more instead, and for a space seven.
       - Needs no account of its own in the rooms.
     type: bool

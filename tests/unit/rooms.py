@@ -26,6 +26,11 @@ def event(kind: str, content: Any, state_key: str = "") -> Json:
     return {"type": kind, "state_key": state_key, "sender": HOST, "content": content}
 
 
+def joins(*user_ids: str) -> list[Json]:
+    """The state events that say who is joined."""
+    return [event("m.room.member", {"membership": "join"}, user_id) for user_id in user_ids]
+
+
 def levels(users: Json, **more: Any) -> Json:
     """Power levels as Synapse makes them."""
     events = {"m.room.power_levels": 100, "m.room.tombstone": 100, "m.room.name": 50}
@@ -103,7 +108,7 @@ class RoomsClient(Client):
             return {"aliases": self.aliases[segments[0]]}
         if what == "state":
             wanted = params.get("type") if self.knows_type else None
-            return {"state": [event for event in self.state[segments[0]] if wanted in (None, event["type"])]}
+            return {"state": [event for event in self._state(segments[0]) if wanted in (None, event["type"])]}
         if self.accounts.get(user_id, {}).get("locked") and what != "logout":
             raise locked()
         if path.endswith("/state/{}"):
@@ -123,6 +128,10 @@ class RoomsClient(Client):
         if method == "PUT":
             self.accounts[user_id].update(json)
         return {"name": user_id, "admin": False, "is_guest": False, "deactivated": False, **self.accounts[user_id]}
+
+    def _state(self, room_id: str) -> list[Json]:
+        """As Synapse has it: of a room that nobody of this server is in, it knows nothing."""
+        return [*self.state[room_id], *joins(*self.members[room_id])] if self._local(room_id) else []
 
     def _local(self, room_id: str) -> int:
         return sum(user_id.endswith(f":{SERVER}") for user_id in self.members[room_id])

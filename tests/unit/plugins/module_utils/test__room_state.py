@@ -19,7 +19,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._room_state impo
     send_state,
     version_of,
 )
-from ansible_collections.matrixops.synapse.tests.unit.helpers import ROOMS, Json, Server, quoted, room_id
+from ansible_collections.matrixops.synapse.tests.unit.helpers import ROOMS, SERVER, Json, Server, quoted, room_id
 from ansible_collections.matrixops.synapse.tests.unit.rooms import (
     ALICE,
     HOST,
@@ -28,6 +28,7 @@ from ansible_collections.matrixops.synapse.tests.unit.rooms import (
     RoomsClient,
     create,
     event,
+    joins,
     levels,
 )
 
@@ -78,6 +79,24 @@ def test_of_a_room_without_others_no_state_is_read_unless_asked_for() -> None:
     room = read_room(client, {"room_id": "!r", "state_events": 2}, TYPES, unfederated=False)
     assert (room.local, room.remote) == ({HOST}, {ALICE})
     assert room.state and room.members == {HOST, ALICE}
+
+
+def test_the_state_says_who_is_joined(server: Server, client: Client) -> None:
+    others = [
+        event("m.room.member", {"membership": membership}, f"@{membership}:{SERVER}")
+        for membership in ("leave", "ban", "invite", "knock")
+    ]
+    server.get(STATE, {"state": [create("10"), *joins(HOST, ALICE), *others]})
+    room = read_room(client, {"room_id": room_id("r"), "state_events": FEW_EVENTS}, TYPES)
+    assert (room.local, room.remote) == ({HOST}, {ALICE})
+
+
+def test_of_a_room_with_much_state_the_members_are_read_alone(server: Server, client: Client) -> None:
+    server.members("r", HOST, ALICE)
+    server.get(STATE, {"state": [create("10")]}, query={"type": CREATE})
+    server.get(STATE, {"state": []}, query={"type": POWER_LEVELS})
+    room = read_room(client, {"room_id": room_id("r"), "state_events": FEW_EVENTS + 1}, TYPES)
+    assert (room.local, room.remote, room.state.keys()) == ({HOST}, {ALICE}, {(CREATE, "")})
 
 
 @pytest.mark.parametrize("version", OLD)

@@ -19,7 +19,7 @@ from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     room_id,
     user,
 )
-from ansible_collections.matrixops.synapse.tests.unit.rooms import ALICE, HOST, create, levels
+from ansible_collections.matrixops.synapse.tests.unit.rooms import ALICE, HOST, create, joins, levels
 
 Run = Callable[..., Json]
 
@@ -30,7 +30,12 @@ POWER_LEVELS = f"/_matrix/client/v3/rooms/{quoted(room_id('r'))}/state/m.room.po
 
 def look(server: Server, name: str, *members: str) -> None:
     server.members(name, *members)
-    server.get(f"{ROOMS}/{quoted(room_id(name))}/state", {"state": [create("10"), levels(USERS)]})
+    look_again(server, name, *members)
+
+
+def look_again(server: Server, name: str, *members: str) -> None:
+    state = [create("10"), levels(USERS), *joins(*members)]
+    server.get(f"{ROOMS}/{quoted(room_id(name))}/state", {"state": state})
 
 
 def first_look(server: Server) -> None:
@@ -43,7 +48,7 @@ def first_look(server: Server) -> None:
 
 def act(server: Server) -> None:
     server.rate_limit()
-    look(server, "r", OPERATOR, HOST, ALICE)
+    look_again(server, "r", OPERATOR, HOST, ALICE)
     server.user(user("host", locked=False))
     server.can_act_as(HOST, "as_host")
 
@@ -53,7 +58,7 @@ def test_handing_over(server: Server, run: Run, check: bool) -> None:
     first_look(server)
     users = {HOST: 100, ALICE: 100}
     if check:
-        look(server, "r", OPERATOR, HOST, ALICE)
+        look_again(server, "r", OPERATOR, HOST, ALICE)
         server.user(user("host", locked=False))
     else:
         act(server)

@@ -16,7 +16,7 @@ from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     room,
     room_id,
 )
-from ansible_collections.matrixops.synapse.tests.unit.rooms import ALICE, HOST, create, levels
+from ansible_collections.matrixops.synapse.tests.unit.rooms import ALICE, HOST, create, joins, levels
 
 Run = Callable[..., Json]
 
@@ -46,8 +46,8 @@ def test_findings(server: Server, run: Run, only_joined: bool) -> None:
     server.whoami()
     server.rooms(room("b", 1), room("a", 0))
     server.get(f"/_matrix/client/v3/rooms/{quoted(room_id('b'))}/aliases", {"aliases": []})
-    server.members("b", HOST, ALICE)
-    server.get(f"{ROOMS}/{quoted(room_id('b'))}/state", {"state": [create("10"), levels({HOST: 100})]})
+    state = [create("10"), levels({HOST: 100}), *joins(HOST, ALICE)]
+    server.get(f"{ROOMS}/{quoted(room_id('b'))}/state", {"state": state})
     server.get(f"/_matrix/client/v3/rooms/{quoted(room_id('a'))}/aliases", {"aliases": ["#a:example.org"]})
     result = run("synapse_rooms_info", {"findings": True, "local_members": only_joined, "concurrency": 1})
     found = {kind: room_ids for kind, room_ids in result["findings"].items() if room_ids}
