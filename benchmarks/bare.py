@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the modules do, without Ansible: ``drain STRATEGY``, ``list FILE`` or ``ledger BEHIND POLLS``.
+"""What the modules do, without Ansible: ``drain``, ``list FILE`` or ``ledger BEHIND POLLS``.
 
 C(BASE_URL) and C(TOKEN) in the environment say of which server.
 """
@@ -26,9 +26,9 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._users import li
 CONCURRENCY = 8
 
 
-def drain(client: Client, strategy: str) -> None:
+def drain(client: Client) -> None:
     """Drain the server as the module does by default."""
-    options = Options(leave_first=strategy == "leave", concurrency=CONCURRENCY)
+    options = Options(concurrency=CONCURRENCY)
     with Journal() as journal:
         result = drain_all(client, None, options, journal)
     if result.aborted or result.failed or result.not_parted:
@@ -64,7 +64,7 @@ if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
     with Client(os.environ["BASE_URL"], os.environ["TOKEN"], connections=CONCURRENCY) as opened:
         if what == "drain":
-            drain(opened, *arguments)
+            drain(opened)
         elif what == "list":
             list_to(opened, *arguments)
         else:

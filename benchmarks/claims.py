@@ -22,7 +22,7 @@ NOISE = 0.05
 """By which part a ratio may be off from one day to the next, apart from what is seen between the runs of a day."""
 OVERHEAD = 1.03
 """The most that Ansible is meant to make of the time."""
-LAYERS = (("module", "bare"), ("playbook", "module"))
+LAYERS = (("module", "bare"), ("playbook", "modules"))
 """The same work with more and with less of Ansible around it."""
 FLAT_FROM = 500
 """Growth is looked at from so many accounts on, where start-up no longer counts."""

@@ -109,15 +109,25 @@ def module(strategy: str = "leave") -> Contender:
     return contender
 
 
+def modules(target: Target, directory: Path) -> Command:
+    anchors = {**_connection(), "state": "chosen"}
+    drain = {**_connection(), "all_users": True, "keep": "{{ anchors.user_ids }}"}
+    return _play(
+        target,
+        directory,
+        {"matrixops.synapse.synapse_decommission_plan": _connection()},
+        {"matrixops.synapse.synapse_propagation": {**_connection(), "state": "begun"}},
+        {"matrixops.synapse.synapse_anchors": anchors, "register": "anchors"},
+        {"matrixops.synapse.synapse_user_deactivate": drain},
+    )
+
+
 def playbook(target: Target, directory: Path) -> Command:
     return retirement({"server": target}, directory, serial=1)
 
 
-def bare(strategy: str = "leave") -> Contender:
-    def contender(target: Target, _directory: Path) -> Command:
-        return _bare("drain", target, strategy)
-
-    return contender
+def bare(target: Target, _directory: Path) -> Command:
+    return _bare("drain", target)
 
 
 DRAINS: dict[str, Contender] = {
@@ -126,12 +136,12 @@ DRAINS: dict[str, Contender] = {
     "uri": uri,
     "synadm": synadm,
     "playbook": playbook,
+    "modules": modules,
     "module": module(),
     "module-deactivate": module("deactivate"),
-    "bare": bare(),
-    "bare-deactivate": bare("deactivate"),
+    "bare": bare,
 }
-OVERHEAD = ("playbook", "module", "bare")
+OVERHEAD = ("playbook", "modules", "module", "bare")
 """The same work with more and with less of Ansible around it."""
 
 
@@ -222,11 +232,11 @@ DESCRIPTIONS = {
     "uri": "a playbook that loops over `ansible.builtin.uri`",
     "synadm": "`synadm --batch user deactivate-regex --gdpr-erase`",
     "playbook": "our playbook, its stages `preflight` and `drain`",
+    "modules": "a playbook with the modules alone that ours runs: plan, ledger, anchors, drain",
     "module": "a playbook with our module (`synapse_user_deactivate`, `synapse_users_info`) alone",
     "module-deactivate": "the same with `strategy: deactivate`",
     "module-counts": "the same, but only the counts are returned",
     "bare": "the code of our module without Ansible",
-    "bare-deactivate": "the same with `strategy: deactivate`",
 }
 
 

@@ -322,7 +322,7 @@ def _by_contender(runs: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def _is_ours(name: str) -> bool:
-    return name.split("-")[0] in ("playbook", "module", "bare")
+    return name.split("-")[0] in ("playbook", "modules", "module", "bare")
 
 
 def _ratios(runs: Sequence[Record], one: str, other: str, ratio: Callable[[Record, Record], float]) -> str:

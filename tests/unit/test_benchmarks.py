@@ -155,7 +155,12 @@ def test_noise_is_said(tmp_path: Path) -> None:
 
 def test_overhead_and_growth(tmp_path: Path) -> None:
     sizes = (250, 500, 1000, 2000, 4000)
-    times = {"bare": lambda n: n * 0.2, "module": lambda n: 3 + n * 0.201, "playbook": lambda n: 9 + n * 0.203}
+    times = {
+        "bare": lambda n: n * 0.2,
+        "module": lambda n: 3 + n * 0.201,
+        "modules": lambda n: 8 + n * 0.21,
+        "playbook": lambda n: 9 + n * 0.213,
+    }
     runs = [
         drained(name, run, time(accounts) * (1 + run / 1000), accounts=accounts)
         for name, time in times.items()
@@ -165,6 +170,7 @@ def test_overhead_and_growth(tmp_path: Path) -> None:
     starts = [{"point": "start", "database": "postgresql", "accounts": 500, "run": 0, "contender": "", "seconds": 3.0}]
     text = write(file_with(tmp_path / "x", *runs, *starts), {}, None)
     assert "| PostgreSQL | `module` over `bare` | 4,000 | 0.9 % | 3.0 s | 1.0 ms | 3.0 s |" in text
+    assert "| PostgreSQL | `playbook` over `modules` | 4,000 | 1.5 % | 1.0 s | 3.0 ms | 3.0 s |" in text
     prose = " ".join(text.split())
     assert "Fitted: 3.0 s, and 201.2 ms for each account" in prose
     assert "flat within the noise" in prose
