@@ -31,7 +31,7 @@ from . import _state
 from ._client import ADMIN, CLIENT, Client, JsonDict, SynapseError
 from ._drain import Options as DrainOptions
 from ._drain import drain
-from ._federation import survey
+from ._destinations import survey
 from ._journal import Journal
 from ._pool import each
 from ._rooms import (

@@ -14,7 +14,7 @@ from typing import Collection, Iterable, Iterator, Mapping, Sequence
 
 from ._client import Client, JsonDict, SynapseError
 from ._drain import Options, drain
-from ._federation import list_destinations
+from ._destinations import list_destinations
 from ._findings import find
 from ._journal import Journal
 from ._pool import each

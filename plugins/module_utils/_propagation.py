@@ -17,7 +17,7 @@ from typing import Collection
 
 from . import _anchors, _state
 from ._client import Client, JsonDict, SynapseError
-from ._federation import (
+from ._destinations import (
     NEVER_SENT_TO,
     NEVER_TAKEN,
     NOT_QUEUED,

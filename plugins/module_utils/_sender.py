@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Iterator
 
 from ._client import CLIENT, Client, SynapseError
-from ._federation import Destination, read_destination
+from ._destinations import Destination, read_destination
 from ._rooms import leave, other_servers
 
 PATIENCE = 5.0

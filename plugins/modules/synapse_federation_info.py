@@ -207,7 +207,7 @@ known:
 
 from typing import Any
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation import Ledger, as_rows, read_ledger
+from ansible_collections.matrixops.synapse.plugins.module_utils._destinations import Ledger, as_rows, read_ledger
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
 
 SHOWN_ROOMS = 500

@@ -73,7 +73,7 @@ unchanged:
 """
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import SynapseError
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation import in_back_off, reset_all
+from ansible_collections.matrixops.synapse.plugins.module_utils._destinations import in_back_off, reset_all
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
 
 SHOWN = 1000

@@ -268,7 +268,7 @@ from itertools import islice
 from typing import Any
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._anchors import Options as AnchorOptions
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation import as_rows
+from ansible_collections.matrixops.synapse.plugins.module_utils._destinations import as_rows
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
 from ansible_collections.matrixops.synapse.plugins.module_utils._propagation import (
     Options,

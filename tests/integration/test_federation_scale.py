@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation import Ledger, read_ledger
+from ansible_collections.matrixops.synapse.plugins.module_utils._destinations import Ledger, read_ledger
 from ansible_collections.matrixops.synapse.plugins.modules.synapse_federation_info import as_result
 from ansible_collections.matrixops.synapse.tests.unit.helpers import OPERATOR, SERVER, TOKEN, Json
 

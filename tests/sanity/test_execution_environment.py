@@ -65,7 +65,7 @@ def test_what_the_collection_needs(installed: Path) -> None:
     assert (installed / "ansible_collections/matrixops/synapse/roles/decommission/tasks/main.yml").exists()
     found = yaml.safe_load(run(installed, "ansible-builder", "introspect", installed))
     needed = [Requirement(line.partition("#")[0]) for line in found["python"]]
-    assert [requirement.name for requirement in needed] == ["requests"]
+    assert [requirement.name for requirement in needed] == ["requests", "dnspython", "signedjson"]
     assert not found["system"]
 
 

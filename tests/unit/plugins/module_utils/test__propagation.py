@@ -12,7 +12,7 @@ from typing import Any, Callable, Collection, Iterator
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils import _anchors, _propagation, _state
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import SynapseError
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation import (
+from ansible_collections.matrixops.synapse.plugins.module_utils._destinations import (
     Destination,
     Known,
     Ledger,

@@ -10,7 +10,7 @@ import pytest
 import responses
 from ansible_collections.matrixops.synapse.plugins.module_utils import _anchors, _state
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import SynapseError
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation import Ledger, Open
+from ansible_collections.matrixops.synapse.plugins.module_utils._destinations import Ledger, Open
 from ansible_collections.matrixops.synapse.plugins.module_utils._propagation import Options, Poll
 from ansible_collections.matrixops.synapse.plugins.modules import synapse_propagation as module
 from ansible_collections.matrixops.synapse.tests.unit.helpers import (

@@ -11,9 +11,9 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 import responses
-from ansible_collections.matrixops.synapse.plugins.module_utils import _federation
+from ansible_collections.matrixops.synapse.plugins.module_utils import _destinations
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation import (
+from ansible_collections.matrixops.synapse.plugins.module_utils._destinations import (
     Destination,
     Ledger,
     in_back_off,
@@ -414,7 +414,7 @@ def test_rows(records: Records, read: Read, monkeypatch: pytest.MonkeyPatch) -> 
     records.add("x.net", 9, down=600, **dict.fromkeys(names, 10))
     records.add("z.net", 9, r=9)
     ledger = read()
-    x, y = _federation.as_rows(ledger)
+    x, y = _destinations.as_rows(ledger)
     assert x == {
         "destination": "x.net",
         "state": "unreachable",
@@ -425,8 +425,8 @@ def test_rows(records: Records, read: Read, monkeypatch: pytest.MonkeyPatch) -> 
         "next_retry": 2600,
     }
     assert (y["destination"], y["reason"], y["failing_since"]) == ("y.net", "never_sent_to", None)
-    monkeypatch.setattr(_federation, "SHOWN_DESTINATIONS", 1)
-    assert _federation.as_rows(ledger) == [x]
+    monkeypatch.setattr(_destinations, "SHOWN_DESTINATIONS", 1)
+    assert _destinations.as_rows(ledger) == [x]
 
 
 # Rooms that we have left
@@ -570,7 +570,7 @@ def test_a_room_that_bars_us(records: Records, read: Read, acl: Json | None, bar
     ("name", "allowed"), [("10.0.0.1:8448", False), ("[::1]", False), ("[::1]:8448", False), ("a.b:8448", True)]
 )
 def test_servers_without_a_name(name: str, allowed: bool) -> None:
-    assert _federation._allowed({"allow": ["*"], "allow_ip_literals": False}, name) is allowed
+    assert _destinations._allowed({"allow": ["*"], "allow_ip_literals": False}, name) is allowed
 
 
 # Poll after poll
@@ -618,7 +618,7 @@ def test_too_much_is_not_remembered(records: Records, read: Read, monkeypatch: p
     for name in ("x.net", "y.net"):
         records.add(name, 9, r=10)
     records.add("z.net", 9, r=9)
-    monkeypatch.setattr(_federation, most, 1)
+    monkeypatch.setattr(_destinations, most, 1)
     ledger = read()
     assert ledger.known["open"] is None
     again = read(known=ledger.known)
@@ -645,7 +645,7 @@ def test_nonsense_for_what_is_known(records: Records, read: Read, change: Json) 
 
 
 def test_rooms_come_in_pages(records: Records, read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_federation, "ROOMS_AT_ONCE", 2)
+    monkeypatch.setattr(_destinations, "ROOMS_AT_ONCE", 2)
     records.fill(**{f"r{n}": "u1 x.net" for n in range(5)})
     records.add("x.net", 3, **{f"r{n}": n for n in range(5)})
     assert found(read()) == {"x.net": ("pending", None, [room_id("r4")])}
@@ -656,7 +656,7 @@ def test_rooms_that_vanish_between_pages(server: Server, client: Client) -> None
     page = {"rooms": [{"room_id": R, "stream_ordering": 1}], "total": 2}
     server.get(f"{DESTINATIONS}/x.net/rooms", page, query={"limit": "10000", "from": "0"})
     with pytest.raises(SynapseError, match="fewer rooms than there are"):
-        _federation.destination_rooms(client, "x.net")
+        _destinations.destination_rooms(client, "x.net")
 
 
 # Back-off
