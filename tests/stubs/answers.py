@@ -10,9 +10,9 @@ Facts only, as measured or read in their sources. The endpoints are in the serve
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from http import HTTPStatus
+from typing import Any, Callable, Iterable, Iterator, Mapping
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from .rooms import InvalidEventError, Json, Room, ServerKey, event_id, public_keys, server_of, verify_event
@@ -83,9 +83,24 @@ class Answer:
         return cls(status, json.dumps(content).encode(), {"Content-Type": "application/json", **named})
 
     @property
+    def head(self) -> bytes:
+        """Status line and headers; nothing if there is no status."""
+        if self.status is None:
+            return b""
+        framing = {"Content-Length": len(self.body)} if isinstance(self.body, bytes) else {"Connection": "close"}
+        headers = {**self.headers, **framing}
+        lines = [f"HTTP/1.1 {self.status} {HTTPStatus(self.status).phrase}"]
+        return "\r\n".join([*lines, *(f"{name}: {value}" for name, value in headers.items()), "", ""]).encode()
+
+    @property
+    def pieces(self) -> Iterable[bytes]:
+        """The body, in pieces."""
+        return [self.body] if isinstance(self.body, bytes) else self.body
+
+    @property
     def json(self) -> Any:
         """The body as JSON."""
-        return json.loads(self.body if isinstance(self.body, bytes) else b"".join(self.body))
+        return json.loads(b"".join(self.pieces))
 
 
 class Synapse:
@@ -174,8 +189,10 @@ class Synapse:
         if isinstance(found, Answer):
             return found
         state, chain, room = found
-        ids = ([event_id(each, room.version) for each in events] for events in (state, chain))
-        return Answer.of(200, dict(zip(("pdu_ids", "auth_chain_ids"), ids, strict=True)))
+        named = {"pdu_ids": state, "auth_chain_ids": chain}
+        return Answer.of(
+            200, {name: [event_id(each, room.version) for each in events] for name, events in named.items()}
+        )
 
     def _state(self, request: Request, origin: str) -> Answer:
         found = self._state_at(request, origin)

@@ -11,10 +11,9 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import repeat
-from typing import Any
+from typing import Any, Callable
 
 from .answers import Answer
 
@@ -86,11 +85,10 @@ def trickled(pause: float, *, headers: bool = False) -> Lie:
 
     def lie(honest: Callable[[], Answer]) -> Answer:
         answer = honest()
-        body = answer.body if isinstance(answer.body, bytes) else b"".join(answer.body)
+        body = b"".join(answer.pieces)
         if headers:
-            head = f"HTTP/1.1 {answer.status} OK\r\nContent-Length: {len(body)}\r\n"
-            head += "Connection: close\r\n\r\n"
-            answer, body = replace(answer, status=None), head.encode() + body
+            named = {**answer.headers, "Connection": "close"}
+            answer, body = replace(answer, status=None), replace(answer, headers=named, body=body).head + body
         return replace(answer, body=tuple(bytes([each]) for each in body), pause=pause)
 
     return lie

@@ -4,41 +4,32 @@
 
 """A remote Matrix server over TLS on loopback that answers as Synapse and others do, until it is told to lie.
 
-with LyingServer(context, rooms=[Room({"@alice:gone.example": "join"})], peers=[our_key.key_answer()]) as server:
-    server.lie("make_leave", lies.template(type="m.room.message"))
-    ...
-    assert not server.unneeded_leaves
+Example::
+
+    room = Room({"@alice:gone.example": "join"})
+    with LyingServer(certificate, rooms=[room], peers=[our_key.key_answer()]) as server:
+        server.lie("make_leave", lies.template(type="m.room.message"))
+        ...
+        assert not server.unneeded_leaves
 """
 
 from __future__ import annotations
 
 import re
-import socket
-import ssl
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
-from http.server import BaseHTTPRequestHandler
-from pathlib import Path
-from threading import Event, Lock, Thread
+from threading import Event, Lock
 from types import TracebackType
-from typing import Any
+from typing import Iterable, Iterator
 
-from lab import certificates
+import trustme
 
+from . import tls_server
 from .answers import CURRENT, IMPLEMENTATIONS, Answer, Request
 from .lies import Lie
 from .rooms import InvalidEventError, Json, Room, ServerKey, public_keys, verify
+from .tls_server import TlsServer
 
 _PARAMETER = re.compile(r'(\w+)=(?:"([^"]*)"|([^",]*))')
-
-
-def server_context(directory: Path) -> ssl.SSLContext:
-    """A TLS context for localhost, for any number of stubs; the authority's certificate is ``ca.pem`` there."""
-    certificates.issue(directory / "ca.pem", [directory])
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(directory / "tls.crt", directory / "tls.key")
-    return context
 
 
 @dataclass
@@ -49,11 +40,11 @@ class _Planned:
 
 
 class LyingServer:
-    """A remote server named ``localhost:PORT``. As a context manager: listening."""
+    """A remote server named ``localhost:PORT``, listening until it is stopped."""
 
     def __init__(
         self,
-        context: ssl.SSLContext,
+        certificate: trustme.LeafCert,
         *,
         rooms: Iterable[Room] = (),
         peers: Iterable[Json] = (),
@@ -62,7 +53,7 @@ class LyingServer:
         port: int = 0,
     ) -> None:
         """``peers`` are the key answers of the servers whose signatures it accepts; ``latency`` is in seconds."""
-        self.context = context
+        self.certificate = certificate
         self.latency = latency
         self.rooms = {room.room_id: room for room in rooms}
         self.known_keys: dict[str, Json] = {answer["server_name"]: answer for answer in peers}
@@ -75,21 +66,15 @@ class LyingServer:
         self._lies: list[_Planned] = []
         self._lock = Lock()
         self._stopping = Event()
-        self._connections: set[socket.socket] = set()
-        self._listener = self._listen(port)
-        self.port: int = self._listener.getsockname()[1]
+        self._server = TlsServer(certificate, self._answer, "127.0.0.1", port)
+        self.port = self._server.address[1]
         self.server_name = f"localhost:{self.port}"
         self.key = ServerKey(self.server_name)
         self._honest = IMPLEMENTATIONS[implementation](self.key, self.rooms, self.known_keys)
 
     # Running
 
-    @staticmethod
-    def _listen(port: int) -> socket.socket:
-        return socket.create_server(("127.0.0.1", port), backlog=128)
-
     def __enter__(self) -> LyingServer:
-        Thread(target=self._accept, args=(self._listener,), daemon=True).start()
         return self
 
     def __exit__(
@@ -100,38 +85,14 @@ class LyingServer:
     def stop(self) -> None:
         """Refuse connections from now on, and end those that there are."""
         self._stopping.set()
-        with suppress(OSError):
-            self._listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
-        self._listener.close()
-        with self._lock:
-            for connection in self._connections:
-                with suppress(OSError):
-                    connection.shutdown(socket.SHUT_RDWR)
+        self._server.close()
 
     def start(self) -> None:
         """Listen again at the same port after ``stop``."""
         self._stopping.clear()
-        self._listener = self._listen(self.port)
-        Thread(target=self._accept, args=(self._listener,), daemon=True).start()
+        self._server = TlsServer(self.certificate, self._answer, "127.0.0.1", self.port)
 
-    def _accept(self, listener: socket.socket) -> None:
-        with suppress(OSError):
-            while True:
-                connection, address = listener.accept()
-                Thread(target=self._serve, args=(connection, address), daemon=True).start()
-
-    def _serve(self, connection: socket.socket, address: Any) -> None:
-        # The handshake is made here, so that a client which is slow at it holds up nobody else.
-        with suppress(OSError), self.context.wrap_socket(connection, server_side=True) as secured:
-            with self._lock:
-                self._connections.add(secured)
-            try:
-                _Handler(self, secured, address)
-            finally:
-                with self._lock:
-                    self._connections.discard(secured)
-
-    def wait(self, seconds: float) -> None:
+    def _wait(self, seconds: float) -> None:
         """Wait, but not beyond the stop of the server."""
         if seconds > 0:
             self._stopping.wait(seconds)
@@ -162,9 +123,23 @@ class LyingServer:
 
     # Answering
 
-    def respond(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
+    def _answer(self, received: tls_server.Request) -> bytes | Iterable[bytes]:
+        answer = self._respond(Request(received.method, received.target, received.headers, received.body))
+        self._wait(self.latency + answer.delay)
+        if answer.status is not None and isinstance(answer.body, bytes):
+            return answer.head + answer.body
+        return self._pieces(answer)
+
+    def _pieces(self, answer: Answer) -> Iterator[bytes]:
+        yield answer.head
+        for piece in answer.pieces:
+            if self._stopping.is_set():
+                return
+            yield piece
+            self._wait(answer.pause)
+
+    def _respond(self, request: Request) -> Answer:
         """The answer to a request, which is recorded."""
-        request = Request(method, target, headers, body)
         request.origin = self._authenticated(request)
         with self._lock:
             self.requests.append(request)
@@ -175,7 +150,6 @@ class LyingServer:
         request.status = answer.status
         if request.endpoint == "send_leave" and answer.status == 200:
             self.leaves.append(request.json)
-        self.wait(self.latency)
         return answer
 
     def _watch_leave(self, request: Request) -> None:
@@ -217,44 +191,3 @@ class LyingServer:
         return [
             each for each in requests if each.endpoint == endpoint and each.arguments[: len(arguments)] == arguments
         ]
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    # Headers and body in one packet, and at once.
-    wbufsize = -1
-    disable_nagle_algorithm = True
-
-    def __init__(self, stub: LyingServer, connection: socket.socket, address: Any) -> None:
-        self._stub = stub
-        super().__init__(connection, address, None)  # type: ignore[arg-type] # nothing of the server is used
-
-    def _respond(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        headers = {name.lower(): value for name, value in self.headers.items()}
-        answer = self._stub.respond(self.command, self.path, headers, body)
-        self._stub.wait(answer.delay)
-        whole = isinstance(answer.body, bytes)
-        self.close_connection = self.close_connection or not whole or answer.status is None
-        if answer.status is not None:
-            self._send_head(answer)
-        for piece in [answer.body] if isinstance(answer.body, bytes) else answer.body:
-            self.wfile.write(piece)
-            self.wfile.flush()
-            if not whole:
-                self._stub.wait(answer.pause)
-
-    def _send_head(self, answer: Answer) -> None:
-        self.send_response(answer.status or 200)
-        for name, value in answer.headers.items():
-            self.send_header(name, value)
-        if isinstance(answer.body, bytes):
-            self.send_header("Content-Length", str(len(answer.body)))
-        if self.close_connection:
-            self.send_header("Connection", "close")
-        self.end_headers()
-
-    do_GET = do_PUT = do_POST = _respond  # noqa: N815 # http.server's names
-
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Nothing."""

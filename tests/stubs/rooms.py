@@ -10,11 +10,10 @@ This code shares nothing with the collection's own code for events, since it is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from threading import RLock
-from typing import Any
+from typing import Any, Dict, Iterable, Mapping
 
 from canonicaljson import encode_canonical_json
 from signedjson.key import (
@@ -27,7 +26,7 @@ from signedjson.sign import SignatureVerifyException, sign_json, verify_signed_j
 from signedjson.types import SigningKey, VerifyKey
 from unpaddedbase64 import decode_base64, encode_base64
 
-Json = dict[str, Any]
+Json = Dict[str, Any]
 
 #: Room versions whose events the stub can build and verify.
 ROOM_VERSIONS = tuple(str(number) for number in range(1, 13))

@@ -7,18 +7,17 @@
 from __future__ import annotations
 
 import json
-import ssl
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 from urllib.parse import quote
 
 import pytest
 import requests
+import trustme
 
 from stubs import lies
 from stubs.answers import Answer
-from stubs.lying_server import LyingServer, server_context
+from stubs.lying_server import LyingServer
 from stubs.rooms import ROOM_VERSIONS, Json, Room, ServerKey, content_hash, event_id, redact
 
 OURS = ServerKey("gone.example")
@@ -76,24 +75,31 @@ class Client:
 
 
 @pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("stubs")
+def authority() -> trustme.CA:
+    return trustme.CA()
 
 
 @pytest.fixture(scope="module")
-def context(directory: Path) -> ssl.SSLContext:
-    return server_context(directory)
+def certificate(authority: trustme.CA) -> trustme.LeafCert:
+    return authority.issue_cert("localhost")
+
+
+@pytest.fixture(scope="module")
+def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("stubs") / "ca.pem"
+    authority.cert_pem.write_to_path(path)
+    return path
 
 
 @pytest.fixture
-def server(context: ssl.SSLContext) -> Iterator[LyingServer]:
-    with LyingServer(context, peers=[OURS.key_answer()]) as server:
+def server(certificate: trustme.LeafCert) -> Iterator[LyingServer]:
+    with LyingServer(certificate, peers=[OURS.key_answer()]) as server:
         yield server
 
 
 @pytest.fixture
-def client(server: LyingServer, directory: Path) -> Client:
-    return Client(server, directory / "ca.pem")
+def client(server: LyingServer, ca_file: Path) -> Client:
+    return Client(server, ca_file)
 
 
 @pytest.mark.parametrize("version", ROOM_VERSIONS)
@@ -135,16 +141,16 @@ def test_removal(server: LyingServer, client: Client, version: str) -> None:
     ],
 )
 def test_implementations(
-    context: ssl.SSLContext,
-    directory: Path,
+    certificate: trustme.LeafCert,
+    ca_file: Path,
     implementation: str,
     ghosts: tuple[int, str],
     nobody: tuple[int, str],
     make_leave: int,
 ) -> None:
     room = Room({ALICE: "join"})
-    with LyingServer(context, rooms=[room], peers=[OURS.key_answer()], implementation=implementation) as server:
-        client = Client(server, directory / "ca.pem")
+    with LyingServer(certificate, rooms=[room], peers=[OURS.key_answer()], implementation=implementation) as server:
+        client = Client(server, ca_file)
         assert client.check(room) == ghosts
         assert client.get("make_leave", room.room_id, ALICE).status_code == 200
         assert client.send_leave(room, ALICE).status_code == 200
@@ -156,10 +162,10 @@ def test_implementations(
             assert client.get("state", room.room_id, event_id=room.say()).status_code == 403
 
 
-def test_world_readable_room_of_tuwunel(context: ssl.SSLContext, directory: Path) -> None:
+def test_world_readable_room_of_tuwunel(certificate: trustme.LeafCert, ca_file: Path) -> None:
     room = Room({ALICE: "leave"}, history_visibility="world_readable")
-    with LyingServer(context, rooms=[room], peers=[OURS.key_answer()], implementation="tuwunel") as server:
-        assert Client(server, directory / "ca.pem").check(room)[0] == 404
+    with LyingServer(certificate, rooms=[room], peers=[OURS.key_answer()], implementation="tuwunel") as server:
+        assert Client(server, ca_file).check(room)[0] == 404
 
 
 def test_lies(server: LyingServer, client: Client) -> None:
@@ -185,12 +191,12 @@ def test_lies(server: LyingServer, client: Client) -> None:
     assert [each.status for each in server.asked("state_ids", room.room_id)] == [429, 429, 404, None]
 
 
-def test_who_asks(server: LyingServer, client: Client, directory: Path) -> None:
+def test_who_asks(server: LyingServer, client: Client, ca_file: Path) -> None:
     room = Room({ALICE: "join"})
     server.rooms[room.room_id] = room
     target = f"https://{server.server_name}/_matrix/federation/v1/state_ids/{quote(room.room_id)}?event_id=$none"
     assert client.session.get(target, timeout=10).status_code == 401
-    stranger = Client(server, directory / "ca.pem", ServerKey(OURS.server_name, "ed25519:a_new"))
+    stranger = Client(server, ca_file, ServerKey(OURS.server_name, "ed25519:a_new"))
     assert stranger.check(room)[0] == 401
     assert client.check(room)[0] == 404
     assert [each.origin for each in server.requests] == [None, None, OURS.server_name]
