@@ -42,7 +42,9 @@ class TlsServer:
     iterable of bytes is sent piece by piece and the connection is closed then; for C(None) it is closed at once.
     """
 
-    def __init__(self, certificate: trustme.LeafCert, answer: Callable[[Request], Answer], host: str) -> None:
+    def __init__(
+        self, certificate: trustme.LeafCert, answer: Callable[[Request], Answer], host: str, port: int = 0
+    ) -> None:
         self.requests: list[Request] = []
         self.connections = 0
         self.tls_names: list[str | None] = []
@@ -53,7 +55,7 @@ class TlsServer:
         certificate.configure_cert(self._context)
         self._context.sni_callback = lambda _connection, name, _context: self.tls_names.append(name)
         self._open: list[socket.socket] = []
-        self._socket = socket.create_server((host, 0), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self._socket = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
         threading.Thread(target=self._accept, daemon=True).start()
 
