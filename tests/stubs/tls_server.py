@@ -59,13 +59,6 @@ class TlsServer:
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def trickle(self, data: bytes) -> Iterator[bytes]:
-        """One byte after the other, ten in a second, until the server is closed."""
-        for byte in data:
-            if self._closing.wait(0.1):
-                return
-            yield bytes([byte])
-
     def hang(self) -> Iterator[bytes]:
         """Nothing, until the server is closed."""
         self._closing.wait()

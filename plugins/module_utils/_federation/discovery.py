@@ -57,8 +57,8 @@ WELL_KNOWN_MAX_BYTES = 50 * 1024
 WELL_KNOWN_TIMEOUT = 10.0
 """Seconds for a well-known file, redirects included."""
 MAX_REDIRECTS = 3
-MIN_LIFETIME, DEFAULT_LIFETIME, MAX_LIFETIME = 300.0, 24 * 3600.0, 48 * 3600.0
-"""For how many seconds a valid well-known file may be used: the last two as the specification says."""
+DEFAULT_LIFETIME, MAX_LIFETIME = 24 * 3600.0, 48 * 3600.0
+"""For how many seconds a valid well-known file is used, as the specification says. Not less than addresses are."""
 INVALID_LIFETIME = 3600.0
 """For how many seconds a well-known file that is invalid or not there is not asked for again."""
 ENDPOINT_LIFETIME = 600.0
@@ -280,7 +280,9 @@ class Discovery:
         """Get the file, by way of a few redirects to anywhere that HTTPS and the address filter allow."""
         deadline = time.monotonic() + self._timeout
         url = f"https://{name.text}{WELL_KNOWN}"
-        for _hop in range(1 + MAX_REDIRECTS):
+        seen: set[str] = set()
+        while url not in seen and len(seen) <= MAX_REDIRECTS:
+            seen.add(url)
             host, target = _split_https(url)
             endpoint = self._endpoint(host, [(host.host, host.port or 443)])
             try:
@@ -295,7 +297,7 @@ class Discovery:
                 )
             except RedirectError as redirect:
                 url = _join(url, redirect.location)
-        raise AnswerError("too many redirects")
+        raise AnswerError("too many redirects, or a loop of them")
 
 
 def _host(name: ServerName) -> str:
@@ -361,7 +363,7 @@ def _lifetime(headers: Mapping[str, str]) -> float:
         seconds = float(max_age[1])
     elif "expires" in headers:
         seconds = _until(headers["expires"])
-    return min(max(seconds, MIN_LIFETIME), MAX_LIFETIME)
+    return min(max(seconds, ENDPOINT_LIFETIME), MAX_LIFETIME)
 
 
 def _until(date: str) -> float:

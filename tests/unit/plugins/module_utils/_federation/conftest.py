@@ -16,10 +16,19 @@ if TYPE_CHECKING:
     import trustme
     from ansible_collections.matrixops.synapse.plugins.module_utils._federation.transport import Transport
     from ansible_collections.matrixops.synapse.tests.stubs.tls_server import TlsServer
+    from ansible_collections.matrixops.synapse.tests.unit.helpers import PassingTime
 
 COLLECTION = "ansible_collections.matrixops.synapse"
 SERVER_ADDRESS = "127.0.0.2"
 """Where servers listen: not at 127.0.0.1, so that an allowlist can name this address and no other."""
+
+
+@pytest.fixture
+def passing_time(monkeypatch: pytest.MonkeyPatch, helpers: Any) -> PassingTime:
+    """For tests with sockets. It only takes the place of C(clock) if a test file has a fixture C(clock) of its own."""
+    passing: PassingTime = helpers.PassingTime()
+    monkeypatch.setattr("time.monotonic", passing.monotonic)
+    return passing
 
 
 @pytest.fixture(scope="session")
