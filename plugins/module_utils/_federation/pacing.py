@@ -85,7 +85,7 @@ class Limiters:
     """The limiters of all servers. May be shared between threads."""
 
     def __init__(self, pacing: Pacing) -> None:
-        self._pacing = pacing
+        self.pacing = pacing
         self._lock = threading.Lock()
         self._limiters: dict[str, ServerLimiter] = {}
 
@@ -93,7 +93,7 @@ class Limiters:
         """Return the one limiter of that server."""
         with self._lock:
             if server_name not in self._limiters:
-                self._limiters[server_name] = ServerLimiter(self._pacing)
+                self._limiters[server_name] = ServerLimiter(self.pacing)
             return self._limiters[server_name]
 
 
