@@ -46,8 +46,11 @@ MAX_BYTES = 512 * 1024
 """Default maximum size of a body in bytes."""
 MAX_HEADER_BYTES = 64 * 1024
 """Maximum size of status line and headers in bytes, interim answers included."""
-MAX_POOLS = 512
-"""To how many endpoints connections are kept; beyond that, the least recently used are closed."""
+MAX_POOLS = 256
+"""To how many endpoints connections are kept; beyond that, the least recently used are closed.
+
+All connections together stay below 1,024, the usual limit of open files.
+"""
 CONNECTIONS = 3
 """How many idle connections are kept to one endpoint, as many as pacing uses."""
 CHUNK = 64 * 1024
