@@ -109,9 +109,10 @@ def _assert_published(own: FederationClient, remote: FederationClient, remote_se
             raise
         except FederationError as error:
             problems.append(f"{server}: {error}")
+    # The advice comes first: a message is cut off, and there may be five problems.
     raise SigningKeyError(
-        f"The key {own.key.key_id} can't be verified: nothing answers for the keys of {name} ({'; '.join(problems)})."
-        f" Serve /_matrix/key/v2/server under this name, then retry"
+        f"The key {own.key.key_id} can't be verified: serve /_matrix/key/v2/server under {name}, then retry."
+        f" Nothing answers for its keys now ({'; '.join(problems)})"
     )
 
 
