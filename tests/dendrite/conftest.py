@@ -23,7 +23,7 @@ def lab(skip_or_fail: Callable[[str], NoReturn]) -> Iterator[Lab]:
     number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     directory = ROOT / f".cache/tests/dendrite-{number}"
     try:
-        with Lab(directory, ("a",), dendrites=("d",), base_port=18900 + 20 * number) as lab:
+        with Lab(directory, ("a",), dendrites=("d",), base_port=18850 + 5 * number) as lab:
             yield lab
     except MissingError as missing:
         skip_or_fail(str(missing))
