@@ -57,7 +57,9 @@ def test_invites_and_knocks_alone(client: FederationClient, remote: StartServer,
     room = Room({CAROL: "invite", DAVE: "knock"})
     server = remote(room, implementation=implementation)
     result = check(client, Pair(server.server_name, room.room_id), Known((), (CAROL, DAVE)))
-    assert (result.state, set(result.ghosts)) == ("ghosts", {CAROL, DAVE})
+    # Dendrite shows us no invite, so that it can't be told from a leave.
+    assert result.state == ("unconfirmed" if implementation == "dendrite" else "ghosts")
+    assert set(result.ghosts) == {CAROL, DAVE}
 
 
 def test_synapse_confirms_in_one_request(client: FederationClient, remote: StartServer) -> None:

@@ -28,6 +28,8 @@ STATES = ("confirmed", "ghosts", "refused", "unreachable", "unconfirmed")
 NO_EVENT = "$none"
 PENDING = "pending"
 """The membership of an account that is invited or knocking, where the server does not say which."""
+UNKNOWN = "unknown"
+"""The membership of an account that was invited, where the server does not say whether it still is."""
 CONTROL = "@_matrixops.synapse.control"
 """An account that no server has, to compare the answers about others with."""
 SETTLED = (Meaning.NOT_JOINED, Meaning.SERVER_NOT_IN_ROOM)
@@ -101,6 +103,7 @@ class Conversation:
         self._memberships: dict[str, tuple[str, str] | None] = {
             event_id: (user_id, "leave") for event_id, user_id in (left_by or {}).items()
         }
+        self._left = frozenset((left_by or {}).values())
         """By the ID of each event that was asked for: see C(_read_membership)."""
         self._about_room: Meaning | None = None
         self._said = ""
@@ -133,7 +136,7 @@ class Conversation:
         about_room = self.about_room()
         if about_room is Meaning.SERVER_NOT_IN_ROOM:
             return
-        yield from self._listed_of(known.pending, unseen=PENDING)
+        yield from self._listed_of(known.pending, was_invited=True)
         if about_room is Meaning.NOT_JOINED:
             return
         yield from self._listed_of(known.joined)
@@ -144,18 +147,14 @@ class Conversation:
             if not self.ghosts and about_room is Meaning.JOINED:
                 raise UnclearError("lists an account as joined that its state does not have yet", can_change=True)
 
-    def _listed_of(self, user_ids: Iterable[str], *, unseen: str = "") -> Iterator[tuple[str, LeaveTemplate]]:
+    def _listed_of(self, user_ids: Iterable[str], *, was_invited: bool = False) -> Iterator[tuple[str, LeaveTemplate]]:
         for user_id in user_ids:
-            template = self.look_at(user_id, unseen=unseen)
+            template = self._look_at(user_id, was_invited)
             if template is not None:
                 yield user_id, template
 
-    def look_at(self, user_id: str, *, unseen: str = "") -> LeaveTemplate | None:
-        """What a leave of this account would be built on, if the remote server lists it; C(None) if it does not.
-
-        :param unseen: the membership of an account whose membership event we may not see. The account's own events,
-            such as its join, are always shown to us. So it is nothing, or an invite.
-        """
+    def _look_at(self, user_id: str, was_invited: bool) -> LeaveTemplate | None:
+        """What a leave of this account would be built on, if the remote server lists it; C(None) if it does not."""
         check_user_id(user_id, self._client.server_name)
         self.ghosts.pop(user_id, None)
         answer = self._make_leave(user_id)
@@ -167,8 +166,8 @@ class Conversation:
             return None
         template = read_template(answer.body, self.pair.room_id, user_id)
         self._newest = [reference.event_id for reference in template.prev_events]
-        membership = self._membership(template, user_id, unseen)
-        if membership not in (*LISTED, PENDING):
+        membership = self._membership(template, user_id, was_invited)
+        if membership not in (*LISTED, PENDING, UNKNOWN):
             self._lists_the_gone = True
             return None
         self.ghosts[user_id] = membership
@@ -215,10 +214,10 @@ class Conversation:
         ) as answer:
             return set(listed_members(answer.chunks, self._client.server_name))
 
-    def _membership(self, template: LeaveTemplate, user_id: str, unseen: str) -> str:
+    def _membership(self, template: LeaveTemplate, user_id: str, was_invited: bool) -> str:
         """The membership that the remote server believes in, by the event of it that the template refers to.
 
-        Empty for an account that was never in the room, and I(unseen) if an event is hidden from us.
+        Empty for an account that is not in the room, and was not invited either.
         """
         hidden = False
         for event_id, _hash in template.auth_events:
@@ -229,10 +228,16 @@ class Conversation:
                 hidden = True
             elif found[0] == user_id:
                 return found[1]
-        if not hidden or not unseen:
+        # An account's own events, such as its join, are always shown to us: so the hidden one is an invite, or nothing.
+        if not hidden or not was_invited:
             return ""
-        was_there = not {event_id for event_id, _hash in template.auth_events} <= self._without_membership()
-        return unseen if was_there else ""
+        if self._about_room is Meaning.NOT_JOINED:
+            # Whoever says so gives no template for an account that it does not list.
+            return PENDING
+        # Dendrite hides the leave after an invite as it hides the invite, and drops a leave that changes nothing. So
+        # who is still not known after a leave was accepted had left before.
+        is_new = not {event_id for event_id, _hash in template.auth_events} <= self._without_membership()
+        return UNKNOWN if is_new and user_id not in self._left else ""
 
     def _without_membership(self) -> frozenset[str]:
         """What a template refers to for an account that was never in the room: Dendrite gives one for anybody."""
@@ -314,4 +319,7 @@ def result_of(conversation: Conversation, ask: Callable[[], object]) -> PairResu
     except FederationError as error:
         can_change = isinstance(error, UnclearError) and error.can_change
         return PairResult(pair, "unconfirmed", ghosts, str(error), can_change)
+    unknown = [user_id for user_id, membership in ghosts.items() if membership == UNKNOWN]
+    if unknown and len(unknown) == len(ghosts):
+        return PairResult(pair, "unconfirmed", ghosts, f"does not tell whether {unknown[0]} is still invited")
     return PairResult(pair, "ghosts" if ghosts else "confirmed", ghosts)
