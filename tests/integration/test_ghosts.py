@@ -207,20 +207,14 @@ def test_who_is_listed(gone: Gone, run_module: RunModule) -> None:
     listed = {server.server_name: without(gone.listed(server), barred) for server in (b, c)}
     assert len(listed[b.server_name]) == 2 and len(listed[c.server_name]) == len(gone.rooms) - 1
     answer = run_module("matrix_ghosts_info", gone.options())
-    names = {room_id: name for name, room_id in gone.rooms.items()}
-    named = [
-        {(names[room_id], name) for rooms in found.values() for room_id, users in rooms.items() for name in users}
-        for found in (gone.as_answered(answer), listed)
-    ]
-    assert not named[0] ^ named[1], (named[0] - named[1], named[1] - named[0])
-    assert gone.as_answered(answer) == listed
     assert answer["counts"] == {
         "confirmed": len(gone.rooms) - 3,
         "ghosts": len(gone.rooms) + 1,
         "refused": 2,
         "unreachable": 0,
         "unconfirmed": 0,
-    }
+    }, answer["not_confirmed"]
+    assert gone.as_answered(answer) == listed
     assert {pair["room_id"] for pair in answer["not_confirmed"] if pair["state"] == "refused"} == {barred}
     assert not answer["changed"]
 
