@@ -261,6 +261,26 @@ def test_another_key_is_refused(gone: Gone, run_module: RunModule, tmp_path: Pat
     assert other.read_text().split()[2] not in failed.output
 
 
+@pytest.mark.own_process
+@pytest.mark.parametrize("how", ["signing_key_path", "signing_key"])
+def test_the_key_is_in_no_output(gone: Gone, run_module: RunModule, tmp_path: Path, how: str) -> None:
+    path = gone.a.directory / "signing.key"
+    key = path.read_text().split()[2]
+    options = gone.options(rooms=[], signing_key="{{ lookup('ansible.builtin.file', '" + str(path) + "') }}")
+    if how == "signing_key_path":
+        del options["signing_key"]
+    log = tmp_path / "ansible.log"
+    environment = {"ANSIBLE_LOG_PATH": str(log), "ANSIBLE_PIPELINING": "false"}
+    if how == "signing_key_path":
+        # It prints the arguments of each module, as they are.
+        environment["ANSIBLE_DEBUG"] = "1"
+    # Nothing answers under the name, and there is nobody else to ask.
+    failed = run_module("matrix_ghosts_info", options, "-vvvv", **environment)
+    assert failed["failed"] and "can't be verified" in failed["msg"]
+    for output in (failed.output, log.read_text()):
+        assert "ed25519:a_lab" in output and key not in output
+
+
 def test_a_homeserver_that_is_not_gone(gone: Gone, run_module: RunModule) -> None:
     """Without its own word, nobody is removed; with it, nobody who is joined by it. It knows its rooms, too."""
     a, b, c = gone.a, gone.b, gone.c
