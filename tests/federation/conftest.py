@@ -31,7 +31,7 @@ def module(name: str) -> Any:
 
 @pytest.fixture(scope="session")
 def certificate(ca: trustme.CA) -> trustme.LeafCert:
-    return ca.issue_cert("localhost", "127.0.0.1")
+    return ca.issue_cert("localhost", "127.0.0.1", OURS.server_name)
 
 
 @pytest.fixture(scope="session")
