@@ -59,13 +59,14 @@ def remote(certificate: trustme.LeafCert) -> Iterator[StartServer]:
 
 @pytest.fixture
 def make_client(ca_file: str) -> Iterator[MakeClient]:
-    """Make a client; more arguments are those of C(FederationClient)."""
+    """Make a client, with a pacing; more arguments are those of C(FederationClient)."""
     addresses, client, discovery, keys, pacing, transport = (
         module(name) for name in ("addresses", "client", "discovery", "keys", "pacing", "transport")
     )
     with ExitStack() as stack:
 
         def make(**more: Any) -> FederationClient:
+            limits = more.pop("pacing", None) or pacing.Pacing(max_concurrent=3, max_rate=10_000.0)
             connections = stack.enter_context(closing(transport.Transport(ca_path=ca_file)))
             allowed = addresses.AddressFilter(["127.0.0.1/32", "::1"])
             made: FederationClient = client.FederationClient(
@@ -73,7 +74,7 @@ def make_client(ca_file: str) -> Iterator[MakeClient]:
                 keys.read_signing_key(OURS.key_file),
                 connections,
                 discovery.Discovery(connections, discovery.SystemResolver(), allowed),
-                pacing.Limiters(pacing.Pacing(max_concurrent=3, max_rate=10_000.0)),
+                pacing.Limiters(limits),
                 **more,
             )
             return made
