@@ -9,6 +9,7 @@ COLLECTION := .cache/ansible_collections/matrixops/synapse
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache
 
 .PHONY: help demo demo-hosts test unit sanity integration lab faults nightly mutations matrix newcomer judges
+.PHONY: test-dendrite
 .PHONY: bench bench-quick bench-report bench-compare lint docs galaxy clean FORCE
 
 help: ## say what there is (PYTHON=python3.12 picks another Python)
@@ -32,6 +33,9 @@ sanity: .cache/dev.installed $(COLLECTION) ## run ansible-test sanity, and hold 
 integration: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run those that start homeservers
 	$(BIN)/pytest tests/$@
 
+test-dendrite: .cache/dev.installed .cache/synapse.installed .cache/dendrite.installed $(COLLECTION) ## run those with Dendrite, which is built the first time (7 minutes, Go)
+	$(BIN)/pytest tests/dendrite
+
 lab: .cache/dev.installed .cache/synapse.installed ## start two homeservers, filled, to try things on (LAB=down stops them)
 	PYTHONPATH=tests $(BIN)/python -m lab $(or $(LAB),up)
 	$(if $(LAB),,PYTHONPATH=tests $(BIN)/python -m lab fill)
@@ -40,7 +44,7 @@ faults: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## let every
 	FAULTS=matrix $(BIN)/pytest tests/faults --numprocesses 2
 	PYTHONPATH=tests $(BIN)/python -m faults
 
-nightly: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## let things go wrong in 200 retirements, by chance
+nightly: .cache/dev.installed .cache/synapse.installed $(COLLECTION) test-dendrite ## let things go wrong in 200 retirements, by chance
 	FAULTS=200 $(BIN)/pytest tests/faults --numprocesses 2
 
 mutations: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## break each rule of safety, and see a test fail
@@ -117,6 +121,15 @@ $(COLLECTION):
 	$(PYTHON) -m venv $(venv)
 	$(venv)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
+
+DENDRITE := github.com/matrix-org/dendrite/cmd
+DENDRITE_VERSION := v0.13.8
+
+# Without Go there is nothing to build, and the tests say so.
+.cache/dendrite.installed:
+	@mkdir -p $(@D)
+	! command -v go || { GOBIN=$(CURDIR)/.cache/dendrite/bin GOTOOLCHAIN=local \
+		go install $(DENDRITE)/dendrite@$(DENDRITE_VERSION) $(DENDRITE)/generate-keys@$(DENDRITE_VERSION) && touch $@; }
 
 # Another Python than the last time: the environments start anew.
 .cache/python: FORCE

@@ -260,17 +260,25 @@ class Synapse:
         wrong = next(_faults(event, room, sent_id), None)
         if wrong:
             return self.error(400, "M_BAD_JSON", wrong)
-        refused = self._banned(room, origin) or self._no_leave(room, origin, event["sender"])
+        refused = self._banned(room, origin) or self._unauthorized(room, origin, event)
         if refused:
             return refused
         try:
             verify_event(event, room.version, origin, public_keys(self.known_keys[origin]))
         except InvalidEventError as error:
             return self.error(403, "M_FORBIDDEN", f"event id {sent_id}: {error}")
-        # Dendrite answers 200 to a second leave, and nothing more happens.
+        # Of a second leave nothing more comes, whatever the answer is.
         if room.membership(event["sender"]) in CURRENT:
             room.accept(event)
         return Answer.of(200, {})
+
+    def _unauthorized(self, room: Room, origin: str, event: Json) -> Answer | None:
+        """The refusal of a leave event, which goes by the membership in its auth_events: not by that of now."""
+        authorizing = [room.event(each) or {} for each in room.referred(event["auth_events"])]
+        own = [each["content"]["membership"] for each in authorizing if each.get("state_key") == event["sender"]]
+        if server_of(event["sender"]) == origin and own and own[0] in CURRENT:
+            return None
+        return self._no_leave(room, origin, event["sender"]) or self.error(403, "M_FORBIDDEN", "Not authorized")
 
 
 def _faults(event: Json, room: Room, sent_id: str) -> Iterator[str]:
@@ -296,6 +304,12 @@ class Dendrite(Synapse):
 
     name, version = "Dendrite", "0.13.8"
     inclusive_state = True
+
+    def answer(self, request: Request) -> Answer:
+        """The answer to a request, whose body must be said to be JSON."""
+        if request.body and request.headers.get("content-type") != "application/json":
+            return Answer.of(400, {"message": "Bad Request"})
+        return super().answer(request)
 
     def _refused(self, room: Room | None, origin: str, at: str | None = None) -> Answer | None:
         if room is None:
@@ -325,14 +339,18 @@ class Dendrite(Synapse):
         return self.error(404, "M_UNRECOGNIZED", "Unrecognized request")
 
     def _unknown_room(self, room_id: str) -> Answer:
-        return self.error(500, "M_UNKNOWN", "Internal Server Error")
+        return Answer.of(500, {"Err": ""})
 
     def _no_leave(self, room: Room, origin: str, user_id: str) -> Answer | None:
         if server_of(user_id) != origin:
-            return self.error(403, "M_FORBIDDEN", "The leave must be sent by the server of the user")
+            text = f"The leave must be sent by the server of the user. Origin {origin} != {server_of(user_id)}"
+            return self.error(403, "M_FORBIDDEN", text)
         if room.membership(user_id) == "ban":
             return self.error(403, "M_FORBIDDEN", "eventauth: the user is banned")
         return None
+
+    def _unauthorized(self, room: Room, origin: str, event: Json) -> Answer | None:
+        return self._no_leave(room, origin, event["sender"])
 
     def _template(self, room: Room, user_id: str) -> Json:
         template = room.leave_template(user_id)

@@ -49,7 +49,7 @@ class Client:
         return self.session.request(
             method,
             f"https://{self.server.server_name}{target}",
-            headers={"Authorization": header},
+            headers={"Authorization": header, "Content-Type": "application/json"},
             data=None if content is None else json.dumps(content),
             allow_redirects=False,
             timeout=10,

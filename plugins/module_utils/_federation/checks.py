@@ -28,6 +28,10 @@ STATES = ("confirmed", "ghosts", "refused", "unreachable", "unconfirmed")
 NO_EVENT = "$none"
 PENDING = "pending"
 """The membership of an account that is invited or knocking, where the server does not say which."""
+UNKNOWN = "unknown"
+"""The membership of an account that was invited, where the server does not say whether it still is."""
+CONTROL = "@_matrixops.synapse.control"
+"""An account that no server has, to compare the answers about others with."""
 SETTLED = (Meaning.NOT_JOINED, Meaning.SERVER_NOT_IN_ROOM)
 """Answers about a room after which no account that was joined is looked at."""
 STATE_LIMIT = 128 * 1024 * 1024
@@ -82,17 +86,31 @@ class UnclearError(FederationError):
 class Conversation:
     """All that one remote server is asked about one room. What it answers is kept, so that nothing is asked twice."""
 
-    def __init__(self, client: FederationClient, pair: Pair, state_limit: int = STATE_LIMIT) -> None:
+    def __init__(
+        self,
+        client: FederationClient,
+        pair: Pair,
+        state_limit: int = STATE_LIMIT,
+        left_by: Mapping[str, str] | None = None,
+    ) -> None:
+        """
+        :param left_by: the accounts that the server has accepted leaves of, by the IDs of these events: whether it may
+            show them to us or not, it lists nobody whose membership is one of them.
+        """
         self._client = client
         self.pair = pair
         self._state_limit = state_limit
-        self._memberships: dict[str, tuple[str, str] | None] = {}
+        self._memberships: dict[str, tuple[str, str] | None] = {
+            event_id: (user_id, "leave") for event_id, user_id in (left_by or {}).items()
+        }
+        self._left = frozenset((left_by or {}).values())
         """By the ID of each event that was asked for: see C(_read_membership)."""
         self._about_room: Meaning | None = None
         self._said = ""
         """Its answer about the whole room."""
         self._newest: list[str] = []
         """Events that the remote server calls the newest ones."""
+        self._control: frozenset[str] | None = None
         self._lists_the_gone = False
         """Whether it gives templates for those who have left: only Dendrite does."""
         self.ghosts: dict[str, str] = {}
@@ -116,31 +134,30 @@ class Conversation:
         """The accounts that are listed, as they are found, each with what a leave would be built on. When this is at
         its end, I(ghosts) has all of them."""
         about_room = self.about_room()
-        accounts = self._to_look_at(about_room, known)
-        yield from self._listed_of(accounts)
-        if not self.ghosts and about_room not in SETTLED:
+        if about_room is Meaning.SERVER_NOT_IN_ROOM:
+            return
+        yield from self._listed_of(known.pending, was_invited=True)
+        if about_room is Meaning.NOT_JOINED:
+            return
+        yield from self._listed_of(known.joined)
+        if not self.ghosts:
             # Names alone are taken from the state: it is the one before an event, and may be outdated.
-            yield from self._listed_of(self._others(is_known=bool(accounts)) - set(accounts))
+            others = self._others(is_known=any(known)) - {*known.joined, *known.pending}
+            yield from self._listed_of(others)
             if not self.ghosts and about_room is Meaning.JOINED:
                 raise UnclearError("lists an account as joined that its state does not have yet", can_change=True)
 
-    def _listed_of(self, user_ids: Iterable[str]) -> Iterator[tuple[str, LeaveTemplate]]:
+    def _listed_of(self, user_ids: Iterable[str], *, was_invited: bool = False) -> Iterator[tuple[str, LeaveTemplate]]:
         for user_id in user_ids:
-            template = self.look_at(user_id)
+            template = self._look_at(user_id, was_invited)
             if template is not None:
                 yield user_id, template
 
-    @staticmethod
-    def _to_look_at(about_room: Meaning, known: Known) -> tuple[str, ...]:
-        if about_room is Meaning.SERVER_NOT_IN_ROOM:
-            return ()
-        return known.pending if about_room is Meaning.NOT_JOINED else (*known.joined, *known.pending)
-
-    def look_at(self, user_id: str) -> LeaveTemplate | None:
+    def _look_at(self, user_id: str, was_invited: bool) -> LeaveTemplate | None:
         """What a leave of this account would be built on, if the remote server lists it; C(None) if it does not."""
         check_user_id(user_id, self._client.server_name)
         self.ghosts.pop(user_id, None)
-        answer = self._get("make_leave", user_id, params={"ver": sorted(ROOM_VERSIONS)})
+        answer = self._make_leave(user_id)
         if answer.status != 200:
             meaning = meaning_of(MAKE_LEAVE, answer.status, answer.errcode, answer.error)
             if meaning is None:
@@ -149,8 +166,8 @@ class Conversation:
             return None
         template = read_template(answer.body, self.pair.room_id, user_id)
         self._newest = [reference.event_id for reference in template.prev_events]
-        membership = self._membership(template, user_id)
-        if membership not in (*LISTED, PENDING):
+        membership = self._membership(template, user_id, was_invited)
+        if membership not in (*LISTED, PENDING, UNKNOWN):
             self._lists_the_gone = True
             return None
         self.ghosts[user_id] = membership
@@ -197,38 +214,55 @@ class Conversation:
         ) as answer:
             return set(listed_members(answer.chunks, self._client.server_name))
 
-    def _membership(self, template: LeaveTemplate, user_id: str) -> str:
+    def _membership(self, template: LeaveTemplate, user_id: str, was_invited: bool) -> str:
         """The membership that the remote server believes in, by the event of it that the template refers to.
 
-        Empty for an account that was never in the room.
+        Empty for an account that is not in the room, and was not invited either.
         """
-        is_complete = True
+        hidden = False
         for event_id, _hash in template.auth_events:
             if event_id not in self._memberships:
                 self._memberships[event_id] = self._read_membership(event_id)
             found = self._memberships[event_id]
             if found is None:
-                is_complete = False
+                hidden = True
             elif found[0] == user_id:
                 return found[1]
-        if is_complete:
+        # An account's own events, such as its join, are always shown to us: so the hidden one is an invite, or nothing.
+        if not hidden or not was_invited:
             return ""
         if self._about_room is Meaning.NOT_JOINED:
-            # We may not read events then. But who says so also refuses a template for whom it does not list.
+            # Whoever says so gives no template for an account that it does not list.
             return PENDING
-        raise UnclearError(f"would let {user_id} leave, but does not tell its membership")
+        # Dendrite hides the leave after an invite as it hides the invite, and drops a leave that changes nothing. So
+        # who is still not known after a leave was accepted had left before.
+        is_new = not {event_id for event_id, _hash in template.auth_events} <= self._without_membership()
+        return UNKNOWN if is_new and user_id not in self._left else ""
+
+    def _without_membership(self) -> frozenset[str]:
+        """What a template refers to for an account that was never in the room: Dendrite gives one for anybody."""
+        if self._control is None:
+            answer = self._make_leave(user_id := f"{CONTROL}:{self._client.server_name}")
+            found = read_template(answer.body, self.pair.room_id, user_id).auth_events if answer.status == 200 else ()
+            self._control = frozenset(event_id for event_id, _hash in found)
+        return self._control
 
     def _read_membership(self, event_id: str) -> tuple[str, str] | None:
-        """Whose membership an event is, and which; two empty texts if it is none, and C(None) if it can't be read."""
+        """Whose membership an event is, and which; two empty texts if it is none, and C(None) if it is hidden."""
         answer = self._client.get(self.pair.server, f"{FEDERATION}/v1/event/{{}}", event_id)
+        if answer.status in (403, 404):
+            return None
         pdus = answer.body.get("pdus") if answer.status == 200 else None
         event = pdus[0] if isinstance(pdus, list) and pdus else None
         if not isinstance(event, dict) or event.get("room_id", self.pair.room_id) != self.pair.room_id:
-            return None
+            raise UnclearError(f"does not tell the event {event_id}: {answer}")
         content = event.get("content")
         if event.get("type") != "m.room.member" or not isinstance(content, dict):
             return "", ""
         return str(event.get("state_key")), str(content.get("membership"))
+
+    def _make_leave(self, user_id: str) -> Answer:
+        return self._get("make_leave", user_id, params={"ver": sorted(ROOM_VERSIONS)})
 
     def _get(self, what: str, *more: str, params: Mapping[str, str | list[str]]) -> Answer:
         path = f"{FEDERATION}/v1/{what}/" + "/".join("{}" for _segment in (self.pair.room_id, *more))
@@ -285,4 +319,7 @@ def result_of(conversation: Conversation, ask: Callable[[], object]) -> PairResu
     except FederationError as error:
         can_change = isinstance(error, UnclearError) and error.can_change
         return PairResult(pair, "unconfirmed", ghosts, str(error), can_change)
+    unknown = [user_id for user_id, membership in ghosts.items() if membership == UNKNOWN]
+    if unknown and len(unknown) == len(ghosts):
+        return PairResult(pair, "unconfirmed", ghosts, f"does not tell whether {unknown[0]} is still invited")
     return PairResult(pair, "ghosts" if ghosts else "confirmed", ghosts)

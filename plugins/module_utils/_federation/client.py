@@ -194,6 +194,9 @@ def _parsed(answer: HttpAnswer) -> Answer:
         body = json.loads(answer.content)
     except (ValueError, RecursionError):
         body = None
+    if body == "" and answer.status == 404:
+        # Synapse's answer about an event that it does not have.
+        body = {}
     if not isinstance(body, dict):
         kind = answer.headers.get("content-type", "nothing").partition(";")[0]
         raise AnswerError(f"answers with {answer.status} and {kind}, not with a JSON object")

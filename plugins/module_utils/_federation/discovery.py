@@ -194,11 +194,12 @@ class Discovery:
                 try:
                     entry.result = self._find(name, entry)
                 except UnreachableError as error:
-                    entry.result = error
+                    # Without its traceback, which would keep all that was at hand when it was raised.
+                    entry.result = type(error)(str(error))
                     lifetime = FAILURE_LIFETIME
                 entry.expires = time.monotonic() + lifetime
             if isinstance(entry.result, UnreachableError):
-                # Raised by several threads, one object would collect the tracebacks of all.
+                # Another one each time, since each thread adds its traceback.
                 raise type(entry.result)(str(entry.result))
             return entry.result
 

@@ -32,32 +32,32 @@ def remove(
     :param known: what is known of our accounts there.
     :returns: the last check, with all accounts for which the server has accepted a leave before it.
     """
-    removed: dict[str, None] = {}
+    left_by: dict[str, str] = {}
     kept: set[str] = set()
 
     def remove_listed(conversation: Conversation) -> None:
         for user_id, template in conversation.listed(known):
-            if user_id in removed or user_id in kept:
+            if user_id in left_by.values() or user_id in kept:
                 continue
             if not may_leave(user_id, pair.room_id):
                 kept.add(user_id)
                 continue
-            send_leave(client, pair, user_id, template)
-            removed[user_id] = None
+            left_by[send_leave(client, pair, user_id, template)] = user_id
 
     for delay in CHECK_DELAYS:
         time.sleep(delay)
-        before = len(removed)
-        conversation = Conversation(client, pair, state_limit)
+        before = len(left_by)
+        conversation = Conversation(client, pair, state_limit, left_by)
         result = result_of(conversation, lambda: remove_listed(conversation))  # noqa: B023
-        is_waited_for = removed and (result.can_change or set(result.ghosts) - kept)
-        if len(removed) == before and not is_waited_for:
+        is_waited_for = left_by and (result.can_change or set(result.ghosts) - kept)
+        if len(left_by) == before and not is_waited_for:
             break
-    return result._replace(removed=tuple(removed), reason=result.reason or _why_still_listed(result, removed, kept))
+    removed = tuple(left_by.values())
+    return result._replace(removed=removed, reason=result.reason or _why_still_listed(result, removed, kept))
 
 
-def send_leave(client: FederationClient, pair: Pair, user_id: str, template: LeaveTemplate) -> None:
-    """Have a remote server accept that an account leaves a room.
+def send_leave(client: FederationClient, pair: Pair, user_id: str, template: LeaveTemplate) -> str:
+    """Have a remote server accept that an account leaves a room. Return the ID of the leave event.
 
     :raises RefusedError: a server ACL bars us.
     :raises UnclearError: it does not accept the leave, for another reason.
@@ -70,14 +70,14 @@ def send_leave(client: FederationClient, pair: Pair, user_id: str, template: Lea
     path = f"{FEDERATION}/v2/send_leave/{{}}/{{}}"
     answer = client.put(pair.server, path, pair.room_id, event_id, json=event)
     if answer.status == 200:
-        return
+        return event_id
     meaning = meaning_of(MAKE_LEAVE, answer.status, answer.errcode, answer.error)
     if meaning is Meaning.BARRED:
         raise RefusedError(f"a server ACL of the room bars us: {answer}")
     raise UnclearError(f"does not accept that {user_id} leaves: {answer}", can_change=True)
 
 
-def _why_still_listed(result: PairResult, removed: dict[str, None], kept: set[str]) -> str:
+def _why_still_listed(result: PairResult, removed: tuple[str, ...], kept: set[str]) -> str:
     listed = set(result.ghosts)
     if result.state != "ghosts" or not listed:
         return ""

@@ -427,6 +427,7 @@ def test_delegation_to_an_address_that_is_not_public(
     }
     with pytest.raises(AddressNotAllowedError, match="ip_allowlist"):
         discovery.endpoint("example.org")
+    assert (resolver.asked_srv == []) == (delegated != "private.example")
 
 
 @pytest.mark.parametrize("name", NOT_PUBLIC)
