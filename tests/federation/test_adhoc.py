@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
@@ -77,7 +77,7 @@ def us(remote: StartServer) -> LyingServer:
     return remote()
 
 
-def command(us: LyingServer, options: dict[str, object], *arguments: str) -> list[str]:
+def command(us: LyingServer, options: Mapping[str, object], *arguments: str) -> list[str]:
     ansible = str(Path(sys.executable).with_name("ansible"))
     every = {"server_name": us.server_name, "ip_allowlist": ["127.0.0.1", "::1"], "timeout": 600, **options}
     return [ansible, "localhost", "-m", "matrixops.synapse.matrix_ghosts_info", "-a", json.dumps(every), *arguments]

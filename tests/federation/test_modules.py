@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import builtins
 import json
-import re
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import pytest
-import responses
 import yaml
 from ansible_collections.matrixops.synapse.plugins.module_utils import _ghosts_module
 from ansible_collections.matrixops.synapse.plugins.modules import matrix_ghosts, matrix_ghosts_info
@@ -26,7 +28,7 @@ from stubs.rooms import Room
 from .conftest import RunModule, StartServer
 
 MODULES = {"matrix_ghosts_info": matrix_ghosts_info, "matrix_ghosts": matrix_ghosts}
-SYNAPSE = "http://synapse.test"
+SYNAPSE = "http://localhost:1"
 TOKEN = "syt_operator"
 both = pytest.mark.parametrize("name", MODULES)
 
@@ -82,22 +84,46 @@ def us(remote: StartServer, ca_file: str) -> Us:
     return Us(remote, ca_file)
 
 
+class Synapse:
+    """The admin API of our homeserver, on loopback: what it answers for each path."""
+
+    def __init__(self, operator: str) -> None:
+        self.answers: dict[str, Any] = {"/_matrix/client/v3/account/whoami": {"user_id": operator}}
+        self.status = 200
+        stub = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                path = unquote(urlsplit(self.path).path)
+                body = json.dumps(stub.answers[path]).encode()
+                self.send_response(stub.status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_arguments: Any) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def joined(self, user_id: str, *room_ids: str) -> None:
+        path = f"/_synapse/admin/v1/users/{user_id}/joined_rooms"
+        self.answers[path] = {"joined_rooms": room_ids, "total": len(room_ids)}
+
+    @property
+    def options(self) -> Json:
+        return {"base_url": f"http://127.0.0.1:{self._server.server_port}", "access_token": TOKEN}
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
 @pytest.fixture
-def synapse(us: Us) -> Iterator[responses.RequestsMock]:
-    """The admin API of our homeserver."""
-    with responses.RequestsMock(assert_all_requests_are_fired=False) as mocked:
-        mocked.get(f"{SYNAPSE}/_matrix/client/v3/account/whoami", json={"user_id": f"@op:{us.name}"})
-        yield mocked
-
-
-def joined(mocked: responses.RequestsMock, **rooms: list[str]) -> None:
-    """Declare in which rooms accounts are joined by our homeserver's own word; all others in none."""
-
-    def answer(request: Any) -> tuple[int, dict[str, str], str]:
-        found = rooms.get(re.search("/users/%40([a-z]+)%3A", request.url)[1], [])  # type: ignore[index]
-        return 200, {}, json.dumps({"joined_rooms": found, "total": len(found)})
-
-    mocked.add_callback("GET", re.compile(f"{SYNAPSE}/_synapse/admin/v1/users/.*/joined_rooms"), answer)
+def synapse(us: Us) -> Iterator[Synapse]:
+    with closing(Synapse(f"@op:{us.name}")) as synapse:
+        yield synapse
 
 
 # Results
@@ -153,6 +179,8 @@ def test_who_is_listed(us: Us, run_module: RunModule) -> None:
         "unconfirmed": 0,
         "removed": 0,
     }
+    result["not_confirmed"][0]["ghosts"].sort(key=lambda ghost: ghost["user_id"])
+    result["not_confirmed"][1]["ghosts"].sort(key=lambda ghost: ghost["user_id"])
     listed, unreachable = sorted(result["not_confirmed"], key=lambda pair: pair["state"])
     assert listed == {
         "server": server.server_name,
@@ -236,44 +264,42 @@ def test_a_homeserver_answers_under_our_name(us: Us, run_module: RunModule) -> N
     assert run_module("matrix_ghosts", us.options(server), check=True)["ghosts"] == 1
 
 
-def test_who_is_joined_by_our_own_word_is_kept(us: Us, run_module: RunModule, synapse: responses.RequestsMock) -> None:
+def test_who_is_joined_by_our_own_word_is_kept(us: Us, run_module: RunModule, synapse: Synapse) -> None:
     room = Room({us.alice: "join", us.bob: "join", us.carol: "invite"})
     server = us.server(room)
-    joined(synapse, alice=["!another:room.example"], bob=[room.room_id])
-    result = run_module("matrix_ghosts", us.options(server, base_url=SYNAPSE, access_token=TOKEN))
+    synapse.joined(us.alice, "!another:room.example")
+    synapse.joined(us.bob, room.room_id)
+    synapse.joined(us.carol)
+    result = run_module("matrix_ghosts", us.options(server, **synapse.options))
     assert [room.membership(user_id) for user_id in (us.alice, us.bob, us.carol)] == ["leave", "join", "leave"]
     assert result["failed"] and result["removed"] == 2
     assert "lists accounts that are joined on this server as well, which are not removed" in result["msg"]
 
 
-def test_rooms_of_the_homeserver(us: Us, run_module: RunModule, synapse: responses.RequestsMock) -> None:
+def test_rooms_of_the_homeserver(us: Us, run_module: RunModule, synapse: Synapse) -> None:
     room = Room({us.alice: "join"})
     server = us.server(room)
-    admin = f"{SYNAPSE}/_synapse/admin/v1"
-    synapse.get(f"{admin}/federation/destinations", json={"destinations": [], "total": 0})
     listed = {"room_id": room.room_id, "joined_members": 2, "joined_local_members": 1}
-    synapse.get(f"{admin}/rooms", json={"rooms": [listed], "total_rooms": 1})
     members = [(us.alice, "leave"), (f"@creator:{server.server_name}", "join")]
     state = [{"type": "m.room.member", "state_key": who, "content": {"membership": how}} for who, how in members]
-    synapse.get(f"{admin}/rooms/!lounge%3Arooms.example/state", json={"state": state})
-    synapse.get(f"{admin}/rooms/%21lounge%3Arooms.example/state", json={"state": state})
-    options = us.options(rooms=None, base_url=SYNAPSE, access_token=TOKEN)
-    result = run_module("matrix_ghosts_info", options)
+    admin = "/_synapse/admin/v1"
+    synapse.answers[f"{admin}/federation/destinations"] = {"destinations": [], "total": 0}
+    synapse.answers[f"{admin}/rooms"] = {"rooms": [listed], "total_rooms": 1}
+    synapse.answers[f"{admin}/rooms/{room.room_id}/state"] = {"state": state}
+    result = run_module("matrix_ghosts_info", us.options(rooms=None, **synapse.options))
     assert (result["pairs"], result["ghosts"], result["servers"][0]["server"]) == (1, 1, server.server_name)
 
 
-def test_another_homeserver(us: Us, run_module: RunModule) -> None:
-    with responses.RequestsMock() as mocked:
-        mocked.get(f"{SYNAPSE}/_matrix/client/v3/account/whoami", json={"user_id": "@op:other.example"})
-        result = run_module("matrix_ghosts", us.options(base_url=SYNAPSE, access_token=TOKEN))
+def test_another_homeserver(us: Us, run_module: RunModule, synapse: Synapse) -> None:
+    synapse.answers["/_matrix/client/v3/account/whoami"] = {"user_id": "@op:other.example"}
+    result = run_module("matrix_ghosts", us.options(**synapse.options))
     assert result["msg"] == f"base_url leads to other.example, and server_name is {us.name}: correct one"
 
 
-def test_a_token_that_is_not_valid(us: Us, run_module: RunModule) -> None:
-    with responses.RequestsMock() as mocked:
-        error = {"errcode": "M_UNKNOWN_TOKEN", "error": "Invalid access token"}
-        mocked.get(f"{SYNAPSE}/_matrix/client/v3/account/whoami", json=error, status=401)
-        result = run_module("matrix_ghosts_info", us.options(base_url=SYNAPSE, access_token=TOKEN))
+def test_a_token_that_is_not_valid(us: Us, run_module: RunModule, synapse: Synapse) -> None:
+    error = {"errcode": "M_UNKNOWN_TOKEN", "error": "Invalid access token"}
+    synapse.answers, synapse.status = {"/_matrix/client/v3/account/whoami": error}, 401
+    result = run_module("matrix_ghosts_info", us.options(**synapse.options))
     assert (result["status"], result["errcode"]) == (401, "M_UNKNOWN_TOKEN")
     assert "Invalid access token" in result["msg"] and TOKEN not in str(result)
 
