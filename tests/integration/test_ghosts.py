@@ -297,6 +297,8 @@ def test_a_server_that_does_not_know_the_whole_room_yet(gone: Gone, run_module: 
     newcomer = d.register("newcomer")
     room = {"room_id": room_id, "servers": [d.server_name], "accounts": [user.user_id]}
     options = gone.options(rooms=[room])
+    # It has nobody in the room, says so, and has seen our key then.
+    assert run_module("matrix_ghosts_info", options)["counts"]["confirmed"] == 1
     d.join(newcomer.token, room_id, via=b.server_name)
     # Nor can any other server of the room be asked, and our key is the one that d has seen.
     with frozen(a), frozen(b), frozen(gone.c):
