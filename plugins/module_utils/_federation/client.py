@@ -133,6 +133,7 @@ class FederationClient:
             self._down.pop(server, None)
 
     def _request(self, method: str, server: str, target: str, content: JsonDict | None) -> Answer:
+        self._raise_if_down(server)
         headers = self._headers(server, method, target, content)
         body = None if content is None else json.dumps(content).encode()
         for _attempt in range(MAX_RATE_LIMITED):
