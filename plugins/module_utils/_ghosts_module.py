@@ -19,6 +19,7 @@ from ._decommission.ghost_record import GhostRecord
 from ._decommission.ghosts import GhostRun, Room
 from ._decommission.pairs import read_rooms
 from ._federation.checks import STATES, Known, Pair, PairResult
+from ._federation.client import FederationClient
 from ._federation.connect import Settings, connect
 from ._federation.errors import FederationError, InvalidNameError, MissingRequirementError, SigningKeyError
 from ._federation.names import ServerName, check_room_id, check_user_id
@@ -91,6 +92,7 @@ class GhostsModule(AnsibleModule):
     """A module that asks remote servers about rooms."""
 
     def __init__(self) -> None:
+        self._client: FederationClient | None = None
         super().__init__(
             argument_spec=OPTIONS,
             required_by={"base_url": ("access_token",)},
@@ -123,6 +125,7 @@ class GhostsModule(AnsibleModule):
                 record = GhostRecord(params["record_path"], params["server_name"], progress_path=progress_path)
                 servers = dict.fromkeys(server for room in rooms for server in room.servers)
                 with connect(params["server_name"], key, settings, servers) as connection:
+                    self._client = connection.client
                     ghosts = GhostRun(connection.client, record.add, state_limit=params["max_state_size"] * 1024 * 1024)
                     pairs = [Pair(server, room.room_id) for room in rooms for server in room.servers]
                     ghosts.results.update({pair: record.confirmed[pair] for pair in pairs if pair in record.confirmed})
@@ -130,13 +133,14 @@ class GhostsModule(AnsibleModule):
                         record.expect(len(pairs) - len(ghosts.results))
                         yield Run(ghosts, rooms, synapse, connection.homeserver)
         except SynapseError as error:
-            self.fail_json(
-                msg=f"{error}. {error.advice}" if error.advice else str(error),
-                status=error.status,
-                errcode=error.errcode,
-            )
+            message = f"{error}. {error.advice}" if error.advice else str(error)
+            self.fail_json(msg=message, status=error.status, errcode=error.errcode, changed=self._has_written())
         except (FederationError, OSError, ValueError) as error:
-            self.fail_json(msg=str(error))
+            self.fail_json(msg=str(error), changed=self._has_written())
+
+    def _has_written(self) -> bool:
+        """Whether a leave may have been sent, also in a run that ends with an error."""
+        return self._client is not None and self._client.written > 0
 
     def fail_json(self, msg: str, **result: Any) -> None:
         super().fail_json(msg=printable(msg), **result)

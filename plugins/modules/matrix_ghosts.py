@@ -16,7 +16,8 @@ description:
   - Each server is asked whom it lists at that moment, and asked again after the removal. In a room, one server after
     the other is cleared, since each passes the leave events on to the others.
   - Where a homeserver answers under the name, O(base_url) is required, and an account that is joined to a room by the
-    homeserver's own word is never removed from it.
+    homeserver's own word is never removed from it. A homeserver that runs, but can't be reached from where the module
+    runs, is taken for one that is gone. Set O(base_url) whenever there is one.
   - The task fails if a server still lists an account after it has accepted the account's leave. That a server can't be
     reached or refuses is not a failure. See RV(not_confirmed).
 author:

@@ -276,6 +276,17 @@ def test_who_is_joined_by_our_own_word_is_kept(us: Us, run_module: RunModule, sy
     assert "lists accounts that are joined on this server as well, which are not removed" in result["msg"]
 
 
+def test_a_homeserver_that_fails_in_the_middle(us: Us, run_module: RunModule, synapse: Synapse) -> None:
+    """What was removed until then is not denied."""
+    room = Room({us.alice: "join", us.bob: "join"})
+    server = us.server(room)
+    synapse.joined(us.alice)
+    synapse.answers[f"/_synapse/admin/v1/users/{us.bob}/joined_rooms"] = {"joined_rooms": None}
+    result = run_module("matrix_ghosts", us.options(server, **synapse.options))
+    assert [room.membership(user_id) for user_id in (us.alice, us.bob)] == ["leave", "join"]
+    assert result["failed"] and result["changed"]
+
+
 def test_rooms_of_the_homeserver(us: Us, run_module: RunModule, synapse: Synapse) -> None:
     room = Room({us.alice: "join"})
     server = us.server(room)
