@@ -32,7 +32,8 @@ PLAYBOOK = "matrixops.synapse.decommission"
 ROLE = HERE.parents[1] / "roles/decommission"
 PATIENCE = 8
 """Seconds for which a request without an answer is sent again, instead of two minutes."""
-LONGEST_RUN = 400
+LONGEST_RUN = 1800.0
+"""Seconds after which a run counts as one that never ends."""
 STATE = "io.github.matrixops.decommission"
 STATES = (STATE, *(f"{STATE}.{part}" for part in ("anchors", "propagation", "lease")))
 
@@ -97,7 +98,7 @@ class Run:
             raise AssertionError(f"still not at an end after {LONGEST_RUN} s:\n{self.output}") from None
         finally:
             self._socket.close()
-        self._steerer.join(10)
+        self._steerer.join()
         return code
 
     @property
@@ -297,7 +298,7 @@ class Retirement:
         members = self.retiring.members_of(self.retiring.server_name)
         assert not members, f"still in rooms: {members}\n{run.output}"
         with suppress(TimeoutError):
-            wait_until(lambda: not self.ghosts(), "the other server was told", timeout=20)
+            wait_until(lambda: not self.ghosts(), "the other server was told")
         assert not self.ghosts(), f"ghosts: {self.ghosts()}\n{run.output}"
 
     def ghosts(self) -> dict[str, list[str]]:

@@ -30,6 +30,8 @@ STAYING = "d"
 # As docs/fleet.md recommends: a connection to a machine that is gone ends, and is not waited for.
 SSH_ARGS = "-C -o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=5 -o ServerAliveCountMax=3"
 DRAIN_LOG = "/var/tmp/drain.jsonl"
+LONGEST_RUN = 1800.0
+"""Seconds after which a run counts as one that never ends."""
 Variables = dict[str, dict[str, Any]]
 
 
@@ -83,7 +85,7 @@ class Fleet:
 
     def run(self, hosts: Variables, *arguments: str, **options: str) -> int:
         """Run the playbook to its end; return its exit code."""
-        return self.start(hosts, *arguments, **options).wait(timeout=600)
+        return self.start(hosts, *arguments, **options).wait(LONGEST_RUN)
 
     def said(self, pattern: str) -> bool:
         """Whether the playbook has printed that, wherever its lines break."""
@@ -161,10 +163,10 @@ def test_three_retire_and_one_stays(fleet: Fleet, oldest: str) -> None:
         for name in RETIRING
     }
     run = fleet.start(hosts, user="deploy", python=oldest, ANSIBLE_PIPELINING="false")
-    wait_until(lambda: fleet.closed("a") > 0, "the drain has begun", timeout=120)
+    wait_until(lambda: fleet.closed("a") > 0, "the drain has begun")
     fleet[STAYING].unplug()
     for name in RETIRING:
-        wait_until(lambda: fleet.said(f"{name}: \\d+ of \\d+ servers told"), f"{name} waits", timeout=180)  # noqa: B023
+        wait_until(lambda: fleet.said(f"{name}: \\d+ of \\d+ servers told"), f"{name} waits")  # noqa: B023
     # Nobody was told, and every homeserver forgets whom it has to tell.
     for name in RETIRING:
         assert fleet[name].running
@@ -178,7 +180,7 @@ def test_three_retire_and_one_stays(fleet: Fleet, oldest: str) -> None:
 
     wait_until(only_anchors, "the one that stays was told of all but the anchors")
     fleet.lab.plug_in_controller()
-    assert run.wait(timeout=300) == 0
+    assert run.wait(LONGEST_RUN) == 0
     drained = sorted(drain_times(fleet[name]) for name in RETIRING)
     assert all(ended <= begun for (_begun, ended), (begun, _ended) in pairwise(drained)), "one at a time"
     for name in RETIRING:
@@ -213,9 +215,9 @@ def test_what_goes_wrong_on_a_host_is_its_own(fleet: Fleet, newest: str) -> None
     victim = fleet.users["b"][3]
     fail_to_deactivate(fleet["b"], victim, fail=True)
     run = fleet.start(hosts, ANSIBLE_PIPELINING="true")
-    wait_until(lambda: fleet.closed("a") > 0, "the drain of a has begun", timeout=120)
+    wait_until(lambda: fleet.closed("a") > 0, "the drain of a has begun")
     fleet["a"].unplug()
-    assert run.wait(timeout=400) != 0
+    assert run.wait(LONGEST_RUN) != 0
     assert fleet.said("decommission_confirm is 'd.example.org'")
     assert fleet.closed(STAYING) == 0
     assert fleet[STAYING].homeserver.members_of(fleet[STAYING].server_name) == members
@@ -249,7 +251,7 @@ def test_from_the_controller_and_a_host_that_does_not_go_down(fleet: Fleet, newe
     assert code == 2
     assert fleet.said("Told to power off, but something still answers after 16 s: .*Connection refused")
     fleet.assert_no_ghosts("a")
-    host.wait_off(timeout=120)
+    host.wait_off()
     assert host.exits == [0]
 
 

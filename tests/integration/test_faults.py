@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -111,13 +110,6 @@ class Drain:
         staying = {made.operator, made.second_admin, made.appservice_bot}
         kept = {room_id: [member for member in members if member in staying] for room_id, members in rooms.items()}
         return {room_id: members for room_id, members in kept.items() if members}
-
-
-@pytest.fixture
-def proxy(federation: Federation) -> Iterator[Proxy]:
-    with Proxy(federation.retiring) as proxy:
-        yield proxy
-        print({fault.name: times for fault, times in proxy.injected.items()}, "of", len(proxy.exchanges))
 
 
 @pytest.fixture
