@@ -235,7 +235,7 @@ def test_what_goes_wrong_on_a_host_is_its_own(fleet: Fleet, newest: str) -> None
 
 
 def test_from_the_controller_and_a_host_that_does_not_go_down(fleet: Fleet, newest: str) -> None:
-    """The modules run where Ansible runs; only the power-off goes to the host. That of this one gets stuck."""
+    """The modules run where Ansible runs; only the power-off goes to the host. That of this one gets stuck for a while."""
     host = fleet["a"]
     host.ssh("rm -r /usr/lib/python3/dist-packages/requests")
     variables = {
@@ -245,12 +245,13 @@ def test_from_the_controller_and_a_host_that_does_not_go_down(fleet: Fleet, newe
         "decommission_base_url": host.homeserver.base_url,
         "decommission_power_off_timeout": 16,
     }
-    stuck = "systemd-run --unit=stuck -p ExecStop='/bin/sleep 60' -p TimeoutStopSec=90 /bin/sleep infinity"
-    host.ssh(stuck)
+    stop = "/bin/sh -c 'until [ -e /root/go-on ]; do sleep 0.2; done'"
+    host.ssh(f'systemd-run --unit=stuck -p ExecStop="{stop}" -p TimeoutStopSec=infinity /bin/sleep infinity')
     code = fleet.run({"a": variables}, user="deploy", python=newest)
     assert code == 2
     assert fleet.said("Told to power off, but something still answers after 16 s: .*Connection refused")
     fleet.assert_no_ghosts("a")
+    (host.root / "root/go-on").touch()
     host.wait_off()
     assert host.exits == [0]
 

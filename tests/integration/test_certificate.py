@@ -37,6 +37,7 @@ from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     room_id,
     user,
 )
+from lab.waiting import PATIENCE
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import text_to_be_present_in_element
@@ -453,7 +454,7 @@ def test_tables_and_the_check_of_an_account(retired: Retired, browser: Chrome, t
         field = browser.find_element(By.ID, "check")
         field.clear()
         field.send_keys(user_id, Keys.ENTER)
-        WebDriverWait(browser, 10).until(text_to_be_present_in_element((By.ID, "checked"), user_id))
+        WebDriverWait(browser, PATIENCE).until(text_to_be_present_in_element((By.ID, "checked"), user_id))
         assert browser.find_element(By.ID, "checked").text.startswith(user_id + says)
     assert browser.get_log("browser") == []
 
