@@ -235,7 +235,7 @@ def test_what_goes_wrong_on_a_host_is_its_own(fleet: Fleet, newest: str) -> None
 
 
 def test_from_the_controller_and_a_host_that_does_not_go_down(fleet: Fleet, newest: str) -> None:
-    """The modules run where Ansible runs; only the power-off goes to the host. That of this one gets stuck for a while."""
+    """The modules run where Ansible runs; only the power-off goes to the host. That of this one is held up."""
     host = fleet["a"]
     host.ssh("rm -r /usr/lib/python3/dist-packages/requests")
     variables = {
