@@ -19,6 +19,8 @@ from lab.api import PASSWORD
 from lab.hosts import Host, HostLab
 from lab.waiting import PATIENCE, wait_until
 
+pytestmark = pytest.mark.nightly(category="hosts")
+
 SOON = "systemd-run --on-active=0.5 --timer-property=AccuracySec=10ms systemctl"
 ASK = "python3 -c 'import requests; print(requests.get(\"http://localhost:8008/_matrix/client/versions\").status_code)'"
 

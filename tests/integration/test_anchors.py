@@ -23,6 +23,8 @@ from .conftest import Result, RunModule, StartPlaybook, unchanged
 from .test_federation import Net, Room
 from .test_kill import kill, read_until
 
+pytestmark = pytest.mark.nightly(category="anchors")
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -22,7 +22,8 @@ OTHERS = f"^(?!{DEACTIVATE}|.*/whoami$)"
 
 Rooms = dict[str, list[str]]
 
-both_strategies = pytest.mark.parametrize("strategy", ["leave", "deactivate"])
+variation = pytest.mark.nightly(category="variations")
+both_strategies = pytest.mark.parametrize("strategy", ["leave", pytest.param("deactivate", marks=variation)])
 
 
 class Drain:

@@ -22,6 +22,8 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._destinations im
 from ansible_collections.matrixops.synapse.plugins.modules.synapse_federation_info import as_result
 from ansible_collections.matrixops.synapse.tests.unit.helpers import OPERATOR, SERVER, TOKEN, Json
 
+pytestmark = pytest.mark.nightly(category="anchors")
+
 DESTINATIONS, ROOMS_EACH, ROOMS, OPEN = 10_000, 20, 2_000, 50
 MEGABYTE = 1_000_000
 

@@ -19,6 +19,8 @@ from lab.waiting import wait_until
 
 from .conftest import Federation, RunModule
 
+variation = pytest.mark.nightly(category="variations")
+
 
 def drain_options(federation: Federation, **more: Any) -> dict[str, Any]:
     return {**federation.connection, "all_users": True, "wait_timeout": 3, **more}
@@ -82,6 +84,7 @@ def test_a_bridge_that_brings_its_users_back(federation: Federation, run_module:
     assert_nobody_but(federation)
 
 
+@variation
 def test_an_identity_server_that_fails(federation: Federation, run_module: RunModule) -> None:
     retiring, victim = federation.retiring, federation.population.users[0]
     retiring.stop()
@@ -120,6 +123,7 @@ def test_a_room_with_broken_state(federation: Federation, run_module: RunModule)
     assert_nobody_but(federation, *members)
 
 
+@variation
 def test_rooms_whose_other_servers_are_dead(federation: Federation, run_module: RunModule) -> None:
     """With anchors: without, it is luck what a server that comes back can still learn."""
     federation.staying.kill()
@@ -130,7 +134,7 @@ def test_rooms_whose_other_servers_are_dead(federation: Federation, run_module: 
     assert_nobody_but(federation, *anchors)
 
 
-@pytest.mark.parametrize("strategy", ["leave", "deactivate"])
+@pytest.mark.parametrize("strategy", [pytest.param("leave", marks=variation), "deactivate"])
 def test_an_account_in_many_rooms(federation: Federation, run_module: RunModule, strategy: str) -> None:
     retiring, made = federation.retiring, federation.population
     for _room in range(60):

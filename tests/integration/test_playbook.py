@@ -36,9 +36,11 @@ def assert_drained(federation: Federation, kept: frozenset[str] = frozenset()) -
     wait_until(lambda: not federation.ghosts(), "the other server was told")
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+@pytest.fixture(
+    scope="module", params=[pytest.param("sqlite", marks=pytest.mark.nightly(category="scale")), "postgresql"]
+)
 def big(request: pytest.FixtureRequest, skip_or_fail: Any) -> Iterator[Federation]:
-    users = {"sqlite": 300, "postgresql": 40}[request.param]
+    users = {"sqlite": 300, "postgresql": 20}[request.param]
     with filled_federation("big", 18620, skip_or_fail, users=users, database=request.param) as federation:
         yield federation
 

@@ -27,6 +27,8 @@ from .conftest import ROOT, Result, RunModule, RunPlaybook, StartPlaybook
 from .test_kill import kill
 from .test_playbook import PLAYBOOK
 
+pytestmark = pytest.mark.nightly(category="anchors")
+
 ACCOUNTS = 100
 ROOMS = {"b": "b", "c": "c", "bc": "bc", "d": "d", "bcd": "bcd", "alone": ""}
 
