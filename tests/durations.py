@@ -21,7 +21,10 @@ ROOT = Path(__file__).parents[1]
 def main(report: str) -> None:
     seconds: defaultdict[str, float] = defaultdict(float)
     for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314 - pytest has written it
-        seconds[f"{case.attrib['classname'].replace('.', '/')}.py"] += float(case.attrib["time"])
+        path = (ROOT / case.attrib["classname"].replace(".", "/")).with_suffix(".py")
+        while not path.exists():  # the last part is a class
+            path = path.parent.with_suffix(".py")
+        seconds[path.relative_to(ROOT).as_posix()] += float(case.attrib["time"])
     rounded = {name: round(seconds[name], 1) for name in sorted(seconds)}
     (ROOT / "tests/durations.json").write_text(json.dumps(rounded, indent=2) + "\n")
 

@@ -145,6 +145,7 @@ def test_an_account_in_many_rooms(federation: Federation, run_module: RunModule,
     assert_nobody_but(federation)
 
 
+@variation
 def test_both_strategies_leave_the_same_behind(filled: Federation, run_module: RunModule) -> None:
     """As both servers show it: accounts, members, and what is in the rooms, names included."""
     retiring, staying, made = filled.retiring, filled.staying, filled.population
