@@ -17,9 +17,9 @@ import time
 from pathlib import Path
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client
+from ansible_collections.matrixops.synapse.plugins.module_utils._destinations import read_ledger
 from ansible_collections.matrixops.synapse.plugins.module_utils._drain import Options
 from ansible_collections.matrixops.synapse.plugins.module_utils._drain import drain as drain_all
-from ansible_collections.matrixops.synapse.plugins.module_utils._destinations import read_ledger
 from ansible_collections.matrixops.synapse.plugins.module_utils._journal import Journal
 from ansible_collections.matrixops.synapse.plugins.module_utils._users import list_users
 

@@ -10,6 +10,7 @@ They decide on the order of the tests only: nothing fails if they are out of dat
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections import defaultdict
 from pathlib import Path
@@ -21,10 +22,9 @@ ROOT = Path(__file__).parents[1]
 def main(report: str) -> None:
     seconds: defaultdict[str, float] = defaultdict(float)
     for case in ElementTree.parse(report).iter("testcase"):  # noqa: S314 - pytest has written it
-        path = (ROOT / case.attrib["classname"].replace(".", "/")).with_suffix(".py")
-        while not path.exists():  # the last part is a class
-            path = path.parent.with_suffix(".py")
-        seconds[path.relative_to(ROOT).as_posix()] += float(case.attrib["time"])
+        path = re.match(r"(.*?\.test_\w+)", case.attrib["classname"])  # a class may follow
+        assert path, case.attrib
+        seconds[f"{path[1].replace('.', '/')}.py"] += float(case.attrib["time"])
     rounded = {name: round(seconds[name], 1) for name in sorted(seconds)}
     (ROOT / "tests/durations.json").write_text(json.dumps(rounded, indent=2) + "\n")
 

@@ -29,9 +29,9 @@ from typing import Collection, Iterable, Iterator, NamedTuple, Sequence
 
 from . import _state
 from ._client import ADMIN, CLIENT, Client, JsonDict, SynapseError
+from ._destinations import survey
 from ._drain import Options as DrainOptions
 from ._drain import drain
-from ._destinations import survey
 from ._journal import Journal
 from ._pool import each
 from ._rooms import (

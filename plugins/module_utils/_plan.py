@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field
 from typing import Collection, Iterable, Iterator, Mapping, Sequence
 
 from ._client import Client, JsonDict, SynapseError
-from ._drain import Options, drain
 from ._destinations import list_destinations
+from ._drain import Options, drain
 from ._findings import find
 from ._journal import Journal
 from ._pool import each
