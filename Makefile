@@ -9,7 +9,7 @@ COLLECTION := .cache/ansible_collections/matrixops/synapse
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache
 
 .PHONY: help demo demo-hosts test unit sanity integration lab nightly faults mutations matrix newcomer judges
-.PHONY: durations tests-table
+.PHONY: durations tests-table test-dendrite
 .PHONY: bench bench-quick bench-report bench-compare lint docs galaxy clean FORCE
 
 help: ## say what there is (PYTHON=python3.12 picks another Python)
@@ -39,11 +39,14 @@ sanity: .cache/dev.installed $(COLLECTION) ## run all of ansible-test sanity, an
 integration: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run those that start homeservers
 	$(BIN)/pytest tests/$@
 
+test-dendrite: .cache/dev.installed .cache/synapse.installed .cache/dendrite.installed $(COLLECTION) ## run those with Dendrite, which is built the first time (7 minutes, Go)
+	$(BIN)/pytest tests/dendrite -m ""
+
 lab: .cache/dev.installed .cache/synapse.installed ## start two homeservers, filled, to try things on (LAB=down stops them)
 	PYTHONPATH=tests $(BIN)/python -m lab $(or $(LAB),up)
 	$(if $(LAB),,PYTHONPATH=tests $(BIN)/python -m lab fill)
 
-nightly: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run what takes long (hours), or NIGHTLY="memory browser"
+nightly: .cache/dev.installed .cache/synapse.installed .cache/dendrite.installed $(COLLECTION) ## run what takes long (hours), or NIGHTLY="memory browser"
 	PYTHONPATH=tests $(BIN)/python -m nightly $(NIGHTLY)
 
 faults: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## inject faults at every stage, and write docs/faults.md
@@ -124,6 +127,15 @@ $(COLLECTION):
 	$(PYTHON) -m venv $(venv)
 	$(venv)/bin/pip install --quiet --disable-pip-version-check --requirement $<
 	touch $@
+
+DENDRITE := github.com/matrix-org/dendrite/cmd
+DENDRITE_VERSION := v0.13.8
+
+# Without Go there is nothing to build, and the tests say so.
+.cache/dendrite.installed:
+	@mkdir -p $(@D)
+	! command -v go || { GOBIN=$(CURDIR)/.cache/dendrite/bin GOTOOLCHAIN=local \
+		go install $(DENDRITE)/dendrite@$(DENDRITE_VERSION) $(DENDRITE)/generate-keys@$(DENDRITE_VERSION) && touch $@; }
 
 # Another Python than the last time: the environments start anew.
 .cache/python: FORCE

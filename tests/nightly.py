@@ -29,6 +29,7 @@ CATEGORIES = {
     "scale": "hundreds of accounts on a real server",
     "memory": "200,000 accounts in little memory",
     "browser": "the certificate in Chromium",
+    "dendrite": "Dendrite as a remote server",
     "hosts": "real machines over SSH",
     "anchors": "anchors and the ledger of deliveries",
     "versions": "each ansible-core and each Synapse",

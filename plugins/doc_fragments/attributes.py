@@ -42,3 +42,13 @@ attributes:
     details:
       - It only reads.
 """
+
+    FEDERATION = r"""
+options: {}
+attributes:
+  action_group:
+    description: Can be used in C(module_defaults) by the name of this group.
+    support: full
+    membership:
+      - matrixops.synapse.federation
+"""

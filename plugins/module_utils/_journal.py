@@ -7,16 +7,13 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections import Counter
-from contextlib import suppress
 from typing import BinaryIO, Sequence, TypeVar
 
 from ._client import SynapseError
+from ._progress import ProgressFile
 
-PROGRESS_INTERVAL = 1.0
-"""The shortest time, in seconds, between two writings of how far it has come."""
 POINTS = 100
 """How many points of the timeline to keep, at most."""
 
@@ -33,12 +30,11 @@ class Journal:
 
     def __init__(self, log_path: str | None = None, progress_path: str | None = None) -> None:
         self._log_path = log_path
-        self._progress_path = progress_path
+        self._progress = ProgressFile(progress_path)
         self._log: BinaryIO | None = None
         self._expected = 0
         self._results: Counter[str] = Counter()
         self._began = time.monotonic()
-        self._shown = float("-inf")
         self._timeline: list[list[float]] = [[0.0, 0, 0]]
 
     def __enter__(self) -> Journal:
@@ -50,9 +46,7 @@ class Journal:
     def __exit__(self, *exc_info: object) -> None:
         if self._log is not None:
             self._log.close()
-        if self._progress_path is not None:
-            with suppress(OSError):
-                os.remove(self._progress_path)
+        self._progress.remove()
 
     def expect(self, accounts: int) -> None:
         """There are so many more accounts to see out."""
@@ -70,7 +64,7 @@ class Journal:
                 self._log.write(json.dumps(line).encode() + b"\n")
         except OSError as error:
             raise SynapseError(f"the log can't be written: {error}") from error
-        if time.monotonic() - self._shown >= PROGRESS_INTERVAL:
+        if self._progress.is_due:
             self._show()
 
     @property
@@ -83,22 +77,10 @@ class Journal:
         return [elapsed, self._results["deactivated"], self._results["parted"]]
 
     def _show(self) -> None:
-        self._shown = time.monotonic()
-        if self._progress_path is None:
-            return
-        progress = {
-            "accounts": self._expected,
+        self._progress.write(
+            accounts=self._expected,
             **{result: self._results[result] for result in ("deactivated", "parted", "failed")},
-            "elapsed": round(self._shown - self._began, 3),
-        }
-        # Whoever reads it sees the old or the new, and never a half. Without it, only a line on a screen is missing.
-        fresh = f"{self._progress_path}.new"
-        with suppress(OSError):
-            with open(fresh, "w", encoding="utf-8") as file:
-                json.dump(progress, file)
-            # Numbers only, for whom the module may not be run as.
-            os.chmod(fresh, 0o644)
-            os.replace(fresh, self._progress_path)
+        )
 
 
 def thinned(points: list[T], most: int) -> list[T]:

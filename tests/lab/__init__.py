@@ -6,6 +6,7 @@
 
 from .api import ApiError
 from .database import VOLATILE
+from .dendrite import Dendrite
 from .errors import LabError, MissingError
 from .homeserver import Homeserver, Settings
 from .lab import Lab
@@ -14,6 +15,7 @@ from .population import Population, populate
 __all__ = [
     "VOLATILE",
     "ApiError",
+    "Dendrite",
     "Homeserver",
     "Lab",
     "LabError",

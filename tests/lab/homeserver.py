@@ -2,28 +2,22 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One real Synapse: its configuration, its process, and the calls to it."""
+"""One real Synapse and its configuration."""
 
 from __future__ import annotations
 
 import base64
 import json
-import os
 import secrets
-import signal
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import requests
-
-from .api import APPSERVICE_PREFIX, APPSERVICE_SENDER, APPSERVICE_TOKEN, REGISTRATION_SECRET, Account, Api
+from .api import APPSERVICE_PREFIX, APPSERVICE_SENDER, APPSERVICE_TOKEN, REGISTRATION_SECRET
 from .database import VOLATILE, Database
-from .errors import LabError
 from .files import write_private
-from .waiting import wait_for_exit, wait_until
+from .server import Server
 
 _UNLIMITED = {"per_second": 100_000, "burst_count": 100_000}
 _RATE_LIMITS: dict[str, Any] = {
@@ -78,8 +72,10 @@ class Settings:
     extra_config: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Homeserver(Api):
-    """A Synapse in a directory, with an operator's account made at the first start."""
+class Homeserver(Server):
+    """A Synapse in a directory."""
+
+    health_path = "/health"
 
     def __init__(
         self,
@@ -91,20 +87,10 @@ class Homeserver(Api):
         database: Database,
         python: Path,
     ) -> None:
-        super().__init__(f"http://127.0.0.1:{client_port}", f"localhost:{federation_port}")
-        self.directory = directory
-        self.ports = (federation_port, client_port)
-        self.ca_file = ca_file
+        super().__init__(directory, federation_port, client_port, config_name="homeserver.yaml", ca_file=ca_file)
         self.database = database
         self.python = python
-        self.config_file = directory / "homeserver.yaml"
-        self.log = directory / "homeserver.log"
-        self._pid_file = directory / "homeserver.pid"
-        self._operator_file = directory / "operator.json"
         self._veto_file = directory / "veto.json"
-        self._process: subprocess.Popen[bytes] | None = None
-        if self._operator_file.exists():
-            self.operator = Account(**json.loads(self._operator_file.read_text()))
 
     def configure(self, settings: Settings) -> None:
         """Write the configuration; a running server needs a restart to see it."""
@@ -128,84 +114,18 @@ class Homeserver(Api):
         return config | dict(settings.extra_config)
 
     @property
-    def pid(self) -> int | None:
-        """The process id while the server runs, whoever started it."""
-        try:
-            pid = int(self._pid_file.read_text())
-            # A pid gets reused: the command line tells. A zombie has none.
-            command = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (FileNotFoundError, ProcessLookupError, ValueError):
-            return None
-        return pid if str(self.config_file).encode() in command.split(b"\0") else None
+    def command(self) -> list[str | Path]:
+        """The program and its arguments."""
+        return [self.python, "-m", "synapse.app.homeserver", "--config-path", self.config_file]
 
     @property
-    def running(self) -> bool:
-        """Whether the process is there."""
-        return self.pid is not None
-
-    def start(self) -> None:
-        """Start the server and return once it answers."""
-        if self.running:
-            raise LabError(f"{self.server_name} is running already")
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [self.python, "-m", "synapse.app.homeserver", "--config-path", self.config_file],
-                cwd=self.directory,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # Nothing else from ours: a proxy or a PYTHONPATH would get in the way.
-                env={
-                    **{name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
-                    "PYTHONPATH": str(Path(__file__).with_name("synapse_modules")),
-                },
-                start_new_session=True,
-            )
-        self._pid_file.write_text(str(self._process.pid))
-        wait_until(self._answers, f"{self.server_name} answers")
-        if not self._operator_file.exists():
-            self.operator = self.register("operator", admin=True)
-            write_private(self._operator_file, asdict(self.operator))
-
-    def _answers(self) -> bool:
-        if self._process is not None and self._process.poll() is not None:
-            raise LabError(f"{self.server_name} ended at its start; the last of {self.log}:\n{self.log_tail()}")
-        try:
-            return self._session.get(f"{self.base_url}/health", timeout=5).ok
-        except requests.RequestException:
-            return False
-
-    def stop(self) -> None:
-        """End the server in good order (SIGTERM) if it runs."""
-        self._end(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """End the server on the spot (SIGKILL) if it runs."""
-        self._end(signal.SIGKILL)
-
-    def _end(self, number: signal.Signals) -> None:
-        pid = self.pid
-        if pid is not None:
-            os.kill(pid, number)
-            if not wait_for_exit(pid):
-                raise TimeoutError(f"{self.server_name} (pid {pid}) is still there long after {number.name}")
-        if self._process is not None:
-            self._process.wait()
-            self._process = None
-        self._pid_file.unlink(missing_ok=True)
-
-    def restart(self) -> None:
-        """Stop and start."""
-        self.stop()
-        self.start()
+    def environment(self) -> dict[str, str]:
+        """Where Synapse finds the lab's modules."""
+        return {"PYTHONPATH": str(Path(__file__).with_name("synapse_modules"))}
 
     def veto(self, *, leave: Iterable[str] = (), deactivate: Iterable[str] = ()) -> None:
         """From now on, Synapse forbids these accounts to leave rooms, or to be deactivated."""
         write_private(self._veto_file, {"leave": list(leave), "deactivate": list(deactivate)})
-
-    def log_tail(self, lines: int = 20) -> str:
-        """The end of the log."""
-        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def database_fingerprint(self, ignore: frozenset[str] = VOLATILE) -> dict[str, str]:
         """Rows and digest by table; equal before and after whatever wrote nothing."""

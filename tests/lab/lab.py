@@ -21,12 +21,15 @@ from typing import Any
 
 from . import certificates
 from .database import Database, Sqlite
+from .dendrite import Dendrite
 from .errors import LabError, MissingError
 from .files import write_private
 from .homeserver import Homeserver, Settings
 from .postgresql import Cluster
+from .server import Server
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+DENDRITE = REPOSITORY / ".cache/dendrite/bin"
 
 
 def default_python() -> Path:
@@ -35,13 +38,17 @@ def default_python() -> Path:
 
 
 class Lab:
-    """Servers by name (``lab["a"]``). As a context manager: made anew, running, stopped at the end."""
+    """Servers by name: Synapse in ``lab["a"]``, Dendrite in ``lab.dendrites["d"]``.
+
+    As a context manager: made anew, running, stopped at the end.
+    """
 
     def __init__(
         self,
         directory: Path | str,
         servers: Sequence[str] = ("a", "b"),
         *,
+        dendrites: Sequence[str] = (),
         database: str = "sqlite",
         synapse_python: Path | str | None = None,
         base_port: int = 18400,
@@ -58,14 +65,24 @@ class Lab:
         self.servers = {
             name: Homeserver(
                 self.directory / name,
-                base_port + 2 * number + 1,
-                base_port + 2 * number + 2,
+                *self._ports(number),
                 ca_file=self.ca_file,
                 database=self._database(name),
                 python=self.python,
             )
             for number, name in enumerate(servers)
         }
+        self.dendrites = {
+            name: Dendrite(self.directory / name, *self._ports(number), ca_file=self.ca_file, programs=DENDRITE)
+            for number, name in enumerate(dendrites, len(servers))
+        }
+
+    def _ports(self, number: int) -> tuple[int, int]:
+        return self.base_port + 2 * number + 1, self.base_port + 2 * number + 2
+
+    @property
+    def _all(self) -> list[Server]:
+        return [*self.servers.values(), *self.dendrites.values()]
 
     def _database(self, name: str) -> Database:
         return self.cluster.database(name) if self.cluster else Sqlite(self.directory / name / "homeserver.db")
@@ -80,6 +97,7 @@ class Lab:
         return cls(
             directory,
             list(state["servers"]),
+            dendrites=state["dendrites"],
             database=state["database"],
             synapse_python=state["synapse_python"],
             base_port=state["base_port"],
@@ -103,20 +121,24 @@ class Lab:
     @property
     def running(self) -> bool:
         """Whether any of the servers is."""
-        return any(server.running for server in self.servers.values())
+        return any(server.running for server in self._all)
 
     def create(self) -> None:
         """Make the lab anew and start it; an earlier one in the directory is stopped and removed."""
         if not self.python.exists():
             raise MissingError(f"no Python with Synapse at {self.python}; LAB_SYNAPSE_PYTHON can name another")
+        if self.dendrites and not (DENDRITE / "dendrite").exists():
+            raise MissingError(f"no Dendrite in {DENDRITE}; `make .cache/dendrite.installed` builds it with Go")
         self._clear()
         self.directory.mkdir(parents=True)
-        for server in self.servers.values():
+        for server in self._all:
             server.directory.mkdir()
         self._write_state()
-        certificates.issue(self.ca_file, (server.directory for server in self.servers.values()))
-        for server in self.servers.values():
-            server.configure(self.settings)
+        certificates.issue(self.ca_file, (server.directory for server in self._all))
+        for homeserver in self.servers.values():
+            homeserver.configure(self.settings)
+        for dendrite in self.dendrites.values():
+            dendrite.configure()
         self._check_ports()
         try:
             if self.cluster:
@@ -137,7 +159,7 @@ class Lab:
                 raise LabError(f"{self.directory} is in use and not a lab: not touching it") from None
 
     def _check_ports(self) -> None:
-        ports = [port for server in self.servers.values() for port in server.ports]
+        ports = [port for server in self._all for port in server.ports]
         for port in [*ports, self.base_port] if self.cluster else ports:
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -151,14 +173,14 @@ class Lab:
         if self.cluster:
             self.cluster.start()
         with ThreadPoolExecutor() as pool:
-            list(pool.map(Homeserver.start, (server for server in self.servers.values() if not server.running)))
+            list(pool.map(Server.start, (server for server in self._all if not server.running)))
         self._write_state()
 
     def stop(self) -> None:
         """Stop all servers."""
         if not self.state_file.exists():
             return
-        for server in self.servers.values():  # no threads: at exit there are none to be had
+        for server in self._all:  # no threads: at exit there are none to be had
             server.stop()
         if self.cluster:
             self.cluster.stop()
@@ -187,7 +209,7 @@ class Lab:
 
     def _parts(self) -> list[Path]:
         clusters = [self.cluster.directory] if self.cluster else []
-        return [server.directory for server in self.servers.values()] + clusters
+        return [server.directory for server in self._all] + clusters
 
     def describe(self) -> dict[str, Any]:
         """What lab.json says: how the lab was made, and how to reach each server."""
@@ -196,6 +218,7 @@ class Lab:
             "synapse_python": str(self.python),
             "base_port": self.base_port,
             "settings": asdict(self.settings),
+            "dendrites": list(self.dendrites),
             "servers": {
                 name: {
                     "base_url": server.base_url,

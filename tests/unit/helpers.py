@@ -9,8 +9,9 @@ import re
 import socket
 import sys
 import threading
+import time
 from collections import deque
-from typing import Any, Callable, Dict, Iterable
+from typing import Any, Callable, Dict, Iterable, Iterator
 from unittest.mock import ANY
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -50,6 +51,23 @@ class Clock:
         assert seconds >= 0
         self.waits.append(seconds)
         self.now += seconds
+
+
+class PassingTime:
+    """The real time, and what a test adds to it."""
+
+    def __init__(self) -> None:
+        self.added = 0.0
+        self._monotonic = time.monotonic
+
+    def monotonic(self) -> float:
+        return self._monotonic() + self.added
+
+    def byte_by_byte(self, data: bytes) -> Iterator[bytes]:
+        """One byte a second."""
+        for byte in data:
+            self.added += 1
+            yield bytes([byte])
 
 
 class Declared(OrderedRegistry):

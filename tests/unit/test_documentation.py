@@ -21,7 +21,12 @@ PLUGINS = "ansible_collections.matrixops.synapse.plugins"
 # The others are documentation of action plugins that no module is sent for.
 MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("*.py") if "def main(" in path.read_text())
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
-SECRETS = {"access_token", "login_password"}
+ACTION_GROUPS = {"federation": {name for name in MODULES if name.startswith("matrix_")}}
+ACTION_GROUPS["synapse"] = set(MODULES) - ACTION_GROUPS["federation"]
+SECRETS = {
+    **{name: {"access_token", "login_password"} for name in ACTION_GROUPS["synapse"]},
+    **{name: {"access_token", "signing_key", "proxy"} for name in ACTION_GROUPS["federation"]},
+}
 
 
 class Started(BaseException):
@@ -90,7 +95,7 @@ def test_options_are_as_documented(name: str, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("name", MODULES)
 def test_secrets_are_not_logged(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     spec = arguments(name, monkeypatch)["argument_spec"]
-    assert {key for key, option in spec.items() if option.get("no_log")} == SECRETS
+    assert {key for key, option in spec.items() if option.get("no_log")} == SECRETS[name]
 
 
 @pytest.mark.parametrize("name", MODULES)
@@ -126,8 +131,11 @@ def test_a_module_is_named_as_its_file(name: str) -> None:
         assert f"matrixops.synapse.{name}" in task
 
 
-def test_every_module_is_in_the_action_group() -> None:
-    assert sorted(read_yaml("meta/runtime.yml")["action_groups"]["synapse"]) == MODULES
+@pytest.mark.parametrize("group", ACTION_GROUPS)
+def test_every_module_is_in_its_action_group(group: str) -> None:
+    assert set(read_yaml("meta/runtime.yml")["action_groups"][group]) == ACTION_GROUPS[group]
+    for name in ACTION_GROUPS[group]:
+        assert documentation(name)["attributes"]["action_group"]["membership"] == [f"matrixops.synapse.{group}"]
 
 
 @pytest.mark.parametrize("role", ROLES)

@@ -11,7 +11,8 @@ from typing import Any, Iterator
 
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import SynapseError
-from ansible_collections.matrixops.synapse.plugins.module_utils._journal import POINTS, PROGRESS_INTERVAL, Journal
+from ansible_collections.matrixops.synapse.plugins.module_utils._journal import POINTS, Journal
+from ansible_collections.matrixops.synapse.plugins.module_utils._progress import INTERVAL
 from ansible_collections.matrixops.synapse.tests.unit.helpers import Clock
 
 A, B = "@a:example.org", "@b:example.org"
@@ -111,7 +112,7 @@ def test_progress_counts_what_happened(progress: Path, clock: Clock) -> None:
         journal.expect(3)
         for result in ("deactivated", "deactivated", "parted", "failed", "queued again", "not parted"):
             journal.write(A, result)
-        clock.sleep(PROGRESS_INTERVAL)
+        clock.sleep(INTERVAL)
         journal.expect(2)
         assert json.loads(progress.read_text()) == {
             "accounts": 5,
@@ -127,7 +128,7 @@ def test_progress_is_written_no_more_than_once_in_a_while(progress: Path, clock:
     with Journal(None, str(progress)) as journal:
         journal.expect(10)
         for _account in range(10):
-            clock.sleep(PROGRESS_INTERVAL / 4)
+            clock.sleep(INTERVAL / 4)
             journal.write(A, "parted")
             shown.append(json.loads(progress.read_text())["parted"])
     assert shown == [0, 0, 0, 4, 4, 4, 4, 8, 8, 8]
@@ -182,7 +183,7 @@ def test_progress_that_somebody_has_removed_is_no_error(progress: Path) -> None:
 def test_progress_that_cannot_be_written_stops_nothing(tmp_path: Path, clock: Clock, log: Path) -> None:
     with Journal(str(log), str(tmp_path / "missing" / "progress")) as journal:
         journal.expect(1)
-        clock.sleep(PROGRESS_INTERVAL)
+        clock.sleep(INTERVAL)
         journal.write(A, "parted")
     assert len(lines_of(log)) == 1
 

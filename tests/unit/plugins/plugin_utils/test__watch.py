@@ -14,7 +14,9 @@ from typing import Any, Callable
 
 import pytest
 from ansible.errors import AnsibleConnectionFailure
-from ansible_collections.matrixops.synapse.plugins.action import synapse_user_deactivate as plugin
+from ansible_collections.matrixops.synapse.plugins.action.matrix_ghosts_info import ActionModule as Ghosts
+from ansible_collections.matrixops.synapse.plugins.action.synapse_user_deactivate import ActionModule as Drain
+from ansible_collections.matrixops.synapse.plugins.plugin_utils import _watch as plugin
 from ansible_collections.matrixops.synapse.tests.unit.helpers import PATIENCE, Json
 
 PROGRESS = {"accounts": 500, "deactivated": 130, "parted": 120, "failed": 0, "elapsed": 60.0}
@@ -25,6 +27,29 @@ Watch = Callable[..., "Watched"]
 
 
 # For a person
+
+
+def describe(action: type[plugin.WatchedModule], progress: Json) -> str:
+    return action(None, None, None, None, None, None).describe(progress)
+
+
+@pytest.mark.parametrize(
+    ("more", "expected"),
+    [
+        ({}, "30 of 100 pairs of server and room checked: 20 confirmed, 10 unreachable; about 1 min 10 s left"),
+        (
+            {"elapsed": 0.0, "confirmed": 0, "unreachable": 0},
+            "0 of 100 pairs of server and room checked; time left unknown",
+        ),
+        (
+            {"pairs": 20_000, "confirmed": 9_990},
+            "10,000 of 20,000 pairs of server and room checked: 9,990 confirmed, 10 unreachable; about 30 s left",
+        ),
+    ],
+)
+def test_progress_of_checks_in_words(more: Json, expected: str) -> None:
+    counts = {"confirmed": 20, "ghosts": 0, "refused": 0, "unreachable": 10, "unconfirmed": 0}
+    assert describe(Ghosts, {"pairs": 100, **counts, "elapsed": 30.0, **more}) == expected
 
 
 @pytest.mark.parametrize(
@@ -61,7 +86,7 @@ Watch = Callable[..., "Watched"]
     ],
 )
 def test_how_far_it_has_come_in_words(more: Json, expected: str) -> None:
-    assert plugin.describe({**PROGRESS, **more}) == expected
+    assert describe(Drain, {**PROGRESS, **more}) == expected
 
 
 @pytest.mark.parametrize(
@@ -128,7 +153,7 @@ class Watched:
         self.task = SimpleNamespace(
             **{"args": arguments, "async_val": 0, "check_mode": False, "action": "synapse_user_deactivate", **task}
         )
-        self.action = plugin.ActionModule(self.task, connection, SimpleNamespace(), None, None, None)
+        self.action = Drain(self.task, connection, SimpleNamespace(), None, None, None)
         self.action._execute_module = self._execute_module
 
     def run(self) -> Json:
@@ -217,7 +242,7 @@ def test_how_far_it_has_come_is_shown_again_and_again(watch: Watch) -> None:
     later = [{**PROGRESS, "deactivated": 200 + number} for number in range(1000)]
     watched = watch({}, lambda _command: (0, json.dumps(later.pop(0)).encode(), b""))
     watched.run()
-    assert watched.display.lines[0] == f"matrix: {plugin.describe({**PROGRESS, 'deactivated': 200})}"
+    assert watched.display.lines[0] == f"matrix: {describe(Drain, {**PROGRESS, 'deactivated': 200})}"
     assert len(watched.display.lines) == len(set(watched.display.lines))
     assert "deactivated" in watched.display.lines[0] and "200 are" in watched.display.lines[0]
 

@@ -1,0 +1,219 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Signed requests to remote servers: paced for each server, honouring 429, and none to one that is down."""
+
+from __future__ import annotations
+
+import json
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Dict, Iterator, Mapping
+from urllib.parse import quote, urlencode
+
+from .discovery import Discovery
+from .errors import AnswerError, InvalidNameError, UnreachableError
+from .keys import SigningKey, sign_request
+from .pacing import Limiters
+from .transport import HttpAnswer, HttpStream, Transport
+
+JsonDict = Dict[str, Any]
+
+FEDERATION = "/_matrix/federation"
+KEY = "/_matrix/key/v2"
+
+REQUEST_TIMEOUT = 30.0
+"""Total time of one request in seconds, from the connection to the last byte of the answer."""
+MAX_ANSWER = 512 * 1024
+"""Size limit of an answer in bytes. The largest that is asked for, a template or an event, is limited to 64 KiB."""
+MAX_RATE_LIMITED = 3
+"""How often a request that is answered with 429 is sent again."""
+MAX_RETRY_AFTER = 60.0
+"""The longest time in seconds to wait because a remote server asks for it."""
+GATEWAY_ERRORS = (502, 503, 504)
+MAX_ERROR_TEXT = 300
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer with a JSON object, whatever its status. I(error) is shortened; both it and I(errcode) are hostile."""
+
+    status: int
+    errcode: str
+    error: str
+    body: JsonDict
+
+    def __str__(self) -> str:
+        return " ".join(str(part) for part in (self.status, self.errcode, self.error) if part)
+
+
+class FederationClient:
+    """Sends requests as one server, signed with its key. May be shared between threads.
+
+    A server that could not be reached is not asked again by this client until C(forgive): whoever asks about a thousand
+    rooms waits for one timeout.
+    """
+
+    def __init__(
+        self,
+        server_name: str,
+        key: SigningKey,
+        transport: Transport,
+        discovery: Discovery,
+        limiters: Limiters,
+        *,
+        timeout: float = REQUEST_TIMEOUT,
+    ) -> None:
+        self.server_name = server_name
+        self.key = key
+        self._transport = transport
+        self._discovery = discovery
+        self._limiters = limiters
+        self._timeout = timeout
+        self._down: dict[str, UnreachableError] = {}
+        self._lock = threading.Lock()
+        self.max_concurrent = limiters.pacing.max_concurrent
+        """How many requests may be under way to one server."""
+        self.sent = 0
+        """How many requests were sent."""
+
+    def get(
+        self, server: str, path: str, *segments: str, params: Mapping[str, str | list[str]] | None = None
+    ) -> Answer:
+        """Send a GET. Arguments and errors: see C(put)."""
+        return self._request("GET", server, _target(path, segments, params), None)
+
+    def put(self, server: str, path: str, *segments: str, json: JsonDict) -> Answer:
+        """Send a PUT.
+
+        :param path: with C({}) where each of I(segments) goes, percent-encoded.
+        :raises UnreachableError: there is no answer, or only that of a gateway whose server is down.
+        :raises AnswerError: the answer is no JSON object, too large, or too slow.
+        """
+        return self._request("PUT", server, _target(path, segments, None), json)
+
+    @contextmanager
+    def stream(
+        self,
+        server: str,
+        path: str,
+        *segments: str,
+        params: Mapping[str, str | list[str]],
+        max_bytes: int,
+        timeout: float,
+    ) -> Iterator[HttpStream]:
+        """Send a GET whose answer is read as it comes. It must be 200.
+
+        :param max_bytes: size limit of the answer in bytes.
+        :param timeout: total time of the request in seconds.
+        """
+        target = _target(path, segments, params)
+        self._raise_if_down(server)
+        with self._watch(server), self._limiters.of(server).slot():
+            self.sent += 1
+            endpoint = self._discovery.endpoint(server)
+            with self._transport.stream(
+                endpoint,
+                "GET",
+                target,
+                headers=self._headers(server, "GET", target, None),
+                body=None,
+                timeout=timeout,
+                max_bytes=max_bytes,
+            ) as answer:
+                if answer.status != 200:
+                    raise AnswerError(f"{path.format(*segments)}: {answer.status}")
+                yield answer
+
+    def forgive(self, server: str) -> None:
+        """Let the next request to this server be sent, although an earlier one did not reach it."""
+        with self._lock:
+            self._down.pop(server, None)
+
+    def _request(self, method: str, server: str, target: str, content: JsonDict | None) -> Answer:
+        headers = self._headers(server, method, target, content)
+        body = None if content is None else json.dumps(content).encode()
+        for _attempt in range(MAX_RATE_LIMITED):
+            answer = self._send(method, server, target, headers, body)
+            if answer.status != 429:
+                break
+            self._limiters.of(server).hold(_retry_after(answer))
+        return _parsed(answer)
+
+    def _send(
+        self, method: str, server: str, target: str, headers: Mapping[str, str], body: bytes | None
+    ) -> HttpAnswer:
+        with self._watch(server), self._limiters.of(server).slot():
+            self._raise_if_down(server)
+            self.sent += 1
+            endpoint = self._discovery.endpoint(server)
+            answer = self._transport.request(
+                endpoint, method, target, headers=headers, body=body, timeout=self._timeout, max_bytes=MAX_ANSWER
+            )
+            if answer.status in GATEWAY_ERRORS:
+                raise UnreachableError(f"its gateway answers with {answer.status}")
+            return answer
+
+    def _headers(self, server: str, method: str, target: str, content: JsonDict | None) -> dict[str, str]:
+        authorization = sign_request(self.server_name, self.key, server, method, target, content)
+        headers = {"Authorization": authorization}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        return headers
+
+    def _raise_if_down(self, server: str) -> None:
+        with self._lock:
+            error = self._down.get(server)
+        if error is not None:
+            raise error
+
+    @contextmanager
+    def _watch(self, server: str) -> Iterator[None]:
+        try:
+            yield
+        except UnreachableError as error:
+            with self._lock:
+                self._down.setdefault(server, error)
+            raise
+
+
+def _target(path: str, segments: tuple[str, ...], params: Mapping[str, str | list[str]] | None) -> str:
+    for segment in segments:
+        # A dot segment is removed on the way, percent-encoded or not, and the one before it with it.
+        if segment in ("", ".", ".."):
+            raise InvalidNameError(f"{segment!r} can't be in a path")
+    target = path.format(*(quote(segment, safe="") for segment in segments))
+    return f"{target}?{urlencode(params, doseq=True)}" if params else target
+
+
+def _parsed(answer: HttpAnswer) -> Answer:
+    try:
+        body = json.loads(answer.content)
+    except (ValueError, RecursionError):
+        body = None
+    if body == "" and answer.status == 404:
+        # Synapse's answer about an event that it does not have.
+        body = {}
+    if not isinstance(body, dict):
+        kind = answer.headers.get("content-type", "nothing").partition(";")[0]
+        raise AnswerError(f"answers with {answer.status} and {kind}, not with a JSON object")
+    texts = [
+        value[:MAX_ERROR_TEXT] if isinstance(value := body.get(name), str) else "" for name in ("errcode", "error")
+    ]
+    return Answer(answer.status, texts[0], texts[1], body)
+
+
+def _retry_after(answer: HttpAnswer) -> float:
+    """How many seconds a remote server asks to wait: C(Retry-After), or C(retry_after_ms) in the body."""
+    asked: object = answer.headers.get("retry-after", "")
+    try:
+        seconds = float(int(str(asked)))
+    except (ValueError, OverflowError):
+        try:
+            milliseconds = json.loads(answer.content).get("retry_after_ms")
+            seconds = milliseconds / 1000 if isinstance(milliseconds, (int, float)) else 1.0
+        except (ValueError, AttributeError, OverflowError, RecursionError):
+            seconds = 1.0
+    return min(max(seconds, 1.0), MAX_RETRY_AFTER)

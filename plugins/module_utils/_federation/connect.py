@@ -1,0 +1,127 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Open a client that other servers will believe: with the key that is published under our name."""
+
+from __future__ import annotations
+
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Iterable, Iterator, NamedTuple
+
+from .addresses import AddressFilter
+from .client import FEDERATION, KEY, REQUEST_TIMEOUT, FederationClient
+from .discovery import Discovery, Resolver, SystemResolver
+from .errors import FederationError, SigningKeyError, printable
+from .keys import assert_published, parse_key_answer, read_signing_key
+from .names import ServerName
+from .pacing import Limiters, Pacing
+from .transport import Transport
+
+MAX_NOTARIES = 5
+"""How many remote servers are asked for our keys, at most."""
+MAX_KEY_ANSWERS = 20
+EVERYWHERE = ("0.0.0.0/0", "::/0")
+STATIC_SITE = "matrixops.synapse"
+"""What the static site calls itself in the answer to C(/_matrix/federation/v1/version)."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to reach remote servers.
+
+    :ivar ca_path: file with CA certificates, instead of the usual ones.
+    :ivar proxy: URL of an HTTP proxy through which all connections go.
+    :ivar ip_allowlist: addresses and ranges to connect to although they are not public.
+    :ivar timeout: total time of a request in seconds.
+    """
+
+    ca_path: str | None = None
+    proxy: str | None = None
+    ip_allowlist: tuple[str, ...] = ()
+    timeout: float = REQUEST_TIMEOUT
+    pacing: Pacing = field(default_factory=Pacing)
+
+
+class Connection(NamedTuple):
+    """A client, and what answers under our own name: C(Synapse 1.163.2), or nothing, if only keys are served there."""
+
+    client: FederationClient
+    homeserver: str
+
+
+@contextmanager
+def connect(
+    server_name: str,
+    key_text: str,
+    settings: Settings,
+    remote_servers: Iterable[str],
+    *,
+    resolver: Resolver | None = None,
+) -> Iterator[Connection]:
+    """Open a client for the federation API, after a look whether the key is the published one.
+
+    :param key_text: content of a signing key file of Synapse.
+    :param remote_servers: where to ask for our keys when nothing answers under our own name.
+    :raises SigningKeyError: the key is not usable, or not the one that is published.
+    """
+    ServerName.parse(server_name)
+    key = read_signing_key(key_text)
+    resolver = resolver or SystemResolver()
+    with closing(Transport(ca_path=settings.ca_path, proxy=settings.proxy)) as transport:
+
+        def client(ip_allowlist: Iterable[str]) -> FederationClient:
+            discovery = Discovery(transport, resolver, AddressFilter(ip_allowlist))
+            limiters = Limiters(settings.pacing)
+            return FederationClient(server_name, key, transport, discovery, limiters, timeout=settings.timeout)
+
+        remote = client(settings.ip_allowlist)
+        # Our own name may lead to this very host, or into a network of our own.
+        own = client(EVERYWHERE)
+        _assert_published(own, remote, remote_servers)
+        yield Connection(remote, _homeserver(own))
+
+
+def _assert_published(own: FederationClient, remote: FederationClient, remote_servers: Iterable[str]) -> None:
+    """See that the key is published under our name, or that remote servers have it from there."""
+    name = own.server_name
+    problems = []
+    try:
+        answer = own.get(name, f"{KEY}/server")
+        assert_published(own.key, parse_key_answer(answer.body, name))
+        return
+    except SigningKeyError:
+        raise
+    except FederationError as error:
+        problems.append(f"{name}: {error}")
+    for server in islice(remote_servers, MAX_NOTARIES):
+        try:
+            answers = remote.get(server, f"{KEY}/query/{{}}", name).body.get("server_keys")
+            if isinstance(answers, list) and answers:
+                # The newest one: what is still valid is what its other requests are verified with.
+                parsed = [parse_key_answer(answer, name) for answer in answers[:MAX_KEY_ANSWERS]]
+                assert_published(own.key, max(parsed, key=lambda answer: answer.valid_until_ts))
+                return
+            problems.append(f"{server}: has no keys of {name}")
+        except SigningKeyError:
+            raise
+        except FederationError as error:
+            problems.append(f"{server}: {error}")
+    raise SigningKeyError(
+        f"The key {own.key.key_id} can't be verified: nothing answers for the keys of {name} ({'; '.join(problems)})."
+        f" Serve /_matrix/key/v2/server under this name, then retry"
+    )
+
+
+def _homeserver(own: FederationClient) -> str:
+    """Which homeserver answers under our own name, if there is one."""
+    try:
+        answer = own.get(own.server_name, f"{FEDERATION}/v1/version")
+    except FederationError:
+        return ""
+    server = answer.body.get("server")
+    if answer.status != 200 or not isinstance(server, dict) or server.get("name") == STATIC_SITE:
+        return ""
+    return printable(f"{server.get('name')} {server.get('version')}")

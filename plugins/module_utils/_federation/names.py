@@ -1,0 +1,142 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The grammar of names in Matrix: server names, user IDs, room IDs, event IDs.
+
+Specified in the appendices of the Matrix specification, "Identifier Grammar".
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from dataclasses import dataclass
+
+from .errors import InvalidNameError, printable
+
+MAX_SERVER_NAME = 230
+"""Maximum length of a server name in characters, as the specification recommends."""
+MAX_IDENTIFIER = 255
+"""Maximum length of an identifier in bytes."""
+MAX_QUOTED = 80
+"""How many characters of an invalid name a message quotes."""
+
+SERVER_NAME = re.compile(
+    r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[0-9A-Za-z.-]{1,255}))(?::(?P<port>[0-9]{1,5}))?"
+)
+OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
+IPV4 = re.compile(rf"{OCTET}(?:\.{OCTET}){{3}}")
+NUMBER = re.compile(r"[0-9]+|0[Xx][0-9A-Fa-f]*")
+"""A last label that makes resolvers take a name for an IPv4 address: 127.1, 0x7f.1, 2130706433."""
+
+
+@dataclass(frozen=True)
+class ServerName:
+    """A valid server name. C(str()) is the text as it was given: case and port are part of the identity of a server.
+
+    I(host) is without the brackets of an IPv6 address, I(port) is C(None) if the name has none, and I(is_literal) says
+    that I(host) is an IP address.
+    """
+
+    text: str
+    host: str
+    port: int | None
+    is_literal: bool
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def url_host(self) -> str:
+        """The host as it is written in a URL or a Host header, without a port."""
+        return f"[{self.host}]" if ":" in self.host else self.host
+
+    @classmethod
+    def parse(cls, text: str) -> ServerName:
+        """Parse a server name.
+
+        Stricter than the specification where no such server can exist: a DNS name must have labels of 1 to 63
+        characters, and its last label must not be a number, since resolvers take such a name for an IPv4 address.
+
+        :raises InvalidNameError: if it is not a server name.
+        """
+        found = SERVER_NAME.fullmatch(text) if isinstance(text, str) and len(text) <= MAX_SERVER_NAME else None
+        if found is None:
+            raise _invalid(text, "server name")
+        host = found["ipv6"] or found["name"]
+        is_literal = found["ipv6"] is not None or IPV4.fullmatch(host) is not None
+        port = None if found["port"] is None else int(found["port"])
+        valid_host = _is_ipv6(host) if found["ipv6"] is not None else is_literal or _is_dns_name(host)
+        if not valid_host or (port is not None and not 0 < port < 65536):
+            raise _invalid(text, "server name")
+        return cls(text, host, port, is_literal)
+
+
+def check_user_id(text: object, server_name: str) -> str:
+    """Return a user ID of exactly that server. Historical localparts are allowed.
+
+    :raises InvalidNameError: if it is not one.
+    """
+    user_id = _identifier(text, "@", "user ID")
+    if server_of(user_id) != server_name:
+        raise _invalid(user_id, f"user ID of {server_name}")
+    return user_id
+
+
+def check_room_id(text: object) -> str:
+    """Return a room ID, with a domain or (room version 12) without one.
+
+    :raises InvalidNameError: if it is not one.
+    """
+    return _identifier(text, "!", "room ID")
+
+
+def check_event_id(text: object) -> str:
+    """Return an event ID of any room version.
+
+    :raises InvalidNameError: if it is not one.
+    """
+    return _identifier(text, "$", "event ID")
+
+
+def server_of(user_id: str) -> str:
+    """Return the server name in a user ID: what follows the first colon. It is not checked.
+
+    :raises InvalidNameError: if there is no colon.
+    """
+    _localpart, colon, server_name = user_id.partition(":")
+    if not colon:
+        raise _invalid(user_id, "user ID")
+    return server_name
+
+
+def _identifier(text: object, sigil: str, kind: str) -> str:
+    if not isinstance(text, str) or not text.startswith(sigil) or not 1 < len(text) <= MAX_IDENTIFIER:
+        raise _invalid(text, kind)
+    # Surrogates are not printable either, so that encoding can't fail.
+    if printable(text) != text or len(text.encode()) > MAX_IDENTIFIER:
+        raise _invalid(text, kind)
+    return text
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        ipaddress.IPv6Address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_dns_name(host: str) -> bool:
+    # A dot at the end makes a name absolute.
+    labels = (host[:-1] if host.endswith(".") else host).split(".")
+    return all(0 < len(label) < 64 for label in labels) and NUMBER.fullmatch(labels[-1]) is None
+
+
+def _invalid(text: object, kind: str) -> InvalidNameError:
+    quoted = text[: MAX_QUOTED + 1] if isinstance(text, str) else type(text).__name__
+    if len(quoted) > MAX_QUOTED:
+        quoted = quoted[:MAX_QUOTED] + "…"
+    article = "an" if kind.startswith("event") else "a"
+    return InvalidNameError(f"'{quoted}' is not {article} {kind}")

@@ -1,0 +1,110 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""How fast requests are sent to each remote server."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections import deque
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Iterator
+
+MAX_HOLD = 300.0
+"""The longest time in seconds for which a remote server can have requests held back."""
+
+
+@dataclass(frozen=True)
+class Pacing:
+    """Limits for each remote server: requests under way at once, and requests begun in a second.
+
+    The defaults stay below Synapse's C(rc_federation), which delays requests from 10 a second on.
+    """
+
+    max_concurrent: int = 3
+    max_rate: float = 8.0
+
+
+class ServerLimiter:
+    """Lets requests to one server begin in the order in which they ask. May be shared between threads."""
+
+    def __init__(self, pacing: Pacing) -> None:
+        self._pacing = pacing
+        self._changed = threading.Condition()
+        self._queue: deque[object] = deque()
+        self._running = 0
+        self._not_before = float("-inf")
+
+    @contextmanager
+    def slot(self) -> Iterator[None]:
+        """Wait until a request may begin; it ends with the context."""
+        self._enter()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    def hold(self, seconds: float) -> None:
+        """Let no request begin for that time, at most C(MAX_HOLD): the server has asked for it (429)."""
+        with self._changed:
+            self._not_before = max(self._not_before, time.monotonic() + min(seconds, MAX_HOLD))
+
+    def _enter(self) -> None:
+        turn = object()
+        with self._changed:
+            self._queue.append(turn)
+            try:
+                self._changed.wait_for(lambda: self._queue[0] is turn and self._running < self._pacing.max_concurrent)
+                self._wait_for_time()
+                self._running += 1
+                self._not_before = time.monotonic() + 1 / self._pacing.max_rate
+            finally:
+                self._queue.remove(turn)
+                self._changed.notify_all()
+
+    def _wait_for_time(self) -> None:
+        # Only the first in the queue sleeps, and looks again: the time may have been put off meanwhile.
+        while True:
+            seconds = self._not_before - time.monotonic()
+            if seconds <= 0:
+                return
+            self._changed.release()
+            try:
+                time.sleep(seconds)
+            finally:
+                self._changed.acquire()
+
+
+class Limiters:
+    """The limiters of all servers. May be shared between threads."""
+
+    def __init__(self, pacing: Pacing) -> None:
+        self.pacing = pacing
+        self._lock = threading.Lock()
+        self._limiters: dict[str, ServerLimiter] = {}
+
+    def of(self, server_name: str) -> ServerLimiter:
+        """Return the one limiter of that server."""
+        with self._lock:
+            if server_name not in self._limiters:
+                self._limiters[server_name] = ServerLimiter(self.pacing)
+            return self._limiters[server_name]
+
+
+def backoff(attempt: int, generator: random.Random, *, first: float = 1.0, longest: float = 3600.0) -> float:
+    """Return for how many seconds to wait after a failed attempt: a random time that doubles on average.
+
+    :param attempt: how many attempts have failed, from 1 on.
+    :param generator: spreads retries, so that servers that failed together are not asked again together.
+    :param first: the longest time after the first attempt, in seconds.
+    :param longest: the longest time after any attempt, in seconds.
+    """
+    # 2 to the power of 64 is more than any limit, and a float.
+    limit = min(longest, first * 2 ** min(attempt - 1, 64))
+    return generator.uniform(limit / 2, limit)

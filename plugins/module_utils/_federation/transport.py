@@ -1,0 +1,442 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""HTTP over TLS to remote servers that may be hostile: bounded in bytes and in total time.
+
+Below requests lies urllib3, which every installation of requests has. Its connection pools are used directly: they read
+no environment variables (proxies, CA bundles, C(.netrc)), keep no cookies, follow no redirects and rewrite no URLs.
+Connections go to addresses that discovery has checked; no name is looked up here, unless a proxy does it.
+"""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import math
+import os
+import re
+import socket
+import ssl
+import threading
+import time
+from collections import OrderedDict
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Iterator, Mapping
+from urllib.parse import unquote
+
+from .errors import AnswerError, FederationError, MissingRequirementError, RedirectError, UnreachableError
+
+try:
+    import requests.utils
+    import urllib3.exceptions
+    from urllib3.connection import HTTPSConnection
+    from urllib3.connectionpool import HTTPSConnectionPool
+except ImportError:
+    HAS_REQUESTS = False
+    HTTPSConnection = HTTPSConnectionPool = object  # type: ignore[assignment, misc]
+else:
+    HAS_REQUESTS = True
+
+if TYPE_CHECKING:
+    from .discovery import Endpoint
+
+MAX_BYTES = 512 * 1024
+"""Default maximum size of a body in bytes."""
+MAX_HEADER_BYTES = 64 * 1024
+"""Maximum size of status line and headers in bytes, interim answers included."""
+MAX_POOLS = 256
+"""To how many endpoints connections are kept; beyond that, the least recently used are closed.
+
+All connections together stay below 1,024, the usual limit of open files.
+"""
+CONNECTIONS = 3
+"""How many idle connections are kept to one endpoint, as many as pacing uses."""
+CHUNK = 64 * 1024
+USER_AGENT = "matrixops.synapse"
+TARGET = re.compile("/[!-~]*")
+PROXY = re.compile(
+    r"http://(?:(?P<credentials>[^@/]*)@)?(?P<host>\[[0-9A-Fa-f:.]+\]|[^\[\]:/@]+):(?P<port>[0-9]{1,5})/?"
+)
+
+
+@dataclass(frozen=True)
+class HttpAnswer:
+    """An answer that was read completely. The names of I(headers) are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    content: bytes
+
+
+@dataclass(frozen=True)
+class HttpStream:
+    """An answer whose body is read as I(chunks) are taken. The names of I(headers) are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: Iterator[bytes]
+
+
+class _Budget(threading.local):
+    """What the request of this thread may still use. Sockets obey it."""
+
+    deadline = math.inf
+    bytes_left = math.inf
+
+    def remaining(self) -> float:
+        """Seconds until the deadline.
+
+        :raises socket.timeout: if there are none left.
+        """
+        seconds = self.deadline - time.monotonic()
+        if seconds <= 0:
+            raise socket.timeout("timed out")
+        return seconds
+
+    @contextmanager
+    def limit(self, deadline: float, max_bytes: float = math.inf) -> Iterator[None]:
+        before = self.deadline, self.bytes_left
+        self.deadline, self.bytes_left = deadline, max_bytes
+        try:
+            yield
+        finally:
+            self.deadline, self.bytes_left = before
+
+
+_budget = _Budget()
+
+
+class _Socket(ssl.SSLSocket):
+    """A socket whose operations end when the budget of the thread is spent.
+
+    The timeout of a socket is one for each operation, so a server that sends a byte a second would never run into it.
+    """
+
+    def recv_into(self, *args: Any, **kwargs: Any) -> int:
+        self.settimeout(_budget.remaining())
+        received = super().recv_into(*args, **kwargs)
+        _budget.bytes_left -= received
+        if _budget.bytes_left < 0:
+            raise AnswerError(f"the headers have more than {MAX_HEADER_BYTES} bytes")
+        return received
+
+    def send(self, *args: Any, **kwargs: Any) -> int:
+        self.settimeout(_budget.remaining())
+        return super().send(*args, **kwargs)
+
+
+class _Proxy:
+    """An HTTP proxy that is asked to CONNECT."""
+
+    def __init__(self, url: str) -> None:
+        found = PROXY.fullmatch(url)
+        if found is None or not 0 < int(found["port"]) < 65536:
+            # Not quoted: there may be a password in it.
+            raise ValueError("proxy: not of the form http://[user:password@]host:port")
+        self._host = found["host"].strip("[]")
+        self._port = int(found["port"])
+        self._authorization = ""
+        if found["credentials"] is not None:
+            credentials = base64.b64encode(unquote(found["credentials"]).encode()).decode()
+            self._authorization = f"Proxy-Authorization: Basic {credentials}\r\n"
+
+    def connect(self, host: str, port: int) -> socket.socket:
+        """Return a connection to a host that the proxy looks up.
+
+        :raises UnreachableError: if there is none.
+        """
+        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        request = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{self._authorization}\r\n"
+        try:
+            sock = socket.create_connection((self._host, self._port), timeout=_budget.remaining())
+            try:
+                sock.sendall(request.encode())
+                head = self._read_head(sock)
+            except BaseException:
+                sock.close()
+                raise
+        except OSError as error:
+            raise UnreachableError(f"the proxy failed: {_reason(error)}") from error
+        status = re.match(rb"HTTP/1\.[01] ([0-9]{3}[^\r\n]{0,80})", head)
+        if status is None or not status[1].startswith(b"2"):
+            sock.close()
+            reason = status[1].decode("latin-1") if status else "its answer is not HTTP"
+            raise UnreachableError(f"the proxy does not connect to {target}: {reason}")
+        return sock
+
+    @staticmethod
+    def _read_head(sock: socket.socket) -> bytes:
+        # The remote server says nothing before the TLS handshake, so nothing but the headers can come.
+        head = b""
+        while b"\r\n\r\n" not in head:
+            sock.settimeout(_budget.remaining())
+            received = sock.recv(4096)
+            head += received
+            if not received or len(head) > MAX_HEADER_BYTES:
+                break
+        return head
+
+
+class _Connection(HTTPSConnection):
+    """A connection to one of the addresses of an endpoint."""
+
+    def __init__(
+        self, *args: Any, endpoint: Endpoint, context: ssl.SSLContext, proxy: _Proxy | None, **kw: Any
+    ) -> None:
+        super().__init__(*args, **kw)
+        self._endpoint = endpoint
+        self._context = context
+        self._proxy = proxy
+
+    def connect(self) -> None:
+        """Connect to the first address that answers with a valid certificate.
+
+        :raises UnreachableError: if none does; it tells why the last one does not.
+        """
+        left = len(self._endpoint.addresses)
+        for host, port in self._endpoint.addresses:
+            try:
+                # An address that does not answer leaves time for the next.
+                with _budget.limit(time.monotonic() + _budget.remaining() / left):
+                    self.sock = self._open(host, port)
+            except (OSError, ValueError, UnreachableError) as failure:
+                error = failure
+                left -= 1
+            else:
+                self.is_verified = True
+                return
+        if isinstance(error, UnreachableError):
+            raise error
+        raise UnreachableError(f"cannot connect to {host} port {port}: {_reason(error)}") from error
+
+    def _open(self, host: str, port: int) -> ssl.SSLSocket:
+        if self._proxy is None:
+            sock = socket.create_connection((host, port), timeout=_budget.remaining())
+        else:
+            sock = self._proxy.connect(host, port)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            # The handshake ends when this timeout is over, as a whole.
+            sock.settimeout(_budget.remaining())
+            return self._context.wrap_socket(sock, server_hostname=self._endpoint.tls_name)
+        except BaseException:
+            sock.close()
+            raise
+
+
+class _Pool(HTTPSConnectionPool):
+    ConnectionCls = _Connection
+
+
+class Transport:
+    """Sends requests to many endpoints over connections that are kept alive. May be shared between threads.
+
+    With a I(proxy) it is the proxy that looks up names. Which addresses they have can't be checked then: only literal
+    addresses are filtered, by discovery, and the proxy itself must refuse what must not be reached.
+    """
+
+    def __init__(self, *, ca_path: str | None = None, proxy: str | None = None) -> None:
+        """
+        :param ca_path: file or directory of the CA certificates to trust instead of those that requests trusts.
+        :param proxy: C(http://[user:password@]host:port) of a proxy that allows CONNECT.
+        :raises MissingRequirementError: if requests is not installed.
+        :raises ValueError: if an option is invalid.
+        """
+        if not HAS_REQUESTS:
+            raise MissingRequirementError("requests")
+        self.has_proxy = proxy is not None
+        self._proxy = None if proxy is None else _Proxy(proxy)
+        self._context = _tls_context(ca_path or requests.utils.DEFAULT_CA_BUNDLE_PATH)
+        self._lock = threading.Lock()
+        self._pools: OrderedDict[Endpoint, _Pool] = OrderedDict()
+
+    def request(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        target: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        timeout: float,
+        max_bytes: int = MAX_BYTES,
+    ) -> HttpAnswer:
+        """Send a request and read the whole answer. Parameters and errors are those of M(stream)."""
+        with self.stream(
+            endpoint, method, target, headers=headers, body=body, timeout=timeout, max_bytes=max_bytes
+        ) as answer:
+            return HttpAnswer(answer.status, answer.headers, b"".join(answer.chunks))
+
+    @contextmanager
+    def stream(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        target: str,
+        *,
+        headers: Mapping[str, str],
+        body: bytes | None = None,
+        timeout: float,
+        max_bytes: int = MAX_BYTES,
+    ) -> Iterator[HttpStream]:
+        """Send a request and read the answer piece by piece.
+
+        A GET request is sent a second time if the server closed the connection without an answer, as it may do with one
+        that was kept alive.
+
+        :param target: percent-encoded path and query: it is sent exactly like this, since it is signed.
+        :param timeout: seconds for everything, from the connection to the last byte of the body.
+        :param max_bytes: maximum size of the body.
+        :raises UnreachableError: if there is no connection, no valid certificate or no complete headers in time.
+        :raises AnswerError: if the answer is a redirect (C(RedirectError)), compressed, not HTTP, too large, or not
+            complete in time; the last two as chunks are taken.
+        """
+        if TARGET.fullmatch(target) is None:
+            raise ValueError("a request target is an encoded path and query")
+        deadline = time.monotonic() + timeout
+        all_headers = {"User-Agent": USER_AGENT, **headers, "Host": endpoint.host_header, "Accept-Encoding": "identity"}
+        raw = self._open(endpoint, method, target, all_headers, body, deadline)
+        try:
+            answered = {name.lower(): raw.headers[name] for name in raw.headers}
+            _check_head(raw.status, answered)
+            yield HttpStream(raw.status, answered, _chunks(raw, answered.get("content-length"), deadline, max_bytes))
+        finally:
+            # A connection on which something is left to read is closed, any other is back in the pool by now.
+            raw.close()
+            raw.release_conn()
+
+    def close(self) -> None:
+        """Close all idle connections. The transport can still be used."""
+        with self._lock:
+            while self._pools:
+                self._pools.popitem()[1].close()
+
+    def _open(
+        self, endpoint: Endpoint, method: str, target: str, headers: dict[str, str], body: bytes | None, deadline: float
+    ) -> Any:
+        """Send a request; return the answer with its body unread."""
+        again = method == "GET"
+        while True:
+            try:
+                with _budget.limit(deadline, MAX_HEADER_BYTES):
+                    return self._pool(endpoint).urlopen(
+                        method,
+                        target,
+                        body=body,
+                        headers=headers,
+                        retries=False,
+                        redirect=False,
+                        assert_same_host=False,
+                        timeout=_budget.remaining(),
+                        preload_content=False,
+                        decode_content=False,
+                    )
+            except (urllib3.exceptions.HTTPError, OSError) as error:
+                if not (again and _is_disconnect(error)):
+                    raise _head_error(error, endpoint) from error
+                again = False
+
+    def _pool(self, endpoint: Endpoint) -> _Pool:
+        with self._lock:
+            pool = self._pools.get(endpoint)
+            if pool is None:
+                pool = self._pools[endpoint] = _Pool(
+                    endpoint.tls_name,
+                    maxsize=CONNECTIONS,
+                    endpoint=endpoint,
+                    context=self._context,
+                    proxy=self._proxy,
+                )
+                if len(self._pools) > MAX_POOLS:
+                    # A request that is under way on it goes on, and closes its connection afterwards.
+                    self._pools.popitem(last=False)[1].close()
+            self._pools.move_to_end(endpoint)
+            return pool
+
+
+def _tls_context(ca_path: str) -> ssl.SSLContext:
+    try:
+        if os.path.isdir(ca_path):
+            context = ssl.create_default_context(capath=ca_path)
+        else:
+            context = ssl.create_default_context(cafile=ca_path)
+    except OSError as error:
+        raise ValueError(f"ca_path: {ca_path}: {_reason(error)}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.hostname_checks_common_name = False
+    context.sslsocket_class = _Socket
+    return context
+
+
+def _check_head(status: int, headers: Mapping[str, str]) -> None:
+    if status < 200:
+        raise AnswerError(f"answered with HTTP {status}, which nothing asked for")
+    if 300 <= status < 400:
+        raise RedirectError(status, headers.get("location", ""))
+    if headers.get("content-encoding", "identity").strip().lower() != "identity":
+        raise AnswerError(f"the answer is compressed ({headers['content-encoding']}), which nothing asked for")
+
+
+def _chunks(raw: Any, content_length: str | None, deadline: float, max_bytes: int) -> Iterator[bytes]:
+    """Read a body. urllib3's own loop over chunks would not bound the length of a line between two of them."""
+    announced = int(content_length) if content_length and re.fullmatch("[0-9]{1,18}", content_length) else 0
+    too_large = AnswerError(f"the answer has more than {max_bytes} bytes")
+    if announced > max_bytes:
+        raise too_large
+    size = 0
+    while True:
+        try:
+            with _budget.limit(deadline):
+                chunk = raw.read(CHUNK)
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
+            if time.monotonic() >= deadline:
+                raise AnswerError(f"the answer was not complete in time ({size} bytes came)") from error
+            raise AnswerError(f"the answer is not complete: {_reason(error)}") from error
+        if not chunk:
+            break
+        size += len(chunk)
+        if size > max_bytes:
+            raise too_large
+        yield chunk
+    if size < announced:
+        raise AnswerError(f"the answer is not complete: {size} of {announced} bytes")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that it was made from: urllib3 keeps them in the arguments."""
+    yield error
+    for inner in (*error.args, getattr(error, "reason", None)):
+        if isinstance(inner, BaseException):
+            yield from _causes(inner)
+
+
+DISCONNECTED = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+
+
+def _is_disconnect(error: BaseException) -> bool:
+    return any(isinstance(cause, DISCONNECTED) for cause in _causes(error))
+
+
+def _head_error(error: BaseException, endpoint: Endpoint) -> FederationError:
+    for cause in _causes(error):
+        if isinstance(cause, (socket.timeout, urllib3.exceptions.TimeoutError)):
+            return UnreachableError(f"{endpoint.host_header} did not answer in time")
+        if isinstance(cause, http.client.HTTPException) and not isinstance(cause, ConnectionError):
+            return AnswerError(f"{endpoint.host_header} did not answer with valid HTTP: {_reason(cause)}")
+    return UnreachableError(f"the connection to {endpoint.host_header} failed: {_reason(error)}")
+
+
+def _reason(error: BaseException) -> str:
+    """What went wrong, without the names of classes and functions."""
+    *_outer, cause = _causes(error)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"the certificate is not valid: {cause.verify_message}"
+    if isinstance(cause, socket.timeout):
+        return "timed out"
+    if isinstance(cause, ssl.SSLError):
+        return f"TLS failed: {cause.reason or cause.strerror or cause}"
+    if isinstance(cause, OSError) and cause.strerror:
+        return cause.strerror
+    return str(cause) or type(cause).__name__

@@ -1,0 +1,220 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the two modules that ask remote servers share: their options, opening the client, and the result."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager, nullcontext
+from itertools import islice
+from typing import Any, Iterable, Iterator, NamedTuple
+
+from ansible.module_utils.basic import AnsibleModule, env_fallback
+
+from ._client import Client, SynapseError, printable
+from ._decommission.ghost_record import GhostRecord
+from ._decommission.ghosts import GhostRun, Room
+from ._decommission.pairs import read_rooms
+from ._federation.checks import STATES, Known, Pair, PairResult
+from ._federation.connect import Settings, connect
+from ._federation.errors import FederationError, InvalidNameError, SigningKeyError
+from ._federation.names import ServerName, check_room_id, check_user_id
+from ._federation.pacing import Pacing
+
+MAX_NAMES = 1000
+"""How many pairs and servers a result names: there may be 100,000."""
+MAX_ACCOUNTS = 10
+"""How many accounts a result names for one pair."""
+MAX_KEY_FILE = 64 * 1024
+"""How much of a signing key file is read, in characters."""
+READERS = 8
+"""How many rooms are read from Synapse side by side."""
+DEBIAN_KEY = "/etc/matrix-synapse/homeserver.signing.key"
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "server_name": {"type": "str", "required": True},
+    "signing_key_path": {"type": "path", "default": DEBIAN_KEY},
+    "signing_key": {"type": "str", "no_log": True},
+    "rooms": {
+        "type": "list",
+        "elements": "dict",
+        "options": {
+            "room_id": {"type": "str", "required": True},
+            "servers": {"type": "list", "elements": "str", "required": True},
+            "accounts": {"type": "list", "elements": "str", "default": []},
+            "pending": {"type": "list", "elements": "str", "default": []},
+        },
+    },
+    "base_url": {"type": "str", "fallback": (env_fallback, ["SYNAPSE_BASE_URL"])},
+    "access_token": {"type": "str", "no_log": True, "fallback": (env_fallback, ["SYNAPSE_ACCESS_TOKEN"])},
+    "ip_allowlist": {"type": "list", "elements": "str", "default": []},
+    "proxy": {"type": "str", "no_log": True},
+    "ca_path": {"type": "path"},
+    "timeout": {"type": "int", "default": 30},
+    "max_concurrent": {"type": "int", "default": 3},
+    "max_rate": {"type": "int", "default": 8},
+    "max_state_size": {"type": "int", "default": 128},
+    "record_path": {"type": "path"},
+    "progress_path": {"type": "path"},
+}
+
+
+class Run(NamedTuple):
+    """What a module asks with."""
+
+    ghosts: GhostRun
+    rooms: list[Room]
+    synapse: Client | None
+    """The homeserver's admin API, if there is a base_url."""
+    homeserver: str
+    """Which homeserver answers under the server's name; empty if none does."""
+
+
+class GhostsModule(AnsibleModule):
+    """A module that asks remote servers about rooms."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            argument_spec=OPTIONS,
+            required_by={"base_url": ("access_token",)},
+            required_one_of=[("rooms", "base_url")],
+            supports_check_mode=True,
+        )
+        for option in ("timeout", "max_concurrent", "max_rate", "max_state_size"):
+            if self.params[option] < 1:
+                self.fail_json(msg=f"{option} is {self.params[option]}: set it to 1 or more")
+
+    @contextmanager
+    def open(self) -> Iterator[Run]:
+        """Find out which rooms to ask about, and connect. An error, also one out of the context, fails the module."""
+        params = self.params
+        settings = Settings(
+            ca_path=params["ca_path"],
+            proxy=params["proxy"],
+            ip_allowlist=tuple(params["ip_allowlist"]),
+            timeout=float(params["timeout"]),
+            pacing=Pacing(params["max_concurrent"], float(params["max_rate"])),
+        )
+        # Check mode writes nothing, and still goes on from what is there.
+        progress_path = None if self.check_mode else params["progress_path"]
+        try:
+            key = self._key()
+            with self._synapse() as synapse:
+                rooms = self._rooms(synapse)
+                record = GhostRecord(params["record_path"], params["server_name"], progress_path=progress_path)
+                servers = dict.fromkeys(server for room in rooms for server in room.servers)
+                with connect(params["server_name"], key, settings, servers) as connection:
+                    ghosts = GhostRun(connection.client, record.add, state_limit=params["max_state_size"] * 1024 * 1024)
+                    pairs = [Pair(server, room.room_id) for room in rooms for server in room.servers]
+                    ghosts.results.update({pair: record.confirmed[pair] for pair in pairs if pair in record.confirmed})
+                    with nullcontext() if self.check_mode else record:
+                        record.expect(len(pairs) - len(ghosts.results))
+                        yield Run(ghosts, rooms, synapse, connection.homeserver)
+        except SynapseError as error:
+            self.fail_json(msg=f"{error}. {error.advice}", status=error.status, errcode=error.errcode)
+        except (FederationError, OSError, ValueError) as error:
+            self.fail_json(msg=str(error))
+
+    def fail_json(self, msg: str, **result: Any) -> None:
+        super().fail_json(msg=printable(msg), **result)
+
+    def _key(self) -> str:
+        """The content of the signing key file, which must not get into any message."""
+        if self.params["signing_key"] is not None:
+            return str(self.params["signing_key"])
+        path = self.params["signing_key_path"]
+        try:
+            with open(path, encoding="utf-8") as file:
+                return file.read(MAX_KEY_FILE)
+        except PermissionError:
+            raise SigningKeyError(f"signing_key_path: {path} can't be read by this user: set become: true") from None
+        except UnicodeDecodeError:
+            raise SigningKeyError(f"signing_key_path: {path} is not a signing key file") from None
+        except OSError as error:
+            raise SigningKeyError(
+                f"signing_key_path: {path}: {error.strerror}: set it to the signing_key_path of homeserver.yaml"
+            ) from None
+
+    @contextmanager
+    def _synapse(self) -> Iterator[Client | None]:
+        """The admin API of the homeserver that is to be read from, if there is a base_url."""
+        params = self.params
+        if params["base_url"] is None:
+            yield None
+            return
+        verify: bool | str = params["ca_path"] or True
+        with Client(params["base_url"], params["access_token"], verify=verify) as client:
+            if client.server_name != params["server_name"]:
+                raise SynapseError(
+                    f"base_url leads to {client.server_name}, and server_name is {params['server_name']}: correct one"
+                )
+            yield client
+
+    def _rooms(self, synapse: Client | None) -> list[Room]:
+        """The rooms of the options, or those that Synapse knows."""
+        if self.params["rooms"] is None:
+            return read_rooms(synapse, READERS) if synapse is not None else []
+        return [self._room(room) for room in self.params["rooms"]]
+
+    def _room(self, option: dict[str, Any]) -> Room:
+        name = self.params["server_name"]
+        for server in option["servers"]:
+            ServerName.parse(server)
+            if server == name:
+                raise InvalidNameError(f"rooms: {name} is the server itself: name remote servers in 'servers'")
+        joined, pending = (
+            tuple(check_user_id(user_id, name) for user_id in dict.fromkeys(option[key]))
+            for key in ("accounts", "pending")
+        )
+        return Room(check_room_id(option["room_id"]), tuple(dict.fromkeys(option["servers"])), Known(joined, pending))
+
+
+def as_result(run: Run) -> dict[str, Any]:
+    """What both modules return."""
+    results = run.ghosts.results.values()
+    open_results = [result for result in results if result.state != "confirmed"]
+    return {
+        "key_id": run.ghosts.client.key.key_id,
+        "pairs": len(run.ghosts.results),
+        "counts": {state: sum(result.state == state for result in results) for state in STATES},
+        "ghosts": sum(len(result.ghosts) for result in results),
+        "requests": run.ghosts.client.sent,
+        "servers": [_server(name, found) for name, found in islice(_by_server(results).items(), MAX_NAMES)],
+        "not_confirmed": [_pair(result) for result in islice(open_results, MAX_NAMES)],
+    }
+
+
+def _by_server(results: Iterable[PairResult]) -> dict[str, list[PairResult]]:
+    """The results by server: those of which most is not confirmed come first."""
+    found: dict[str, list[PairResult]] = {}
+    for result in results:
+        found.setdefault(result.pair.server, []).append(result)
+
+    def order(name: str) -> tuple[int, str]:
+        return -sum(result.state != "confirmed" for result in found[name]), name
+
+    return {name: found[name] for name in sorted(found, key=order)}
+
+
+def _server(name: str, results: list[PairResult]) -> dict[str, Any]:
+    return {
+        "server": name,
+        "rooms": len(results),
+        **{state: sum(result.state == state for result in results) for state in STATES},
+        "removed": sum(len(result.removed) for result in results),
+    }
+
+
+def _pair(result: PairResult) -> dict[str, Any]:
+    return {
+        "server": result.pair.server,
+        "room_id": result.pair.room_id,
+        "state": result.state,
+        "reason": result.reason,
+        "ghosts": [
+            {"user_id": user_id, "membership": membership}
+            for user_id, membership in islice(result.ghosts.items(), MAX_ACCOUNTS)
+        ],
+        "ghosts_total": len(result.ghosts),
+    }

@@ -1,0 +1,92 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A client of a server whose homeserver is gone, and remote servers that stubs play over TLS on loopback."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import trustme
+from stubs.lying_server import LyingServer
+from stubs.rooms import Room, ServerKey
+
+if TYPE_CHECKING:
+    from ansible_collections.matrixops.synapse.plugins.module_utils._federation.client import FederationClient
+
+OURS = ServerKey("gone.example")
+StartServer = Callable[..., LyingServer]
+MakeClient = Callable[..., "FederationClient"]
+
+
+def module(name: str) -> Any:
+    """A module of the client. A conftest.py can't import from collections yet when it is loaded."""
+    return importlib.import_module(f"ansible_collections.matrixops.synapse.plugins.module_utils._federation.{name}")
+
+
+@pytest.fixture(scope="session")
+def certificate(ca: trustme.CA) -> trustme.LeafCert:
+    return ca.issue_cert("localhost", "127.0.0.1")
+
+
+@pytest.fixture(scope="session")
+def ca() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def ca_file(ca: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    ca.cert_pem.write_to_path(str(path))
+    return str(path)
+
+
+@pytest.fixture
+def remote(certificate: trustme.LeafCert) -> Iterator[StartServer]:
+    """Start a remote server with rooms; more arguments are those of C(LyingServer)."""
+    with ExitStack() as stack:
+
+        def start(*rooms: Room, **more: Any) -> LyingServer:
+            return stack.enter_context(LyingServer(certificate, rooms=rooms, peers=[OURS.key_answer()], **more))
+
+        yield start
+
+
+@pytest.fixture
+def make_client(ca_file: str) -> Iterator[MakeClient]:
+    """Make a client; more arguments are those of C(FederationClient)."""
+    addresses, client, discovery, keys, pacing, transport = (
+        module(name) for name in ("addresses", "client", "discovery", "keys", "pacing", "transport")
+    )
+    with ExitStack() as stack:
+
+        def make(**more: Any) -> FederationClient:
+            connections = stack.enter_context(closing(transport.Transport(ca_path=ca_file)))
+            allowed = addresses.AddressFilter(["127.0.0.1/32", "::1"])
+            made: FederationClient = client.FederationClient(
+                OURS.server_name,
+                keys.read_signing_key(OURS.key_file),
+                connections,
+                discovery.Discovery(connections, discovery.SystemResolver(), allowed),
+                pacing.Limiters(pacing.Pacing(max_concurrent=3, max_rate=10_000.0)),
+                **more,
+            )
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def client(make_client: MakeClient) -> FederationClient:
+    return make_client()
+
+
+@pytest.fixture(autouse=True)
+def _no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
+    removal = module("removal")
+    monkeypatch.setattr(removal, "CHECK_DELAYS", (0.0,) * len(removal.CHECK_DELAYS))

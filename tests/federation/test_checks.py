@@ -1,0 +1,242 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Checks and removals on each implementation, as stubs play it: who is listed, what is sent, and what is not."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import (
+    Known,
+    Pair,
+    check,
+    check_if_joined,
+)
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.client import FederationClient
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.removal import remove
+from stubs import lies
+from stubs.rooms import ROOM_VERSIONS, Room
+
+from .conftest import StartServer
+
+ALICE, BOB, CAROL, DAVE = (f"@{name}:gone.example" for name in ("alice", "bob", "carol", "dave"))
+STRANGER = "@alice:elsewhere.example"
+IMPLEMENTATIONS = ("synapse", "dendrite", "conduit", "tuwunel")
+everywhere = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
+ALL = Known((ALICE, BOB), (CAROL, DAVE))
+
+
+def anybody(_user_id: str, _room_id: str) -> bool:
+    return True
+
+
+# Checks
+
+
+@everywhere
+def test_nobody_is_listed(client: FederationClient, remote: StartServer, implementation: str) -> None:
+    room = Room({ALICE: "leave", BOB: "ban", CAROL: "leave", DAVE: "leave", STRANGER: "join"})
+    server = remote(room, implementation=implementation)
+    result = check(client, Pair(server.server_name, room.room_id), ALL)
+    assert (result.state, result.ghosts, result.reason) == ("confirmed", {}, "")
+    assert not server.leaves
+
+
+@everywhere
+def test_who_is_listed(client: FederationClient, remote: StartServer, implementation: str) -> None:
+    room = Room({ALICE: "join", BOB: "leave", CAROL: "invite", DAVE: "knock"})
+    server = remote(room, implementation=implementation)
+    result = check(client, Pair(server.server_name, room.room_id), ALL)
+    assert (result.state, result.ghosts) == ("ghosts", {ALICE: "join", CAROL: "invite", DAVE: "knock"})
+    assert not server.leaves
+
+
+@everywhere
+def test_invites_and_knocks_alone(client: FederationClient, remote: StartServer, implementation: str) -> None:
+    room = Room({CAROL: "invite", DAVE: "knock"})
+    server = remote(room, implementation=implementation)
+    result = check(client, Pair(server.server_name, room.room_id), Known((), (CAROL, DAVE)))
+    # Dendrite shows us no invite, so that it can't be told from a leave.
+    assert result.state == ("unconfirmed" if implementation == "dendrite" else "ghosts")
+    assert set(result.ghosts) == {CAROL, DAVE}
+
+
+def test_synapse_confirms_in_one_request(client: FederationClient, remote: StartServer) -> None:
+    room = Room({ALICE: "leave"})
+    server = remote(room)
+    result = check_if_joined(client, Pair(server.server_name, room.room_id), Known((ALICE, BOB)))
+    assert result is not None and result.state == "confirmed"
+    assert [request.endpoint for request in server.requests] == ["state_ids"]
+
+
+@pytest.mark.parametrize("implementation", ["synapse", "tuwunel"])
+def test_members_of_whom_nothing_is_known(client: FederationClient, remote: StartServer, implementation: str) -> None:
+    room = Room({ALICE: "join", CAROL: "invite", STRANGER: "join"})
+    room.say()
+    server = remote(room, implementation=implementation)
+    result = check(client, Pair(server.server_name, room.room_id), Known())
+    assert (result.state, result.ghosts) == ("ghosts", {ALICE: "join", CAROL: "invite"})
+
+
+@pytest.mark.parametrize("implementation", ["dendrite", "conduit"])
+def test_without_accounts_some_cannot_be_asked(
+    client: FederationClient, remote: StartServer, implementation: str
+) -> None:
+    room = Room({ALICE: "join"})
+    server = remote(room, implementation=implementation)
+    result = check(client, Pair(server.server_name, room.room_id), Known())
+    assert result.state == "unconfirmed"
+    assert "account that is not known" in result.reason
+
+
+def test_a_member_who_is_not_known_is_found_when_all_known_have_left(
+    client: FederationClient, remote: StartServer
+) -> None:
+    room = Room({ALICE: "leave", BOB: "join"})
+    room.say()
+    server = remote(room)
+    result = check(client, Pair(server.server_name, room.room_id), Known((ALICE,)))
+    assert (result.state, result.ghosts) == ("ghosts", {BOB: "join"})
+
+
+def test_a_member_who_is_not_known_to_conduit_is_not_overlooked(client: FederationClient, remote: StartServer) -> None:
+    room = Room({ALICE: "leave", BOB: "join"})
+    server = remote(room, implementation="conduit")
+    assert check(client, Pair(server.server_name, room.room_id), Known((ALICE,))).state == "unconfirmed"
+
+
+def test_whose_join_is_the_newest_event(client: FederationClient, remote: StartServer) -> None:
+    room = Room({ALICE: "join"})
+    server = remote(room)
+    result = check(client, Pair(server.server_name, room.room_id), Known())
+    assert (result.state, result.can_change) == ("unconfirmed", True)
+    room.say()
+    assert check(client, Pair(server.server_name, room.room_id), Known()).ghosts == {ALICE: "join"}
+
+
+@everywhere
+def test_world_readable_room(client: FederationClient, remote: StartServer, implementation: str) -> None:
+    room = Room({ALICE: "leave", BOB: "leave"}, history_visibility="world_readable")
+    server = remote(room, implementation=implementation)
+    assert check(client, Pair(server.server_name, room.room_id), Known((ALICE, BOB))).state == "confirmed"
+
+
+@everywhere
+def test_server_acl(client: FederationClient, remote: StartServer, implementation: str) -> None:
+    room = Room({ALICE: "join"})
+    room.banned_servers.add("gone.example")
+    server = remote(room, implementation=implementation)
+    result = remove(client, Pair(server.server_name, room.room_id), ALL, anybody)
+    assert (result.state, result.removed) == ("refused", ())
+    assert "server ACL" in result.reason
+    assert not server.leaves
+
+
+def test_partial_state(client: FederationClient, remote: StartServer) -> None:
+    room = Room({ALICE: "join"})
+    room.partial_state = True
+    server = remote(room)
+    result = check(client, Pair(server.server_name, room.room_id), ALL)
+    assert (result.state, result.can_change) == ("unconfirmed", True)
+    room.partial_state = False
+    assert check(client, Pair(server.server_name, room.room_id), ALL).ghosts == {ALICE: "join"}
+
+
+def test_a_signature_that_is_not_accepted(client: FederationClient, remote: StartServer) -> None:
+    room = Room({ALICE: "join"})
+    server = remote(room)
+    server.known_keys.clear()
+    result = check(client, Pair(server.server_name, room.room_id), ALL)
+    assert result.state == "refused"
+    assert "signature" in result.reason
+
+
+def test_a_server_that_is_down_is_asked_once(client: FederationClient, remote: StartServer) -> None:
+    rooms = [Room({ALICE: "join"}, name=f"room{number}") for number in range(3)]
+    server = remote(*rooms)
+    server.stop()
+    results = [check(client, Pair(server.server_name, room.room_id), ALL) for room in rooms]
+    assert {(result.state, result.can_change) for result in results} == {("unreachable", True)}
+    assert client.sent == 1
+    server.start()
+    client.forgive(server.server_name)
+    assert check(client, Pair(server.server_name, rooms[0].room_id), ALL).state == "ghosts"
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+def test_a_gateway_without_its_server(client: FederationClient, remote: StartServer, status: int) -> None:
+    server = remote(Room({}))
+    server.lie("*", lies.error(status, "", "Bad Gateway"))
+    result = check(client, Pair(server.server_name, "!lounge:rooms.example"), ALL)
+    assert result.state == "unreachable"
+    assert str(status) in result.reason
+
+
+# Removals
+
+
+@everywhere
+@pytest.mark.parametrize("version", ROOM_VERSIONS)
+def test_ghosts_are_removed(client: FederationClient, remote: StartServer, implementation: str, version: str) -> None:
+    room = Room({ALICE: "join", BOB: "leave", CAROL: "invite", STRANGER: "join"}, version=version)
+    server = remote(room, implementation=implementation)
+    result = remove(client, Pair(server.server_name, room.room_id), ALL, anybody)
+    assert (result.state, set(result.removed)) == ("confirmed", {ALICE, CAROL})
+    assert [room.membership(user_id) for user_id in (ALICE, BOB, CAROL, STRANGER)] == ["leave"] * 3 + ["join"]
+    assert len(server.leaves) == 2 and not server.unneeded_leaves
+
+
+@everywhere
+def test_nobody_who_has_left_is_sent_a_leave_for(
+    client: FederationClient, remote: StartServer, implementation: str
+) -> None:
+    room = Room(dict.fromkeys((ALICE, BOB, CAROL, DAVE), "leave"))
+    server = remote(room, implementation=implementation)
+    result = remove(client, Pair(server.server_name, room.room_id), ALL, anybody)
+    assert (result.state, result.removed) == ("confirmed", ())
+    assert server.asked("send_leave") == []
+
+
+def test_who_may_not_leave_stays(client: FederationClient, remote: StartServer) -> None:
+    room = Room({ALICE: "join", BOB: "join"})
+    server = remote(room)
+    result = remove(client, Pair(server.server_name, room.room_id), ALL, lambda user_id, _room_id: user_id != BOB)
+    assert (result.state, result.ghosts, result.removed) == ("ghosts", {BOB: "join"}, (ALICE,))
+    assert "joined on this server" in result.reason
+    assert room.membership(BOB) == "join"
+
+
+def test_a_server_that_accepts_a_leave_and_does_nothing(client: FederationClient, remote: StartServer) -> None:
+    room = Room({ALICE: "join"})
+    server = remote(room)
+    server.lie("send_leave", lies.instead(lies.Answer.of(200, {})))
+    result = remove(client, Pair(server.server_name, room.room_id), Known((ALICE,)), anybody)
+    assert (result.state, result.ghosts) == ("ghosts", {ALICE: "join"})
+    assert "still lists" in result.reason
+    assert len(server.asked("send_leave")) == 1, "once, however often it is looked at"
+
+
+def test_a_leave_that_is_acted_on_late(client: FederationClient, remote: StartServer) -> None:
+    room = Room({ALICE: "join"})
+    server = remote(room)
+    server.lie("state_ids", lies.error(404, "M_NOT_FOUND", "Could not find event $none"), times=3)
+    result = remove(client, Pair(server.server_name, room.room_id), Known((ALICE,)), anybody)
+    assert (result.state, result.removed) == ("confirmed", (ALICE,))
+
+
+def test_a_leave_that_is_not_accepted(client: FederationClient, remote: StartServer) -> None:
+    room = Room({ALICE: "join"})
+    server = remote(room)
+    server.lie("send_leave", lies.error(403, "M_FORBIDDEN", "no"))
+    result = remove(client, Pair(server.server_name, room.room_id), Known((ALICE,)), anybody)
+    assert (result.state, result.removed, result.can_change) == ("unconfirmed", (), True)
+    assert result.ghosts == {ALICE: "join"}
+
+
+def test_an_account_of_another_server_is_never_asked_about(client: FederationClient, remote: StartServer) -> None:
+    room = Room({STRANGER: "join"})
+    server = remote(room, implementation="dendrite")
+    result = remove(client, Pair(server.server_name, room.room_id), Known((STRANGER,)), anybody)
+    assert result.state == "unconfirmed"
+    assert not server.asked("make_leave") and not server.leaves

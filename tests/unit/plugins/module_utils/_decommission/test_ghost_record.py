@@ -1,0 +1,102 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghost_record import (
+    GhostRecord,
+    RecordError,
+)
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import Pair, PairResult
+
+OURS = "gone.example"
+PAIR, OTHER = Pair("a.example", "!r:a.example"), Pair("b.example", "!r:a.example")
+CONFIRMED = PairResult(PAIR, "confirmed", {}, removed=("@a:gone.example",))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "record.jsonl"
+
+
+def test_what_was_confirmed_is_known_to_the_next_run(path: Path) -> None:
+    with GhostRecord(str(path), OURS) as record:
+        assert record.confirmed == {}
+        record.add(CONFIRMED)
+        record.add(PairResult(OTHER, "unreachable", {}, "no route", can_change=True))
+    assert GhostRecord(str(path), OURS).confirmed == {PAIR: CONFIRMED._replace(removed=())}
+
+
+def test_lines(path: Path) -> None:
+    with GhostRecord(str(path), OURS) as record:
+        record.add(PairResult(PAIR, "ghosts", {"@a:gone.example": "join"}, "why\n\u202e"))
+    first, line = (json.loads(line) for line in path.read_text().splitlines())
+    assert first == {"server_name": OURS, "format": 1}
+    assert line.pop("time") > 0
+    assert line == {
+        "server": "a.example",
+        "room_id": "!r:a.example",
+        "state": "ghosts",
+        "reason": "why\n\u202e",
+        "ghosts": {"@a:gone.example": "join"},
+        "removed": [],
+    }
+
+
+def test_only_the_owner_reads_it(path: Path) -> None:
+    with GhostRecord(str(path), OURS):
+        assert os.stat(path).st_mode & 0o777 == 0o600
+
+
+def test_a_line_that_was_cut_off_is_dropped(path: Path) -> None:
+    with GhostRecord(str(path), OURS) as record:
+        record.add(CONFIRMED)
+    whole = path.read_bytes()
+    path.write_bytes(whole + b'{"server": "b.exam')
+    with GhostRecord(str(path), OURS) as record:
+        assert record.confirmed == {PAIR: CONFIRMED._replace(removed=())}
+        record.add(PairResult(OTHER, "confirmed", {}))
+    assert path.read_bytes().startswith(whole)
+    assert set(GhostRecord(str(path), OURS).confirmed) == {PAIR, OTHER}
+
+
+def test_a_file_that_is_entered_only_is_written() -> None:
+    record = GhostRecord(None, OURS)
+    with record:
+        record.add(CONFIRMED)
+    assert record.confirmed == {}
+
+
+def test_reading_creates_nothing(path: Path) -> None:
+    record = GhostRecord(str(path), OURS)
+    record.expect(2)
+    record.add(CONFIRMED)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"server_name": "other.example", "format": 1}\n',
+        '{"server_name": "gone.example", "format": 2}\n',
+        "root:x:0:0\n",
+        "[]\n",
+        '{"server_name": "gone.example", "format": 1}\nnonsense\n',
+    ],
+)
+def test_another_file_is_refused_and_kept(path: Path, content: str) -> None:
+    path.write_text(content)
+    with pytest.raises(RecordError, match="set another record_path"):
+        GhostRecord(str(path), OURS)
+    assert path.read_text() == content
+
+
+def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="can't be written"), GhostRecord(str(tmp_path / "missing" / "file"), OURS):
+        raise AssertionError("not reached")

@@ -1,0 +1,326 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import base64
+import copy
+import importlib.util
+import re
+import sys
+import traceback
+from typing import Any, Dict
+
+import pytest
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation import keys
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import (
+    AnswerError,
+    MissingRequirementError,
+    SigningKeyError,
+)
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.keys import (
+    KeyAnswer,
+    SigningKey,
+    assert_published,
+    canonical_json,
+    parse_key_answer,
+    read_signing_key,
+    sign_request,
+)
+
+Json = Dict[str, Any]
+
+# The test vectors of the Matrix specification, appendices, "Cryptographic Test Vectors".
+SEED = "YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1"
+KEY_TEXT = f"ed25519 1 {SEED}"
+SIGNED = [
+    ({}, "K8280/U9SSy9IVtjBuVeLr+HpOB4BQFWbg+UZaADMtTdGYI7Geitb76LTrr5QV/7Xg4ahLwYGYZzuHGZKM5ZAQ"),
+    (
+        {"one": 1, "two": "Two"},
+        "KqmLSbO39/Bzb0QIYE82zqLwsA+PDzYIpIRA2sRQ4sL53+sN6/fpNSoqE7BP7vBZhG6kYdD13EIMJpvhJI+6Bw",
+    ),
+]
+SERVER = "example.org"
+OTHER_SEED = base64.b64encode(b"x" * 32).decode()
+
+
+@pytest.fixture
+def key() -> SigningKey:
+    return read_signing_key(KEY_TEXT)
+
+
+# Signing
+
+
+@pytest.mark.parametrize(("value", "signature"), SIGNED)
+def test_sign(key: SigningKey, value: Json, signature: str) -> None:
+    assert key.sign(value, "domain") == {**value, "signatures": {"domain": {"ed25519:1": signature}}}
+    assert "signatures" not in value
+
+
+def test_signatures_of_others_are_not_copied(key: SigningKey) -> None:
+    value = {"signatures": {"domain": {"ed25519:2": "x"}, "other": {"ed25519:1": "x"}}}
+    original = copy.deepcopy(value)
+    assert key.sign(value, "domain")["signatures"] == {"domain": {"ed25519:1": SIGNED[0][1]}}
+    assert value == original
+
+
+def test_sign_request_without_a_body(key: SigningKey) -> None:
+    uri = "/_matrix/federation/v1/state_ids/%21r%3Ar.example?event_id=%24none"
+    header = sign_request(SERVER, key, "r.example:8448", "GET", uri)
+    signed = {"method": "GET", "uri": uri, "origin": SERVER, "destination": "r.example:8448"}
+    signature = key.sign(signed, SERVER)["signatures"][SERVER]["ed25519:1"]
+    assert header == f'X-Matrix origin="example.org",destination="r.example:8448",key="ed25519:1",sig="{signature}"'
+
+
+@pytest.mark.parametrize("content", [{}, {"a": {"b": ["🦊", None]}}])
+def test_sign_request_with_a_body(key: SigningKey, content: Json) -> None:
+    signed = {"method": "PUT", "uri": "/x", "origin": SERVER, "destination": "r", "content": content}
+    signature = key.sign(signed, SERVER)["signatures"][SERVER]["ed25519:1"]
+    assert sign_request(SERVER, key, "r", "PUT", "/x", content).endswith(f',sig="{signature}"')
+
+
+def test_canonical_json() -> None:
+    assert canonical_json({"b": "é🦊\n", "a": [1, None, True]}) == '{"a":[1,null,true],"b":"é🦊\\n"}'.encode()
+
+
+# Reading the signing key
+
+
+def test_read_signing_key(key: SigningKey) -> None:
+    assert key.key_id == "ed25519:1"
+    assert re.fullmatch("[A-Za-z0-9+/]{43}", key.public_base64)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"{KEY_TEXT}\n",
+        f"\r\n  {KEY_TEXT}=\r\n",
+        f"ed25519\t1\t{SEED}",
+        f"\n{KEY_TEXT}\n\ned25519 second {OTHER_SEED}\n",
+    ],
+)
+def test_the_first_key_is_used(key: SigningKey, text: str) -> None:
+    assert vars_of(read_signing_key(text)) == vars_of(key)
+
+
+def vars_of(key: SigningKey) -> tuple[str, str]:
+    return key.key_id, key.public_base64
+
+
+SECRET = "c2VjcmV0"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "\n \n",
+        SECRET,
+        f"ed25519 {SECRET}",
+        f"ed25519 1 {SECRET}",  # too short
+        f"ed25519 1 {SECRET}{SEED}",  # too long
+        f"ed25519 1 {SEED} {SECRET}",
+        f"rsa 1 {SECRET}",
+        f"{SECRET} 1 {SEED}",
+        f"ed25519 1 {SECRET}\udcff{SEED}",
+        f"ed25519 1 {SECRET}é{SEED}",
+        f"ed25519 1 {SECRET}*",
+        f'ed25519 {SECRET}" {SEED}',
+        f"ed25519 {SECRET},x {SEED}",
+        f"ed25519 {SECRET}é {SEED}",
+        f"ed25519 {SECRET * 10} {SEED}",
+        f"{KEY_TEXT}\n{SECRET}",
+        f"-----BEGIN MATRIX PRIVATE KEY-----\nKey-ID: ed25519:1\n\n{SECRET}\n-----END MATRIX PRIVATE KEY-----\n",
+        f"\0{SECRET}",
+    ],
+)
+def test_an_unreadable_key_is_not_quoted(text: str) -> None:
+    with pytest.raises(SigningKeyError) as raised:
+        read_signing_key(text)
+    shown = "".join(traceback.format_exception(raised.type, raised.value, raised.tb))
+    assert SECRET not in shown + repr(raised.value)
+    assert raised.value.__context__ is None
+    assert "signing key" in str(raised.value)
+
+
+def test_the_private_key_is_in_no_representation(key: SigningKey) -> None:
+    assert repr(key) == str(key) == "SigningKey('ed25519:1')"
+    assert not hasattr(key, "__dict__")
+    assert SEED not in f"{key!r} {[key]} {KeyAnswer(SERVER, {}, {}, 0)}"
+
+
+# The keys that a server publishes
+
+
+def key_answer(key: SigningKey, **changes: Any) -> Json:
+    body = {
+        "server_name": SERVER,
+        "valid_until_ts": 2_000_000_000_000,
+        "verify_keys": {key.key_id: {"key": key.public_base64}},
+        "old_verify_keys": {},
+    }
+    body.update(changes)
+    body = {name: value for name, value in body.items() if value is not None}
+    return key.sign(body, SERVER)
+
+
+def another_key(version: str) -> SigningKey:
+    return read_signing_key(f"ed25519 {version} {OTHER_SEED}")
+
+
+def test_parse_key_answer(key: SigningKey) -> None:
+    other = another_key("old")
+    padded = {"key": f"{other.public_base64}=", "expired_ts": 1}
+    body = key_answer(key, old_verify_keys={"ed25519:old": padded, "rsa:1": {"key": "?"}})
+    assert parse_key_answer(body, SERVER) == KeyAnswer(
+        SERVER, {"ed25519:1": key.public_base64}, {"ed25519:old": other.public_base64}, 2_000_000_000_000
+    )
+
+
+def test_a_key_answer_without_old_keys(key: SigningKey) -> None:
+    assert parse_key_answer(key_answer(key, old_verify_keys=None), SERVER).old_verify_keys == {}
+
+
+def test_one_signature_is_enough(key: SigningKey) -> None:
+    other = another_key("2")
+    body = key_answer(key, verify_keys={each.key_id: {"key": each.public_base64} for each in (key, other)})
+    body["signatures"]["notary.example"] = {"ed25519:9": "x"}
+    assert set(parse_key_answer(body, SERVER).verify_keys) == {"ed25519:1", "ed25519:2"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"server_name": "other.example"}, "server_name"),
+        ({"server_name": None}, "server_name"),
+        ({"server_name": ["example.org"]}, "server_name"),
+        ({"valid_until_ts": None}, "valid_until_ts"),
+        ({"valid_until_ts": True}, "valid_until_ts"),
+        ({"valid_until_ts": "1"}, "valid_until_ts"),
+        ({"valid_until_ts": 1.5}, "valid_until_ts"),
+        ({"verify_keys": []}, "verify_keys"),
+        ({"verify_keys": None}, "not signed"),
+        ({"verify_keys": {}}, "not signed"),
+        ({"verify_keys": {"rsa:1": {"key": "x"}}}, "not signed"),
+        ({"verify_keys": {f"ed25519:{number}": {"key": OTHER_SEED} for number in range(101)}}, "at most 100 keys"),
+        ({"verify_keys": {"ed25519:1": None}}, "verify_keys"),
+        ({"verify_keys": {"ed25519:1": "x"}}, "verify_keys"),
+        ({"verify_keys": {"ed25519:1": {}}}, "verify_keys"),
+        ({"verify_keys": {"ed25519:1": {"key": 5}}}, "verify_keys"),
+        ({"verify_keys": {"ed25519:1": {"key": {"a": 1}}}}, "verify_keys"),
+        ({"verify_keys": {"ed25519:1": {"key": "short"}}}, "verify_keys"),
+        ({"verify_keys": {"ed25519:1": {"key": "é"}}}, "verify_keys"),
+        ({"verify_keys": {"ed25519:1": {"key": another_key("1").public_base64}}}, "signature"),
+        ({"old_verify_keys": "x"}, "old_verify_keys"),
+        ({"old_verify_keys": {"ed25519:0": {"key": "x"}}}, "old_verify_keys"),
+    ],
+)
+def test_unusable_key_answers(key: SigningKey, changes: Json, words: str) -> None:
+    with pytest.raises(AnswerError, match=words):
+        parse_key_answer(key_answer(key, **changes), SERVER)
+
+
+def nested(depth: int) -> Any:
+    value: Any = None
+    for _level in range(depth):
+        value = [value]
+    return value
+
+
+@pytest.mark.parametrize(
+    "signatures",
+    [
+        None,
+        [],
+        {},
+        {SERVER: None},
+        {SERVER: ["ed25519:1"]},
+        {SERVER: {}},
+        {SERVER: {"ed25519:2": "x"}},
+        {SERVER: {"ed25519:1": None}},
+        {SERVER: {"ed25519:1": {"x": 1}}},
+        {SERVER: {"ed25519:1": "é"}},
+        {SERVER: {"ed25519:1": ""}},
+        {SERVER: {"ed25519:1": SIGNED[0][1]}},
+        {"other.example": {"ed25519:1": "x"}},
+    ],
+)
+def test_unusable_signatures(key: SigningKey, signatures: Any) -> None:
+    with pytest.raises(AnswerError, match="sign"):
+        parse_key_answer({**key_answer(key), "signatures": signatures}, SERVER)
+
+
+@pytest.mark.parametrize("extra", ["\ud800", float("nan"), nested(100_000)])
+def test_key_answers_that_cannot_be_encoded(key: SigningKey, extra: Any) -> None:
+    with pytest.raises(AnswerError, match="invalid signature"):
+        parse_key_answer({**key_answer(key), "extra": extra}, SERVER)
+
+
+def test_a_changed_key_answer(key: SigningKey) -> None:
+    with pytest.raises(AnswerError, match="invalid signature"):
+        parse_key_answer({**key_answer(key), "valid_until_ts": 2}, SERVER)
+
+
+def test_every_signature_by_a_current_key_must_be_valid(key: SigningKey) -> None:
+    other = another_key("2")
+    body = key_answer(key, verify_keys={each.key_id: {"key": each.public_base64} for each in (key, other)})
+    body["signatures"][SERVER]["ed25519:2"] = body["signatures"][SERVER]["ed25519:1"]
+    with pytest.raises(AnswerError, match="ed25519:2"):
+        parse_key_answer(body, SERVER)
+
+
+# Is the key the one that is published?
+
+
+def test_the_published_key_is_accepted(key: SigningKey) -> None:
+    assert_published(key, parse_key_answer(key_answer(key), SERVER))
+
+
+def test_another_key_id_is_refused(key: SigningKey) -> None:
+    with pytest.raises(SigningKeyError) as raised:
+        assert_published(another_key("a_new"), parse_key_answer(key_answer(key), SERVER))
+    assert str(raised.value) == (
+        "signing key ed25519:a_new is not published by example.org, which publishes ed25519:1: use that key, or "
+        "publish this key"
+    )
+
+
+def test_another_key_under_the_same_id_is_refused(key: SigningKey) -> None:
+    with pytest.raises(SigningKeyError) as raised:
+        assert_published(another_key("1"), parse_key_answer(key_answer(key), SERVER))
+    assert str(raised.value) == (
+        "signing key ed25519:1 differs from the ed25519:1 that example.org publishes: use that key, or publish this "
+        "key under a new key ID"
+    )
+
+
+def test_a_retired_key_is_refused(key: SigningKey) -> None:
+    old = another_key("old")
+    answer = parse_key_answer(key_answer(key, old_verify_keys={old.key_id: {"key": old.public_base64}}), SERVER)
+    with pytest.raises(
+        SigningKeyError, match=r"ed25519:old is not published .*\(only in old_verify_keys\).* ed25519:1"
+    ):
+        assert_published(old, answer)
+
+
+# Without signedjson
+
+
+def test_without_signedjson(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importing works; the first use names the packages of Debian and of pip."""
+    monkeypatch.setitem(sys.modules, "signedjson.key", None)
+    spec = importlib.util.spec_from_file_location(keys.__name__, keys.__file__)
+    assert spec is not None and spec.loader is not None
+    without: Any = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(without)
+    assert "signedjson.key" in without.SIGNEDJSON_IMPORT_ERROR
+    for use in (
+        lambda: without.read_signing_key(KEY_TEXT),
+        lambda: without.parse_key_answer({}, SERVER),
+        lambda: without.canonical_json({}),
+    ):
+        with pytest.raises(MissingRequirementError, match=r"python3-signedjson \(Debian.*signedjson \(pip"):
+            use()

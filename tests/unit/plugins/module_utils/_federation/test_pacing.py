@@ -1,0 +1,169 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from contextlib import ExitStack
+from typing import Callable
+
+import pytest
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.pacing import (
+    MAX_HOLD,
+    Limiters,
+    Pacing,
+    ServerLimiter,
+    backoff,
+)
+from ansible_collections.matrixops.synapse.tests.unit.helpers import Clock
+
+GENEROUS = 60.0
+
+
+def test_requests_begin_no_faster_than_the_rate(clock: Clock) -> None:
+    limiter = ServerLimiter(Pacing(max_rate=8.0))
+    began = []
+    for _number in range(5):
+        with limiter.slot():
+            began.append(time.monotonic() - 1000)
+    assert began == [0, 0.125, 0.25, 0.375, 0.5]
+    assert clock.waits == [0.125] * 4
+
+
+def test_a_slow_request_is_not_followed_by_a_burst(clock: Clock) -> None:
+    limiter = ServerLimiter(Pacing(max_rate=8.0))
+    with limiter.slot():
+        clock.now += 10
+    with limiter.slot():
+        assert clock.waits == []
+    with limiter.slot():
+        assert clock.waits == [0.125]
+
+
+def test_a_hold_puts_off_the_next_request(clock: Clock) -> None:
+    limiter = ServerLimiter(Pacing())
+    limiter.hold(20)
+    limiter.hold(5)
+    with limiter.slot():
+        assert clock.waits == [20]
+
+
+@pytest.mark.parametrize("seconds", [10.0**12, float("inf")])
+def test_a_hold_is_bounded(clock: Clock, seconds: float) -> None:
+    limiter = ServerLimiter(Pacing())
+    limiter.hold(seconds)
+    with limiter.slot():
+        assert clock.waits == [MAX_HOLD]
+
+
+def test_a_hold_counts_for_a_request_that_waits_already(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter = ServerLimiter(Pacing(max_rate=1.0))
+    with limiter.slot():
+        pass
+    sleep = clock.sleep
+
+    def interrupted(seconds: float) -> None:
+        monkeypatch.setattr("time.sleep", sleep)
+        sleep(seconds)
+        limiter.hold(30)
+
+    monkeypatch.setattr("time.sleep", interrupted)
+    with limiter.slot():
+        assert clock.waits == [1, 30]
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    # The time that passes is not of interest, and time.sleep is not the real one here.
+    pause = threading.Event()
+    for _time in range(int(GENEROUS * 1000)):
+        if condition():
+            return
+        pause.wait(0.001)
+    pytest.fail("the condition did not come true")
+
+
+class Worker(threading.Thread):
+    """Takes a slot, and keeps it until it is told."""
+
+    def __init__(self, limiter: ServerLimiter, log: list[str], name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self.done = threading.Event()
+        self._limiter = limiter
+        self._log = log
+        self.start()
+
+    def run(self) -> None:
+        with self._limiter.slot():
+            self._log.append(self.name)
+            self.done.wait(GENEROUS)
+
+    def finish(self) -> None:
+        self.done.set()
+        self.join(GENEROUS)
+
+
+def test_no_more_requests_at_once_and_first_come_first_served(clock: Clock) -> None:
+    limiter = ServerLimiter(Pacing(max_concurrent=2, max_rate=1e6))
+    log: list[str] = []
+    workers: list[Worker] = []
+    for number in range(6):
+        workers.append(Worker(limiter, log, str(number)))
+        # One after the other, so that the order is known.
+        wait_until(lambda: len(limiter._queue) + len(log) == len(workers))
+    assert log == ["0", "1"]
+    for ended, worker in enumerate(workers):
+        worker.finish()
+        wait_until(lambda ended=ended: len(log) == min(6, ended + 3))  # type: ignore[misc]
+    assert log == ["0", "1", "2", "3", "4", "5"]
+
+
+def test_a_failed_request_gives_its_slot_back(clock: Clock) -> None:
+    limiter = ServerLimiter(Pacing(max_concurrent=1))
+    for _time in range(3):
+        with pytest.raises(KeyError), limiter.slot():
+            raise KeyError
+
+
+def test_who_is_interrupted_while_waiting_leaves_the_queue(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    limiter = ServerLimiter(Pacing(max_concurrent=1))
+    limiter.hold(10)
+    sleep = clock.sleep
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", interrupted)
+    with pytest.raises(KeyboardInterrupt), limiter.slot():
+        pass
+    monkeypatch.setattr("time.sleep", sleep)
+    with limiter.slot():
+        assert clock.waits == [10]
+
+
+def test_each_server_has_a_limiter_of_its_own(clock: Clock) -> None:
+    limiters = Limiters(Pacing(max_concurrent=1))
+    assert limiters.of("a.example") is limiters.of("a.example")
+    with ExitStack() as stack:
+        for number in range(10):
+            stack.enter_context(limiters.of(f"{number}.example").slot())
+    assert clock.waits == []
+
+
+def test_backoff_doubles_within_bounds() -> None:
+    generator = random.Random(1)
+    for attempt in range(1, 6):
+        limit = 2.0 ** (attempt - 1)
+        waits = [backoff(attempt, generator) for _time in range(200)]
+        assert limit / 2 <= min(waits) < limit * 0.6
+        assert limit * 0.9 < max(waits) <= limit
+    assert 30 <= backoff(20, generator, longest=60) <= 60
+    assert 5 <= backoff(1, generator, first=10) <= 10
+    assert backoff(10**9, generator) <= 3600
+
+
+def test_backoff_is_determined_by_its_generator() -> None:
+    first, second = ([backoff(3, random.Random(seed)) for _time in range(2)] for seed in (7, 8))
+    assert first[0] == first[1] != second[0]
