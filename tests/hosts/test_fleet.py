@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab.api import Account
+from lab import ApiError
+from lab.api import Account, Json
 from lab.hosts import Host, HostLab, populate
 from lab.waiting import wait_until
 
@@ -29,8 +30,16 @@ RETIRING = ("a", "b", "c")
 STAYING = "d"
 # As docs/fleet.md recommends: a connection to a machine that is gone ends, and is not waited for.
 SSH_ARGS = "-C -o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=5 -o ServerAliveCountMax=3"
+CORDON = "/etc/matrix-synapse/conf.d/zz-matrixops-cordon.yaml"
+OPEN = "/etc/matrix-synapse/conf.d/open.yaml"
+STATE = "io.github.matrixops.decommission"
 DRAIN_LOG = "/var/tmp/drain.jsonl"
+AT_ONCE = {"decommission_propagation_period": "5s", "decommission_settling_time": 5}
+LONGEST_RUN = 1800.0
+"""Seconds after which a run counts as one that never ends."""
 Variables = dict[str, dict[str, Any]]
+
+nightly = pytest.mark.nightly(category="hosts")
 
 
 @dataclass
@@ -83,7 +92,7 @@ class Fleet:
 
     def run(self, hosts: Variables, *arguments: str, **options: str) -> int:
         """Run the playbook to its end; return its exit code."""
-        return self.start(hosts, *arguments, **options).wait(timeout=600)
+        return self.start(hosts, *arguments, **options).wait(LONGEST_RUN)
 
     def said(self, pattern: str) -> bool:
         """Whether the playbook has printed that, wherever its lines break."""
@@ -154,6 +163,7 @@ def drain_times(host: Host) -> tuple[float, float]:
     return min(times), max(times)
 
 
+@nightly
 def test_three_retire_and_one_stays(fleet: Fleet, oldest: str) -> None:
     """In one run, by an unprivileged user; the one that stays is unplugged meanwhile, and so is the controller."""
     hosts = {
@@ -161,10 +171,10 @@ def test_three_retire_and_one_stays(fleet: Fleet, oldest: str) -> None:
         for name in RETIRING
     }
     run = fleet.start(hosts, user="deploy", python=oldest, ANSIBLE_PIPELINING="false")
-    wait_until(lambda: fleet.closed("a") > 0, "the drain has begun", timeout=120)
+    wait_until(lambda: fleet.closed("a") > 0, "the drain has begun")
     fleet[STAYING].unplug()
     for name in RETIRING:
-        wait_until(lambda: fleet.said(f"{name}: \\d+ of \\d+ servers told"), f"{name} waits", timeout=180)  # noqa: B023
+        wait_until(lambda: fleet.said(f"{name}: \\d+ of \\d+ servers told"), f"{name} waits")  # noqa: B023
     # Nobody was told, and every homeserver forgets whom it has to tell.
     for name in RETIRING:
         assert fleet[name].running
@@ -178,7 +188,7 @@ def test_three_retire_and_one_stays(fleet: Fleet, oldest: str) -> None:
 
     wait_until(only_anchors, "the one that stays was told of all but the anchors")
     fleet.lab.plug_in_controller()
-    assert run.wait(timeout=300) == 0
+    assert run.wait(LONGEST_RUN) == 0
     drained = sorted(drain_times(fleet[name]) for name in RETIRING)
     assert all(ended <= begun for (_begun, ended), (begun, _ended) in pairwise(drained)), "one at a time"
     for name in RETIRING:
@@ -205,17 +215,17 @@ def fail_to_deactivate(host: Host, user: Account, *, fail: bool) -> None:
     host.ssh("systemctl start matrix-synapse")
 
 
-def test_what_goes_wrong_on_a_host_is_its_own(fleet: Fleet, newest: str) -> None:
+def test_what_goes_wrong_on_a_host_is_its_own(fleet: Fleet) -> None:
     """One loses power in the drain, one fails in it, one is named wrongly; the fourth is retired all the same."""
-    hosts = {name: fleet.variables(name) for name in fleet.lab.hosts}
+    hosts = {name: {**fleet.variables(name), **AT_ONCE} for name in fleet.lab.hosts}
     hosts[STAYING]["decommission_confirm"] = "d.example.org"
     members = fleet[STAYING].homeserver.members_of(fleet[STAYING].server_name)
     victim = fleet.users["b"][3]
     fail_to_deactivate(fleet["b"], victim, fail=True)
     run = fleet.start(hosts, ANSIBLE_PIPELINING="true")
-    wait_until(lambda: fleet.closed("a") > 0, "the drain of a has begun", timeout=120)
+    wait_until(lambda: fleet.closed("a") > 0, "the drain of a has begun")
     fleet["a"].unplug()
-    assert run.wait(timeout=400) != 0
+    assert run.wait(LONGEST_RUN) != 0
     assert fleet.said("decommission_confirm is 'd.example.org'")
     assert fleet.closed(STAYING) == 0
     assert fleet[STAYING].homeserver.members_of(fleet[STAYING].server_name) == members
@@ -226,14 +236,15 @@ def test_what_goes_wrong_on_a_host_is_its_own(fleet: Fleet, newest: str) -> None
     fleet["a"].boot()
     fail_to_deactivate(fleet["b"], victim, fail=False)
     fleet["a"].wait_until_up()
-    again = fleet.run(hosts, "--limit", "a,b", user="deploy", python=newest, ANSIBLE_PIPELINING="true")
+    again = fleet.run(hosts, "--limit", "a,b", user="deploy", ANSIBLE_PIPELINING="true")
     assert again == 0
     assert {name: fleet[name].exits for name in fleet.lab.hosts} == {"a": [137, 0], "b": [0], "c": [0], "d": []}
     fleet.assert_no_ghosts(*RETIRING)
 
 
+@nightly
 def test_from_the_controller_and_a_host_that_does_not_go_down(fleet: Fleet, newest: str) -> None:
-    """The modules run where Ansible runs; only the power-off goes to the host. That of this one gets stuck."""
+    """The modules run where Ansible runs; only the power-off goes to the host. That of this one is held up."""
     host = fleet["a"]
     host.ssh("rm -r /usr/lib/python3/dist-packages/requests")
     variables = {
@@ -243,16 +254,18 @@ def test_from_the_controller_and_a_host_that_does_not_go_down(fleet: Fleet, newe
         "decommission_base_url": host.homeserver.base_url,
         "decommission_power_off_timeout": 16,
     }
-    stuck = "systemd-run --unit=stuck -p ExecStop='/bin/sleep 60' -p TimeoutStopSec=90 /bin/sleep infinity"
-    host.ssh(stuck)
+    stop = "/bin/sh -c 'until [ -e /root/go-on ]; do sleep 0.2; done'"
+    host.ssh(f'systemd-run --unit=stuck -p ExecStop="{stop}" -p TimeoutStopSec=infinity /bin/sleep infinity')
     code = fleet.run({"a": variables}, user="deploy", python=newest)
     assert code == 2
     assert fleet.said("Told to power off, but something still answers after 16 s: .*Connection refused")
     fleet.assert_no_ghosts("a")
-    host.wait_off(timeout=120)
+    (host.root / "root/go-on").touch()
+    host.wait_off()
     assert host.exits == [0]
 
 
+@nightly
 def test_requests_is_missing(fleet: Fleet, package_of_requests: Path) -> None:
     """That is said; and it is installed where that is asked for, from a mirror on the host, which has no other."""
     host, package = fleet["a"], package_of_requests
@@ -271,3 +284,97 @@ def test_requests_is_missing(fleet: Fleet, package_of_requests: Path) -> None:
     variables = {**fleet.variables("a"), "decommission_install_requirements": True}
     assert fleet.run({"a": variables}, "--tags", "preflight", user="deploy") == 0
     assert fleet.said("To deactivate and erase")
+
+
+# The cordon
+
+
+def register(host: Host, name: str) -> None:
+    """As anybody can who is let in."""
+    body = {"username": name, "password": "a-password-of-mine", "auth": {"type": "m.login.dummy"}}
+    host.homeserver.call("POST", "/_matrix/client/v3/register", json=body)
+
+
+def starts(host: Host) -> int:
+    """How often Synapse was started."""
+    lines = host.ssh("journalctl -b -u matrix-synapse.service --output=cat --grep '^Started' --no-pager").stdout
+    return len(lines.splitlines())
+
+
+def cordon(fleet: Fleet, *arguments: str) -> str:
+    """Run its tasks as the role does, which is after the preflight; return what Ansible printed."""
+    inventory = fleet.lab.inventory(user="deploy")
+    group = inventory["matrix_retiring"]
+    group["hosts"] = {"a": {**group["hosts"]["a"], **fleet.variables("a")}}
+    connection = {
+        "base_url": "{{ decommission_base_url | default('http://localhost:8008') }}",
+        "access_token": "{{ decommission_access_token }}",
+        "server_name": "{{ decommission_confirm }}",
+    }
+    role = {"name": "matrixops.synapse.decommission", "tasks_from": "cordon.yml"}
+    play = {
+        "hosts": "all",
+        "gather_facts": False,
+        "module_defaults": {"group/matrixops.synapse.synapse": connection},
+        "tasks": [{"ansible.builtin.include_role": role}],
+    }
+    files = {"inventory.json": inventory, "playbook.json": [play]}
+    for name, content in files.items():
+        (fleet.directory / name).write_text(json.dumps(content))
+    done = subprocess.run(
+        [Path(sys.executable).with_name("ansible-playbook"), "-i", *files, *arguments],
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        cwd=fleet.directory,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    return f"{done.stdout}\n{done.returncode}"
+
+
+def test_cordon(fleet: Fleet) -> None:
+    """A server that anybody can register at, and that is started as that of Debian's package is."""
+    host = fleet["a"]
+    homeserver = host.homeserver
+    opened = {"enable_registration": True, "enable_registration_without_verification": True}
+    (host.root / OPEN.lstrip("/")).write_text(json.dumps(opened))
+    host.ssh("systemctl restart matrix-synapse.service")
+    register(host, "early")
+    guest = homeserver.register_guest()
+    assert homeserver.account("@early:a.lab")["name"] == "@early:a.lab" and guest.user_id
+    before = starts(host)
+
+    would = cordon(fleet, "--check", "--diff")
+    assert would.endswith("\n0") and "Would close registration and guest access, and restart Synapse" in would, would
+    assert host.ssh(f"ls {CORDON}", check=False).returncode != 0 and starts(host) == before
+    register(host, "still-early")
+
+    done = cordon(fleet)
+    assert done.endswith("\n0") and "Closed registration and guest access, and restarted Synapse" in done, done
+    assert starts(host) == before + 1
+    with pytest.raises(ApiError, match=r"403.*Registration has been disabled"):
+        register(host, "late")
+    with pytest.raises(ApiError, match=r"403.*Guest access is disabled"):
+        homeserver.register_guest()
+    assert "@late:a.lab" not in [account["name"] for account in homeserver.accounts()]
+
+    again = cordon(fleet)
+    assert again.endswith("\n0") and "changed=0 " in again and starts(host) == before + 1, again
+
+    # Once the drain has begun, what waits for other servers would be lost with a restart.
+    host.ssh(f"rm {CORDON} && systemctl restart matrix-synapse.service")
+    started: Json = {"server_name": homeserver.server_name, "milestones": {"started": 1_795_000_000}}
+    path = f"/_matrix/client/v3/user/{homeserver.operator.user_id}/account_data/{STATE}"
+    homeserver.call("PUT", path, token=homeserver.admin_token, json=started)
+    begun = cordon(fleet)
+    assert begun.endswith("\n0") and "changed=0 " in begun, begun
+    assert "is open, and stays as it is: the drain has begun" in begun
+    assert starts(host) == before + 2 and host.ssh(f"ls {CORDON}", check=False).returncode != 0
+    homeserver.call("PUT", path, token=homeserver.admin_token, json={})
+
+    # Not Debian's package.
+    host.ssh("rm -r /etc/matrix-synapse/conf.d")
+    other = cordon(fleet)
+    assert other.endswith("\n2") and "Set enable_registration and allow_guest_access to false" in other, other
+    assert starts(host) == before + 2

@@ -236,7 +236,7 @@ def test_retire(federation: Federation, repository: Repository) -> None:
         assert repository.retire(ONE_HOST, STAY_ON, LATER) == 0, repository.output
         return "Run this again, from " not in repository.output
 
-    wait_until(finished, "there is nothing to wait for any more", timeout=240)
+    wait_until(finished, "there is nothing to wait for any more")
     asked = stub.taken()
     assert {request.line for request in asked} == {silenced.line}
     assert asked[0].members == held

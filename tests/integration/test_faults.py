@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,7 +22,8 @@ OTHERS = f"^(?!{DEACTIVATE}|.*/whoami$)"
 
 Rooms = dict[str, list[str]]
 
-both_strategies = pytest.mark.parametrize("strategy", ["leave", "deactivate"])
+variation = pytest.mark.nightly(category="variations")
+both_strategies = pytest.mark.parametrize("strategy", ["leave", pytest.param("deactivate", marks=variation)])
 
 
 class Drain:
@@ -111,13 +111,6 @@ class Drain:
         staying = {made.operator, made.second_admin, made.appservice_bot}
         kept = {room_id: [member for member in members if member in staying] for room_id, members in rooms.items()}
         return {room_id: members for room_id, members in kept.items() if members}
-
-
-@pytest.fixture
-def proxy(federation: Federation) -> Iterator[Proxy]:
-    with Proxy(federation.retiring) as proxy:
-        yield proxy
-        print({fault.name: times for fault, times in proxy.injected.items()}, "of", len(proxy.exchanges))
 
 
 @pytest.fixture

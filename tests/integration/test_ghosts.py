@@ -308,6 +308,7 @@ def test_a_homeserver_that_is_not_gone(gone: Gone, run_module: RunModule) -> Non
     assert [set(gone.listed(server)) for server in (b, c)] == [{barred}, {barred}]
 
 
+@pytest.mark.nightly(category="variations")
 def test_a_server_that_does_not_know_the_whole_room_yet(gone: Gone, run_module: RunModule) -> None:
     """It has just joined, and the server that it has to ask for the members is frozen."""
     a, b, d = gone.a, gone.b, gone.lab["d"]

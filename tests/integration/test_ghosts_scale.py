@@ -18,7 +18,7 @@ from .conftest import ROOT, RunModule
 GHOSTS = 500
 
 
-@pytest.mark.nightly("scale")
+@pytest.mark.nightly(category="scale")
 def test_many_ghosts_in_one_room(run_module: RunModule, skip_or_fail: Callable[[str], None]) -> None:
     settings = Settings(default_limits=("rc_federation",))
     try:
