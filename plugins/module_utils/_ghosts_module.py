@@ -18,7 +18,7 @@ from ._client import REQUESTS_IMPORT_ERROR, Client, SynapseError, printable
 from ._decommission.ghost_record import GhostRecord
 from ._decommission.ghosts import GhostRun, Room
 from ._decommission.pairs import read_rooms
-from ._federation.checks import STATES, Known, Pair, PairResult
+from ._federation.checks import STATES, UNKNOWN, Known, Pair, PairResult
 from ._federation.client import FederationClient
 from ._federation.connect import Settings, connect
 from ._federation.errors import FederationError, InvalidNameError, MissingRequirementError, SigningKeyError
@@ -210,11 +210,12 @@ def as_result(run: Run) -> dict[str, Any]:
     """What both modules return."""
     results = run.ghosts.results.values()
     open_results = [result for result in results if result.state != "confirmed"]
+    counts = run.ghosts.counts()
     return {
         "key_id": run.ghosts.client.key.key_id,
         "pairs": len(run.ghosts.results),
-        "counts": {state: sum(result.state == state for result in results) for state in STATES},
-        "ghosts": sum(len(result.ghosts) for result in results),
+        "counts": {state: counts[state] for state in STATES},
+        "ghosts": sum(membership != UNKNOWN for result in results for membership in result.ghosts.values()),
         "requests": run.ghosts.client.sent,
         "servers": shown(_server(name, found) for name, found in _by_server(results).items()),
         "not_confirmed": shown(map(_pair, open_results)),

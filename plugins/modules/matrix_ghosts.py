@@ -214,7 +214,7 @@ def main() -> None:
         result: dict[str, Any] = as_result(run)
     results = run.ghosts.results.values()
     result["removed"] = sum(len(found.removed) for found in results)
-    result["changed"] = bool(result["ghosts"] if module.check_mode else result["removed"])
+    result["changed"] = any(found.ghosts if module.check_mode else found.removed for found in results)
     if module._diff:
         result["diff"] = as_diff(run.ghosts, dry_run=module.check_mode)
     stuck = [found for found in results if found.state == "ghosts" and not module.check_mode]
