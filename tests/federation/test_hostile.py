@@ -21,6 +21,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._federation.chec
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.client import FederationClient
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.keys import SigningKey
 from stubs import lies
+from stubs.answers import Answer
 from stubs.lying_server import LyingServer
 from stubs.rooms import Room
 
@@ -84,7 +85,7 @@ LIES: dict[str, tuple[str, lies.Lie]] = {
     "a page": ("make_leave", lies.page()),
     "a page to everything": ("*", lies.page()),
     "a list": ("state_ids", lies.changed(lambda _answer: [])),
-    "nesting": ("state_ids", lies.instead(lies.Answer(200, b"[" * 200_000))),
+    "nesting": ("state_ids", lies.instead(Answer(200, b"[" * 200_000))),
     "600 MB": ("state_ids", lies.big(600)),
     "endless": ("make_leave", lies.endless()),
     "a gzip bomb": ("state_ids", lies.gzip_bomb(2000)),
@@ -129,7 +130,12 @@ def test_extra_content_of_a_template_is_not_taken(
     client: FederationClient, remote: StartServer, signed: Signed
 ) -> None:
     server = remote(Room({ALICE: "join"}))
-    extra = {"hashes": {"sha256": "x"}, "signatures": {"a": {"b": "c"}}, "origin": "evil.example", "unsigned": {"a": 1}}
+    extra: dict[str, Any] = {
+        "hashes": {"sha256": "x"},
+        "signatures": {"a": {"b": "c"}},
+        "origin": "evil.example",
+        "unsigned": {"a": 1},
+    }
     server.lie("make_leave", lies.template(content={**LEAVE, "reason": "evil", "is_direct": True}, **extra))
     assert removed_by(client, server)[server.server_name].state == "confirmed"
     (event,) = server.leaves

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
-from lab import Settings
+from lab import Lab, Settings
 from lab.api import PASSWORD
 from lab.waiting import wait_until
 
-from .conftest import LEASE, Federation, RunPlaybook, filled_federation, unchanged
+from .conftest import LEASE, ROOT, Federation, RunPlaybook, filled_federation, unchanged
 
 PLAYBOOK = "matrixops.synapse.decommission"
 

@@ -97,7 +97,7 @@ class Lab:
         return cls(
             directory,
             list(state["servers"]),
-            dendrites=state["dendrites"],
+            dendrites=state.get("dendrites", ()),
             database=state["database"],
             synapse_python=state["synapse_python"],
             base_port=state["base_port"],

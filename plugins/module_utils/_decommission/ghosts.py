@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Callable, Iterable, NamedTuple, Sequence
@@ -105,12 +104,14 @@ class GhostRun:
         longest_first = sorted(queues, key=lambda server: -len(queues[server]))
 
         def ask_server(server: str) -> None:
-            with suppress(IndexError):  # another worker has taken the last one
-                while True:
+            while True:
+                try:
                     room = queues[server].popleft()
-                    result = ask(Pair(server, room.room_id), room.known)
-                    if result is not None:
-                        self._keep(result)
+                except IndexError:  # another worker has taken the last one
+                    return
+                result = ask(Pair(server, room.room_id), room.known)
+                if result is not None:
+                    self._keep(result)
 
         for _server, _nothing in each(ask_server, longest_first * self.client.max_concurrent, self.workers):
             pass

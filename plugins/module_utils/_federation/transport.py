@@ -4,9 +4,9 @@
 
 """HTTP over TLS to remote servers that may be hostile: bounded in bytes and in total time.
 
-Below requests lies urllib3, which every installation of requests has. Its connection pools are used directly: they read
-no environment variables (proxies, CA bundles, C(.netrc)), keep no cookies, follow no redirects and rewrite no URLs.
-Connections go to addresses that discovery has checked; no name is looked up here, unless a proxy does it.
+An adapter of requests is used without a session: nothing is read from the environment (proxies, CA bundles, C(.netrc)),
+no cookies are kept and no redirects followed. Connections go to addresses that discovery has checked; no name is looked
+up here, unless a proxy does it.
 """
 
 from __future__ import annotations
@@ -23,19 +23,21 @@ import time
 from collections import OrderedDict
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping
 from urllib.parse import unquote
 
 from .errors import AnswerError, FederationError, MissingRequirementError, RedirectError, UnreachableError
 
 try:
+    import requests.structures
     import requests.utils
     import urllib3.exceptions
+    from requests.adapters import HTTPAdapter
     from urllib3.connection import HTTPSConnection
     from urllib3.connectionpool import HTTPSConnectionPool
 except ImportError:
     HAS_REQUESTS = False
-    HTTPSConnection = HTTPSConnectionPool = object  # type: ignore[assignment, misc]
+    HTTPAdapter = HTTPSConnection = HTTPSConnectionPool = object  # type: ignore[assignment, misc]
 else:
     HAS_REQUESTS = True
 
@@ -230,6 +232,37 @@ class _Pool(HTTPSConnectionPool):
     ConnectionCls = _Connection
 
 
+class _Target(str):
+    """A request target, which stands for a URL with requests, and the endpoint that it is sent to."""
+
+    endpoint: Endpoint
+
+
+class _Adapter(HTTPAdapter):
+    """Sends a request to its endpoint, with exactly its target: requests would rewrite that, and it is signed."""
+
+    def __init__(self, pool_of: Callable[[Endpoint], _Pool]) -> None:
+        self._pool_of = pool_of
+        super().__init__()
+
+    def get_connection(self, url: Any, *_args: Any) -> Any:
+        return self._pool_of(url.endpoint)
+
+    def get_connection_with_tls_context(self, request: Any, *_args: Any, **_kw: Any) -> Any:
+        """Since 2.32 instead of the other one."""
+        return self._pool_of(request.url.endpoint)
+
+    def cert_verify(self, *_args: Any, **_kw: Any) -> None:
+        """The context of the pool does that."""
+
+    def request_url(self, request: Any, *_args: Any) -> str:
+        return str(request.url)
+
+    def build_response(self, _request: Any, answer: Any) -> Any:
+        """The answer as urllib3 has it, with its body unread, and no cookies taken from it."""
+        return answer
+
+
 class Transport:
     """Sends requests to many endpoints over connections that are kept alive. May be shared between threads.
 
@@ -249,6 +282,7 @@ class Transport:
         self.has_proxy = proxy is not None
         self._proxy = None if proxy is None else _Proxy(proxy)
         self._context = _tls_context(ca_path or requests.utils.DEFAULT_CA_BUNDLE_PATH)
+        self._adapter = _Adapter(self._pool)
         self._lock = threading.Lock()
         self._pools: OrderedDict[Endpoint, _Pool] = OrderedDict()
 
@@ -317,22 +351,18 @@ class Transport:
         self, endpoint: Endpoint, method: str, target: str, headers: dict[str, str], body: bytes | None, deadline: float
     ) -> Any:
         """Send a request; return the answer with its body unread."""
+        request = requests.PreparedRequest()
+        request.method, request.body = method, body
+        request.url = url = _Target(target)
+        url.endpoint = endpoint
+        request.headers = requests.structures.CaseInsensitiveDict(headers)
+        if body is not None:
+            request.headers["Content-Length"] = str(len(body))
         again = method == "GET"
         while True:
             try:
                 with _budget.limit(deadline, MAX_HEADER_BYTES):
-                    return self._pool(endpoint).urlopen(
-                        method,
-                        target,
-                        body=body,
-                        headers=headers,
-                        retries=False,
-                        redirect=False,
-                        assert_same_host=False,
-                        timeout=_budget.remaining(),
-                        preload_content=False,
-                        decode_content=False,
-                    )
+                    return self._adapter.send(request, stream=True, timeout=_budget.remaining())
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 if not (again and _is_disconnect(error)):
                     raise _head_error(error, endpoint) from error
