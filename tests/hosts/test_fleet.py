@@ -20,8 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import ApiError
-from lab.api import Account, Json
+from lab.api import Account
 from lab.hosts import Host, HostLab, populate
 from lab.waiting import wait_until
 
@@ -30,9 +29,6 @@ RETIRING = ("a", "b", "c")
 STAYING = "d"
 # As docs/fleet.md recommends: a connection to a machine that is gone ends, and is not waited for.
 SSH_ARGS = "-C -o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=5 -o ServerAliveCountMax=3"
-CORDON = "/etc/matrix-synapse/conf.d/zz-matrixops-cordon.yaml"
-OPEN = "/etc/matrix-synapse/conf.d/open.yaml"
-STATE = "io.github.matrixops.decommission"
 DRAIN_LOG = "/var/tmp/drain.jsonl"
 AT_ONCE = {"decommission_propagation_period": "5s", "decommission_settling_time": 5}
 LONGEST_RUN = 1800.0
@@ -215,6 +211,7 @@ def fail_to_deactivate(host: Host, user: Account, *, fail: bool) -> None:
     host.ssh("systemctl start matrix-synapse")
 
 
+@nightly
 def test_what_goes_wrong_on_a_host_is_its_own(fleet: Fleet) -> None:
     """One loses power in the drain, one fails in it, one is named wrongly; the fourth is retired all the same."""
     hosts = {name: {**fleet.variables(name), **AT_ONCE} for name in fleet.lab.hosts}
@@ -284,97 +281,3 @@ def test_requests_is_missing(fleet: Fleet, package_of_requests: Path) -> None:
     variables = {**fleet.variables("a"), "decommission_install_requirements": True}
     assert fleet.run({"a": variables}, "--tags", "preflight", user="deploy") == 0
     assert fleet.said("To deactivate and erase")
-
-
-# The cordon
-
-
-def register(host: Host, name: str) -> None:
-    """As anybody can who is let in."""
-    body = {"username": name, "password": "a-password-of-mine", "auth": {"type": "m.login.dummy"}}
-    host.homeserver.call("POST", "/_matrix/client/v3/register", json=body)
-
-
-def starts(host: Host) -> int:
-    """How often Synapse was started."""
-    lines = host.ssh("journalctl -b -u matrix-synapse.service --output=cat --grep '^Started' --no-pager").stdout
-    return len(lines.splitlines())
-
-
-def cordon(fleet: Fleet, *arguments: str) -> str:
-    """Run its tasks as the role does, which is after the preflight; return what Ansible printed."""
-    inventory = fleet.lab.inventory(user="deploy")
-    group = inventory["matrix_retiring"]
-    group["hosts"] = {"a": {**group["hosts"]["a"], **fleet.variables("a")}}
-    connection = {
-        "base_url": "{{ decommission_base_url | default('http://localhost:8008') }}",
-        "access_token": "{{ decommission_access_token }}",
-        "server_name": "{{ decommission_confirm }}",
-    }
-    role = {"name": "matrixops.synapse.decommission", "tasks_from": "cordon.yml"}
-    play = {
-        "hosts": "all",
-        "gather_facts": False,
-        "module_defaults": {"group/matrixops.synapse.synapse": connection},
-        "tasks": [{"ansible.builtin.include_role": role}],
-    }
-    files = {"inventory.json": inventory, "playbook.json": [play]}
-    for name, content in files.items():
-        (fleet.directory / name).write_text(json.dumps(content))
-    done = subprocess.run(
-        [Path(sys.executable).with_name("ansible-playbook"), "-i", *files, *arguments],
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-        cwd=fleet.directory,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    return f"{done.stdout}\n{done.returncode}"
-
-
-def test_cordon(fleet: Fleet) -> None:
-    """A server that anybody can register at, and that is started as that of Debian's package is."""
-    host = fleet["a"]
-    homeserver = host.homeserver
-    opened = {"enable_registration": True, "enable_registration_without_verification": True}
-    (host.root / OPEN.lstrip("/")).write_text(json.dumps(opened))
-    host.ssh("systemctl restart matrix-synapse.service")
-    register(host, "early")
-    guest = homeserver.register_guest()
-    assert homeserver.account("@early:a.lab")["name"] == "@early:a.lab" and guest.user_id
-    before = starts(host)
-
-    would = cordon(fleet, "--check", "--diff")
-    assert would.endswith("\n0") and "Would close registration and guest access, and restart Synapse" in would, would
-    assert host.ssh(f"ls {CORDON}", check=False).returncode != 0 and starts(host) == before
-    register(host, "still-early")
-
-    done = cordon(fleet)
-    assert done.endswith("\n0") and "Closed registration and guest access, and restarted Synapse" in done, done
-    assert starts(host) == before + 1
-    with pytest.raises(ApiError, match=r"403.*Registration has been disabled"):
-        register(host, "late")
-    with pytest.raises(ApiError, match=r"403.*Guest access is disabled"):
-        homeserver.register_guest()
-    assert "@late:a.lab" not in [account["name"] for account in homeserver.accounts()]
-
-    again = cordon(fleet)
-    assert again.endswith("\n0") and "changed=0 " in again and starts(host) == before + 1, again
-
-    # Once the drain has begun, what waits for other servers would be lost with a restart.
-    host.ssh(f"rm {CORDON} && systemctl restart matrix-synapse.service")
-    started: Json = {"server_name": homeserver.server_name, "milestones": {"started": 1_795_000_000}}
-    path = f"/_matrix/client/v3/user/{homeserver.operator.user_id}/account_data/{STATE}"
-    homeserver.call("PUT", path, token=homeserver.admin_token, json=started)
-    begun = cordon(fleet)
-    assert begun.endswith("\n0") and "changed=0 " in begun, begun
-    assert "is open, and stays as it is: the drain has begun" in begun
-    assert starts(host) == before + 2 and host.ssh(f"ls {CORDON}", check=False).returncode != 0
-    homeserver.call("PUT", path, token=homeserver.admin_token, json={})
-
-    # Not Debian's package.
-    host.ssh("rm -r /etc/matrix-synapse/conf.d")
-    other = cordon(fleet)
-    assert other.endswith("\n2") and "Set enable_registration and allow_guest_access to false" in other, other
-    assert starts(host) == before + 2

@@ -209,6 +209,7 @@ def repository(filled: Federation, tmp_path: Path) -> Iterator[Repository]:
     server.server_close()
 
 
+@pytest.mark.nightly(category="variations")
 def test_retire(federation: Federation, repository: Repository) -> None:
     """From the audit to the power-off, a run at a time, one of two hosts alone."""
     retiring, staying, stub = federation.retiring, federation.staying, repository.stub

@@ -121,8 +121,10 @@ def drain(federation: Federation, proxy: Proxy, run_module: RunModule) -> Drain:
 @both_strategies
 @pytest.mark.parametrize(
     ("storm", "hail", "share"),
-    [(Fault.RETRY_AFTER, Fault.RETRY_AFTER_MS, 0.3), (Fault.TOO_MANY_REQUESTS, Fault.TOO_MANY_REQUESTS, 0.05)],
-    ids=["told_when", "not_told"],
+    [
+        pytest.param(Fault.RETRY_AFTER, Fault.RETRY_AFTER_MS, 0.3, id="told_when"),
+        pytest.param(Fault.TOO_MANY_REQUESTS, Fault.TOO_MANY_REQUESTS, 0.05, id="not_told", marks=variation),
+    ],
 )
 def test_too_many_requests(drain: Drain, proxy: Proxy, strategy: str, storm: Fault, hail: Fault, share: float) -> None:
     """Many requests are turned away all the time, and from the first deactivation on all of them for a while."""

@@ -22,7 +22,7 @@ from .conftest import Result, RunModule, unchanged
 ROOT = Path(__file__).parents[2]
 PUBLIC = {"preset": "public_chat"}
 
-nightly = pytest.mark.nightly(category="anchors")
+pytestmark = pytest.mark.nightly(category="anchors")
 
 
 @dataclass
@@ -178,7 +178,6 @@ def test_servers_that_are_up_are_told(net: Net, info: Info) -> None:
     assert {state for state, _reason, _rooms in entries(info(since=since)).values()} == {"unknown"}
 
 
-@nightly
 def test_a_server_that_is_down_and_comes_back(net: Net, info: Info, connection: Any, run_module: RunModule) -> None:
     b, c = net["b"].server_name, net["c"].server_name
     with_b, with_c = net.room("a", "b", anchored=True), net.room("a", "c", anchored=True)
@@ -221,7 +220,6 @@ def test_a_server_that_is_down_and_comes_back(net: Net, info: Info, connection: 
     assert run_module("synapse_federation_retry", connection)["changed"] is False
 
 
-@nightly
 def test_after_a_restart_only_rooms_with_an_anchor_heal(
     net: Net, info: Info, connection: dict[str, Any], run_module: RunModule
 ) -> None:
@@ -248,7 +246,6 @@ def test_after_a_restart_only_rooms_with_an_anchor_heal(
     assert told(info(since=since, uninterrupted=True))
 
 
-@nightly
 def test_the_leave_of_an_anchor_gets_through_a_restart(
     net: Net, info: Info, connection: dict[str, Any], run_module: RunModule
 ) -> None:
@@ -270,7 +267,6 @@ def test_the_leave_of_an_anchor_gets_through_a_restart(
     seen(room, "c", set())
 
 
-@nightly
 def test_a_server_that_was_never_contacted(
     net: Net, info: Info, connection: dict[str, Any], run_module: RunModule
 ) -> None:
@@ -293,7 +289,6 @@ def test_a_server_that_was_never_contacted(
     assert room.seen_by("d"), "nothing has been sent"
 
 
-@nightly
 def test_a_room_that_bars_us(net: Net, info: Info) -> None:
     b = net["b"].server_name
     room = net.room("b", anchored=True)
@@ -314,7 +309,6 @@ def test_a_room_that_bars_us(net: Net, info: Info) -> None:
     assert len(room.seen_by("b")) == 3
 
 
-@nightly
 def test_a_purged_room(net: Net, info: Info) -> None:
     c = net["c"].server_name
     other, purged = net.room("a", "c", anchored=True), net.room("a", "c", anchored=False)

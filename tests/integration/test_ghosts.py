@@ -323,7 +323,7 @@ def test_a_server_that_does_not_know_the_whole_room_yet(gone: Gone, run_module: 
     d.join(newcomer.token, room_id, via=b.server_name)
     # Nor can any other server of the room be asked, and our key is the one that d has seen.
     with frozen(a), frozen(b), frozen(gone.c):
-        answer = run_module("matrix_ghosts_info", {**options, "timeout": 3})
+        answer = run_module("matrix_ghosts_info", options)
         (pair,) = answer["not_confirmed"]
         assert pair["state"] == "unconfirmed" and "PARTIAL_STATE" in pair["reason"]
         assert answer["requests"] == 4, "for the key, and again in each round"

@@ -134,7 +134,8 @@ def test_rooms_whose_other_servers_are_dead(federation: Federation, run_module: 
     assert_nobody_but(federation, *anchors)
 
 
-@pytest.mark.parametrize("strategy", [pytest.param("leave", marks=variation), "deactivate"])
+@variation
+@pytest.mark.parametrize("strategy", ["leave", "deactivate"])
 def test_an_account_in_many_rooms(federation: Federation, run_module: RunModule, strategy: str) -> None:
     retiring, made = federation.retiring, federation.population
     for _room in range(60):

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 import yaml
-from lab import Settings
+from lab import Lab, Settings
 from lab.api import PASSWORD
 from lab.waiting import wait_until
 
-from .conftest import LEASE, Federation, RunPlaybook, filled_federation, unchanged
+from .conftest import LEASE, ROOT, Federation, RunPlaybook, filled_federation, unchanged
 
 PLAYBOOK = "matrixops.synapse.decommission"
 
@@ -36,16 +36,16 @@ def assert_drained(federation: Federation, kept: frozenset[str] = frozenset()) -
     wait_until(lambda: not federation.ghosts(), "the other server was told")
 
 
-@pytest.fixture(
-    scope="module", params=[pytest.param("sqlite", marks=pytest.mark.nightly(category="scale")), "postgresql"]
-)
+LARGE = pytest.param("sqlite", marks=[pytest.mark.nightly(category="scale"), pytest.mark.own_process])
+
+
+@pytest.fixture(scope="module", params=[LARGE, "postgresql"])
 def big(request: pytest.FixtureRequest, skip_or_fail: Any) -> Iterator[Federation]:
     users = {"sqlite": 300, "postgresql": 20}[request.param]
     with filled_federation("big", 18620, skip_or_fail, users=users, database=request.param) as federation:
         yield federation
 
 
-@pytest.mark.own_process
 def test_retire(big: Federation, run_playbook: RunPlaybook) -> None:
     """Check mode, the run, and a second run, on 300 users in shared rooms."""
     strategy = {"sqlite": "deactivate", "postgresql": "leave"}[big.lab.kind]
@@ -164,6 +164,7 @@ def test_preflight_alone_is_an_audit(filled: Federation, run_playbook: RunPlaybo
     assert f"To deactivate and erase: {len(filled.to_close)} accounts" in result.stdout
 
 
+@pytest.mark.nightly(category="variations")
 def test_one_host_fails_and_stays_on(federation: Federation, run_playbook: RunPlaybook) -> None:
     """A wrong name in the inventory stops that host, and no other, and the exit code says so."""
     hosts = {
@@ -183,14 +184,21 @@ def test_one_host_fails_and_stays_on(federation: Federation, run_playbook: RunPl
     assert federation.staying.members_of(federation.staying.server_name) == before
 
 
-def test_a_server_that_keeps_no_statistics(federation: Federation, run_playbook: RunPlaybook) -> None:
+def test_a_server_that_keeps_no_statistics(run_playbook: RunPlaybook) -> None:
     """It lists no rooms, so that nobody could tell whether a bridge's bot is still in one: refused."""
-    retiring = federation.retiring
-    retiring.configure(Settings(extra_config={"stats": {"enabled": False}}))
-    retiring.restart()
-    alice = retiring.register("alice")
-    retiring.create_room(alice.token)
-    result = run_playbook(PLAYBOOK, {"a": federation.role_variables})
-    assert result.returncode == 2, result.stdout
-    assert "rooms that Synapse does not list" in result.stdout
-    assert not retiring.account(alice.user_id)["deactivated"]
+    settings = Settings(extra_config={"stats": {"enabled": False}})
+    with Lab(ROOT / ".cache/tests/nostats", ["a"], base_port=18630, settings=settings) as lab:
+        retiring = lab["a"]
+        retiring.create_room(retiring.register("alice").token)
+        hosts = {
+            "a": {
+                "decommission_base_url": retiring.base_url,
+                "decommission_access_token": retiring.admin_token,
+                "decommission_confirm": retiring.server_name,
+                "decommission_power_off": False,
+            }
+        }
+        result = run_playbook(PLAYBOOK, hosts)
+        assert result.returncode == 2, result.stdout
+        assert "rooms that Synapse does not list" in result.stdout
+        assert not retiring.account(retiring.user_id("alice"))["deactivated"]
