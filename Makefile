@@ -58,6 +58,7 @@ mutations: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## break 
 
 BENCH := PYTHONPATH=tests:.cache $(BIN)/python -m benchmarks
 RESULT ?= latest.jsonl
+PAGE ?= docs/benchmarks.md
 BENCH_NEEDS := .cache/dev.installed .cache/synapse.installed .cache/synadm.installed $(COLLECTION)
 
 bench: $(BENCH_NEEDS) ## compare with what one would use instead (many hours; RESULT=file goes on with one)
@@ -68,8 +69,8 @@ bench-quick: $(BENCH_NEEDS) ## see in some minutes that this works
 	$(BENCH) run --quick $(BENCH_OPTIONS) .cache/benchmarks/quick.jsonl
 	$(BENCH) report .cache/benchmarks/quick.jsonl
 
-bench-report: $(BENCH_NEEDS) ## write the figures of RESULT into docs/benchmarks.md
-	$(BENCH) report --into docs/benchmarks.md benchmarks/measured/$(RESULT)
+bench-report: $(BENCH_NEEDS) ## write the figures of RESULT into PAGE, which is docs/benchmarks.md
+	$(BENCH) report --into $(PAGE) benchmarks/measured/$(RESULT)
 
 bench-compare: $(BENCH_NEEDS) ## see whether what RESULT says holds in OTHER
 	$(BENCH) compare benchmarks/measured/$(RESULT) benchmarks/measured/$(OTHER)

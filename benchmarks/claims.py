@@ -118,6 +118,7 @@ def claims(results: Results) -> Iterator[Claim]:
     yield from _of_listings(results)
     yield from _of_ledger(results)
     yield from _of_fleet(results)
+    yield from _of_ghosts(results)
 
 
 def _of_drains(results: Results) -> Iterator[Claim]:
@@ -230,6 +231,27 @@ def _of_ledger(results: Results) -> Iterator[Claim]:
         ratios = [run["polls"][0]["seconds"] / median(poll["seconds"] for poll in run["polls"][1:]) for run in runs]
         text = f"ledger of {runs[0]['accounts']:,} destinations: time of the first poll, times that of a later one"
         yield Claim(text, ratios, at_least=1)
+
+
+def _of_ghosts(results: Results) -> Iterator[Claim]:
+    """What a check is meant to keep to: ten minutes, 150 MB, 2 ms of CPU, and 20 % more with dead servers."""
+    for shape, pairs_asked in sizes(results.of("ghosts")):
+        runs = results.of("ghosts", database=shape, accounts=pairs_asked)
+        mine = [run for run in runs if run["contender"] == "bare"]
+        if not mine:
+            continue
+        where = f"ghosts ({shape})"
+        yield Claim(f"{where}: minutes", [run["seconds"] / 60 for run in mine], at_most=10)
+        yield Claim(f"{where}: memory in MB", [run["own_memory"] / 1e6 for run in mine], at_most=150)
+        yield Claim(f"{where}: CPU of a check in ms", [1e3 * run["own_cpu"] / run["pairs"] for run in mine], at_most=2)
+        alive = results.of("ghosts", database=shape.removesuffix("-dead"), accounts=pairs_asked, contender="bare")
+        if shape.endswith("-dead") and alive:
+            usual = median(run["seconds"] for run in alive)
+            text = f"{where}: time, times that with all servers alive"
+            yield Claim(text, [run["seconds"] / usual for run in mine], at_most=1.2)
+        slower = pairs(runs, "loop", "bare", ratio_of(itemgetter("seconds")))
+        if slower:
+            yield Claim(f"{where}: time of `loop`, times that of `bare`", slower, at_least=1, peer=True)
 
 
 def _of_fleet(results: Results) -> Iterator[Claim]:

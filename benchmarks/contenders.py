@@ -233,16 +233,33 @@ DESCRIPTIONS = {
     "synadm": "`synadm --batch user deactivate-regex --gdpr-erase`",
     "playbook": "our playbook, its stages `preflight` and `drain`",
     "modules": "a playbook with the modules alone that ours runs: plan, ledger, anchors, drain",
-    "module": "a playbook with our module (`synapse_user_deactivate`, `synapse_users_info`) alone",
+    "module": "a playbook with our module alone: `synapse_user_deactivate`, `synapse_users_info`, `matrix_ghosts_info`",
     "module-deactivate": "the same with `strategy: deactivate`",
     "module-counts": "the same, but only the counts are returned",
     "bare": "the code of our module without Ansible",
+    "loop": "a loop that signs a request for each pair and sends it with `requests.get`, one after the other",
 }
 
 
 def ledger(target: Target, behind: int, polls: int) -> Command:
     """So many polls of the ledger, without Ansible."""
     return _bare("ledger", target, str(behind), str(polls))
+
+
+def module_from(file: Path, name: str, options: Sequence[str], directory: Path) -> Command:
+    """A playbook with one module, whose options are in a file in JSON. What it returns is written to C(FOUND)."""
+    task = {f"matrixops.synapse.{name}": {option: f"{{{{ {option} }}}}" for option in options}, "register": "found"}
+    play = {"hosts": "localhost", "gather_facts": False, "vars": HOST, "vars_files": [str(file)]}
+    written = _write("{{ found | to_json }}", directory)
+    playbook = directory / "play.json"
+    playbook.write_text(json.dumps([{**play, "tasks": [task, written]}]))
+    return _ansible("-i", "localhost,", playbook)
+
+
+def python(module: str, *arguments: str | Path) -> Command:
+    """A module of the benchmarks, in a Python of its own."""
+    path = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / ".cache")))
+    return Command([sys.executable, "-m", f"benchmarks.{module}", *arguments], {"PYTHONPATH": path})
 
 
 def _connection() -> dict[str, str]:
@@ -278,6 +295,5 @@ def _ansible(*arguments: str | Path) -> Command:
 
 
 def _bare(what: str, target: Target, *arguments: str) -> Command:
-    path = os.pathsep.join((str(REPOSITORY), str(REPOSITORY / ".cache")))
-    environment = {"PYTHONPATH": path, "BASE_URL": target.base_url, "TOKEN": target.token}
-    return Command([sys.executable, "-m", "benchmarks.bare", what, *arguments], environment)
+    command = python("bare", what, *arguments)
+    return Command(command.arguments, {**command.environment, "BASE_URL": target.base_url, "TOKEN": target.token})

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import drain, fleet, ledger, listing
+from . import drain, fleet, ghosts, ledger, listing
 from .contenders import DRAINS, LISTINGS, OVERHEAD
 from .servers import Servers
 
-POINTS = ("drain", "overhead", "listing", "ledger", "fleet", "growth")
+POINTS = ("drain", "overhead", "listing", "ledger", "fleet", "growth", "ghosts")
 
 Measure = Callable[[Servers, str, int, str], "dict[str, Any]"]
 MEASURES: dict[str, Measure] = {
@@ -23,12 +23,13 @@ MEASURES: dict[str, Measure] = {
     "listing": listing.measure,
     "ledger": ledger.measure,
     "fleet": fleet.measure,
+    "ghosts": ghosts.measure,
 }
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of it. Sizes are numbers of accounts, but in I(destinations)."""
+    """How much of it. Sizes are numbers of accounts, but in I(destinations) and I(pairs)."""
 
     points: Sequence[str] = POINTS
     databases: Sequence[str] = ("sqlite", "postgresql")
@@ -38,6 +39,7 @@ class Plan:
     listing: int = 200_000
     destinations: int = 10_000
     fleet: int = 250
+    pairs: int = 10_000
     runs: int = 3
     overhead_runs: int = 5
 
@@ -61,6 +63,9 @@ class Plan:
             # Of the databases, only the first: it is the same module that asks.
             for database in ("stub", self.databases[0]):
                 yield from (("listing", database, self.listing, name) for name in _rotated(tuple(LISTINGS), run))
+        if regular and "ghosts" in self.points:
+            for shape in ghosts.SHAPES:
+                yield from (("ghosts", shape, self.pairs, name) for name in _rotated(ghosts.contenders(shape), run))
         for database in self.databases:
             for accounts in self.accounts:
                 names: list[str] = []
@@ -84,6 +89,7 @@ QUICK = Plan(
     listing=5000,
     destinations=1000,
     fleet=20,
+    pairs=1000,
     runs=1,
     overhead_runs=1,
 )

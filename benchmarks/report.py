@@ -34,6 +34,12 @@ from .results import Record, Results, ResultsError, sizes
 BEGIN, END = "<!-- begin: make bench-report -->", "<!-- end: make bench-report -->"
 LOUD = 0.05
 """The part of the machine's CPU that others may take before the figures are not to be trusted."""
+FEDERATIONS = {
+    "even": "50 rooms on each of 200 servers",
+    "even-dead": "the same, a third of the servers dead",
+    "skewed": "200 servers, the largest in 1,701 rooms",
+    "skewed-dead": "the same, a third of the servers dead",
+}
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "stub": "a stub"}
 
 
@@ -86,6 +92,7 @@ def _report(results: Results, descriptions: dict[str, str], chart: Path | None) 
     yield from _listings(results)
     yield from _ledger(results)
     yield from _fleet(results)
+    yield from _ghosts(results)
     yield from _claims(list(claims(results)))
 
 
@@ -111,7 +118,8 @@ def _on_what(results: Results) -> Iterator[str]:
             f"Between the measurements, a fixed piece of work took {min(paces):.2f} to {max(paces):.2f} s of CPU: so"
             " much does the machine's own speed change.\n"
         )
-    yield f"```console\n$ make bench RESULT={results.path.name} # goes on where it was stopped\n```\n"
+    only = " BENCH_OPTIONS='--points ghosts'" if {run["point"] for run in results.runs} == {"ghosts"} else ""
+    yield f"```console\n$ make bench RESULT={results.path.name}{only} # goes on where it was stopped\n```\n"
 
 
 def _drains(results: Results) -> Iterator[str]:
@@ -277,6 +285,27 @@ def _fleet(results: Results) -> Iterator[str]:
                     _shown(mine, "synapse_cpu", 1, " s"),
                 ]
                 for name, mine in sorted(_by_contender(runs).items())
+            ),
+        )
+
+
+def _ghosts(results: Results) -> Iterator[str]:
+    for shape, pairs_asked in sizes(results.of("ghosts")):
+        runs = results.of("ghosts", database=shape, accounts=pairs_asked)
+        yield f"### To check {runs[0]['pairs']:,} pairs of server and room: {FEDERATIONS[shape]}\n"
+        yield from _table(
+            ["contender", "time", "own CPU", "CPU of one check", "memory, at most", "requests", "right"],
+            (
+                [
+                    f"`{name}`{', extrapolated' if mine[0]['extrapolated'] else ''}",
+                    _shown(mine, "seconds", 0, " s"),
+                    _shown(mine, "own_cpu", 1, " s"),
+                    Spread.of([run["own_cpu"] / run["pairs"] for run in mine]).shown(2, " ms", factor=1e3),
+                    Spread.of([run["own_memory"] for run in mine]).shown(0, " MB", factor=1e-6),
+                    _shown(mine, "requests", 0, ""),
+                    "-" if mine[0]["extrapolated"] else "yes" if all(run["right"] for run in mine) else "**no**",
+                ]
+                for name, mine in _by_contender(runs).items()
             ),
         )
 

@@ -346,8 +346,8 @@ MUTATIONS = [
     Mutation(
         "11 look before each leave",
         f"{DECOMMISSION}/ghosts.py",
-        "            self._ask_all(rooms, is_confirmed)",
-        "            undecided.update(Pair(server, room.room_id) for room in rooms for server in room.servers)",
+        "        self._ask_all(rooms, is_confirmed)",
+        "        undecided.update(Pair(server, room.room_id) for room in rooms for server in room.servers)",
         f"{REMOTE}/test_ghosts.py",
     ),
     Mutation(

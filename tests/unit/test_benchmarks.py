@@ -191,6 +191,44 @@ def test_a_slower_machine_is_not_ansible(tmp_path: Path) -> None:
     assert "took 0.50 to 0.60 s of CPU" in " ".join(write(results, {}, None).split())
 
 
+def checked(shape: str, contender: str, seconds: float, **more: Any) -> dict[str, Any]:
+    """A check of 10,000 pairs."""
+    return {
+        "point": "ghosts",
+        "database": shape,
+        "accounts": 10_000,
+        "contender": contender,
+        "run": 0,
+        "pairs": 10_000,
+        "seconds": seconds,
+        "own_cpu": 8.0,
+        "own_memory": 60_000_000,
+        "requests": 11_000,
+        "extrapolated": contender == "loop",
+        "right": True,
+        **more,
+    }
+
+
+def test_targets_of_a_check(tmp_path: Path) -> None:
+    runs = [checked("even", "loop", 900), checked("even", "bare", 300, own_memory=160e6)]
+    results = file_with(tmp_path / "x", *runs, checked("even-dead", "bare", 330, own_cpu=25.0))
+    met = {claim.text: claim.met for claim in claims(results)}
+    assert met == {
+        "ghosts (even): minutes": True,
+        "ghosts (even): memory in MB": False,
+        "ghosts (even): CPU of a check in ms": True,
+        "ghosts (even): time of `loop`, times that of `bare`": True,
+        "ghosts (even-dead): minutes": True,
+        "ghosts (even-dead): memory in MB": True,
+        "ghosts (even-dead): CPU of a check in ms": False,
+        "ghosts (even-dead): time, times that with all servers alive": True,
+    }
+    text = write(results, {}, None)
+    assert "| `loop`, extrapolated | 900 s | 8.0 s | 0.80 ms | 60 MB | 11,000 | - |" in text
+    assert "RESULT=x BENCH_OPTIONS='--points ghosts'" in text
+
+
 def test_a_page_gets_the_report(tmp_path: Path) -> None:
     page = tmp_path / "benchmarks.md"
     page.write_text(f"Before\n\n{BEGIN}\nold\n{END}\n\nAfter\n")

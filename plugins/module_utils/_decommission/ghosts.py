@@ -14,19 +14,20 @@ import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Callable, Iterable, NamedTuple, Sequence
+from typing import Callable, Iterable, NamedTuple, Optional, Sequence
 
 from .._federation.checks import STATE_LIMIT, Known, Pair, PairResult, check, check_if_joined
 from .._federation.client import FederationClient
 from .._federation.removal import MayLeave, remove
 from .._pool import each
+from .schedule import Schedule, Turn
 
 WORKERS = 48
 """How many requests are under way at the same time, to all servers together."""
 SPREAD_DELAY = 3.0
 """Seconds that a server gets to pass leaves on, before the next server in the room is asked again."""
 RETRY_DELAYS = (5.0, 20.0)
-"""Seconds to wait before each further round over the pairs whose result can change without anything being done."""
+"""Seconds until a server is asked again about pairs whose result can change without anything being done."""
 
 
 class Room(NamedTuple):
@@ -37,13 +38,16 @@ class Room(NamedTuple):
     known: Known
 
 
+Ask = Callable[[Pair, Known], Optional[PairResult]]
+
+
 @dataclass
 class GhostRun:
     """Asks about pairs of server and room until each has a result that does not change by itself.
 
     :ivar client: sends the requests.
     :ivar on_result: is called with each result, from any thread; the last one of a pair counts.
-    :ivar retry_delays: seconds before each further round.
+    :ivar retry_delays: seconds before each further try.
     """
 
     client: FederationClient
@@ -55,66 +59,68 @@ class GhostRun:
 
     def check(self, rooms: Iterable[Room]) -> None:
         """Ask about each pair whose result is not C(confirmed) yet. Only reads."""
-        ask = partial(check, self.client, state_limit=self.state_limit)
-        self._in_rounds(list(rooms), lambda rooms: self._ask_all(rooms, ask))
+        self._ask_all(rooms, partial(check, self.client, state_limit=self.state_limit))
 
     def remove(self, rooms: Iterable[Room], may_leave: MayLeave) -> None:
         """The same, and remove the ghosts that are listed.
 
         :param may_leave: is asked for each account and room right before a leave is sent.
         """
+        undecided: set[Pair] = set()
 
-        def check_and_remove(rooms: list[Room]) -> None:
-            undecided: set[Pair] = set()
+        def is_confirmed(pair: Pair, known: Known) -> PairResult | None:
+            result = check_if_joined(self.client, pair, known)
+            if result is None:
+                undecided.add(pair)
+            return result
 
-            def is_confirmed(pair: Pair, known: Known) -> PairResult | None:
-                result = check_if_joined(self.client, pair, known)
-                if result is None:
-                    undecided.add(pair)
-                return result
-
-            self._ask_all(rooms, is_confirmed)
-            left = (_only(room, lambda pair: pair in undecided) for room in rooms)
-            for _room, _nothing in each(partial(self._remove_in, may_leave), left, self.workers):
-                pass
-
-        self._in_rounds(list(rooms), check_and_remove)
-
-    def _in_rounds(self, rooms: list[Room], work: Callable[[list[Room]], None]) -> None:
+        rooms = list(rooms)
+        self._ask_all(rooms, is_confirmed)
+        left = [_only(room, undecided.__contains__) for room in rooms]
         for delay in (0.0, *self.retry_delays):
-            rooms = [left for room in rooms if (left := _only(room, self._is_open)).servers]
-            if not rooms:
+            left = [open_room for room in left if (open_room := _only(room, self._is_open)).servers]
+            if not left:
                 return
             time.sleep(delay)
-            for server in {server for room in rooms for server in room.servers}:
+            for server in {server for room in left for server in room.servers}:
                 self.client.forgive(server)
-            work(rooms)
+            for _room, _nothing in each(partial(self._remove_in, may_leave), left, self.workers):
+                pass
 
     def _is_open(self, pair: Pair) -> bool:
         """Whether it was not asked about yet, or may have another answer by now."""
         result = self.results.get(pair)
         return result is None or result.can_change
 
-    def _ask_all(self, rooms: list[Room], ask: Callable[[Pair, Known], PairResult | None]) -> None:
-        """Ask each server about its rooms: the same server by one worker at first, by more when others are done."""
-        queues: dict[str, deque[Room]] = {}
+    def _ask_all(self, rooms: Iterable[Room], ask: Ask) -> None:
+        """Ask each server about its rooms, and again where the answer may change, while others are still asked."""
+        servers: dict[str, deque[Room]] = {}
         for room in rooms:
-            for server in room.servers:
-                queues.setdefault(server, deque()).append(room)
-        longest_first = sorted(queues, key=lambda server: -len(queues[server]))
+            for name in _only(room, self._is_open).servers:
+                servers.setdefault(name, deque()).append(room)
+        schedule = Schedule(servers, self.retry_delays, self.client.max_concurrent)
+        for _turn, _nothing in each(lambda turn: self._take_turn(turn, schedule, ask), schedule, self.workers):
+            pass
 
-        def ask_server(server: str) -> None:
+    def _take_turn(self, turn: Turn[Room], schedule: Schedule[Room], ask: Ask) -> None:
+        server = turn.server
+        if turn.is_retry:
+            self.client.forgive(server.name)
+        try:
             while True:
                 try:
-                    room = queues[server].popleft()
+                    room = server.left.popleft()
                 except IndexError:  # another worker has taken the last one
                     return
-                result = ask(Pair(server, room.room_id), room.known)
+                result = ask(Pair(server.name, room.room_id), room.known)
                 if result is not None:
                     self._keep(result)
-
-        for _server, _nothing in each(ask_server, longest_first * self.client.max_concurrent, self.workers):
-            pass
+                    if result.can_change:
+                        server.again.append(room)
+                if result is None or result.state != "unreachable":
+                    schedule.has_answered(server)
+        finally:
+            schedule.end(turn)
 
     def _remove_in(self, may_leave: MayLeave, room: Room) -> None:
         """Remove the ghosts of a room on one server after the other."""

@@ -136,6 +136,7 @@ class FederationClient:
             self._down.pop(server, None)
 
     def _request(self, method: str, server: str, target: str, content: JsonDict | None) -> Answer:
+        # Not only in a slot: a server that is down with a thousand rooms would take as long as one that answers.
         self._raise_if_down(server)
         headers = self._headers(server, method, target, content)
         body = None if content is None else json.dumps(content).encode()
