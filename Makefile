@@ -8,8 +8,8 @@ COLLECTION := .cache/ansible_collections/matrixops/synapse
 
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache
 
-.PHONY: help demo demo-hosts test unit sanity integration lab faults nightly mutations matrix newcomer judges
-.PHONY: test-dendrite
+.PHONY: help demo demo-hosts test unit sanity integration lab nightly faults mutations matrix newcomer judges
+.PHONY: durations tests-table test-dendrite
 .PHONY: bench bench-quick bench-report bench-compare lint docs galaxy clean FORCE
 
 help: ## say what there is (PYTHON=python3.12 picks another Python)
@@ -21,31 +21,37 @@ demo: .cache/demo.installed .cache/synapse.installed $(COLLECTION) ## retire rea
 demo-hosts: .cache/demo.installed $(COLLECTION) ## retire real machines, over SSH (as root)
 	PYTHONPATH=tests $(BIN)/python -m demo.hosts
 
-test: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run all tests
-	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+test: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run all tests but the nightly ones (15 minutes)
+	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --junit-xml .cache/test.xml
+
+durations: ## write down how long each file of tests took in the last run of all, for the order of the next
+	$(BIN)/python tests/durations.py .cache/test.xml
+
+tests-table: .cache/dev.installed $(COLLECTION) ## write what is tested where into CONTRIBUTING.md
+	PYTHONPATH=tests $(BIN)/python -m overview
 
 unit: .cache/dev.installed $(COLLECTION) ## run the tests that need nothing else (10 s)
 	PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/.cache/pycache $(BIN)/pytest tests/$@ --numprocesses 2 --quiet
 
-sanity: .cache/dev.installed $(COLLECTION) ## run ansible-test sanity, and hold the documentation against the code
-	$(BIN)/pytest tests/$@
+sanity: .cache/dev.installed $(COLLECTION) ## run all of ansible-test sanity, and hold the documentation against the code
+	$(BIN)/pytest tests/$@ -m ""
 
 integration: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run those that start homeservers
 	$(BIN)/pytest tests/$@
 
 test-dendrite: .cache/dev.installed .cache/synapse.installed .cache/dendrite.installed $(COLLECTION) ## run those with Dendrite, which is built the first time (7 minutes, Go)
-	$(BIN)/pytest tests/dendrite
+	$(BIN)/pytest tests/dendrite -m ""
 
 lab: .cache/dev.installed .cache/synapse.installed ## start two homeservers, filled, to try things on (LAB=down stops them)
 	PYTHONPATH=tests $(BIN)/python -m lab $(or $(LAB),up)
 	$(if $(LAB),,PYTHONPATH=tests $(BIN)/python -m lab fill)
 
-faults: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## let everything go wrong at every stage (20 minutes)
-	FAULTS=matrix $(BIN)/pytest tests/faults --numprocesses 2
-	PYTHONPATH=tests $(BIN)/python -m faults
+nightly: .cache/dev.installed .cache/synapse.installed .cache/dendrite.installed $(COLLECTION) ## run what takes long (hours), or NIGHTLY="memory browser"
+	PYTHONPATH=tests $(BIN)/python -m nightly $(NIGHTLY)
 
-nightly: .cache/dev.installed .cache/synapse.installed $(COLLECTION) test-dendrite ## let things go wrong in 200 retirements, by chance
-	FAULTS=200 $(BIN)/pytest tests/faults --numprocesses 2
+faults: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## inject faults at every stage, and write docs/faults.md
+	PYTHONPATH=tests $(BIN)/python -m nightly faults
+	PYTHONPATH=tests $(BIN)/python -m faults
 
 mutations: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## break each rule of safety, and see a test fail
 	$(BIN)/python tests/mutations.py

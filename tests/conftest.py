@@ -4,7 +4,10 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
+import random
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -38,14 +41,20 @@ def ansible_core(skip_or_fail: Callable[[str], NoReturn]) -> Callable[[str, str]
     return get
 
 
+@pytest.fixture(scope="session")
+def seed() -> int:
+    """What all chance starts from: always the same, unless ``SEED`` is set, as ``make nightly`` does."""
+    return int(os.environ.get("SEED", "1"))
+
+
+@pytest.fixture
+def chance(request: pytest.FixtureRequest, seed: int) -> random.Random:
+    """The chance of one test, which does not depend on what ran before it."""
+    print(f"SEED={seed}")
+    return random.Random(f"{seed} {request.node.name}")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest come first: pytest's processes take one after the other."""
-    first = [
-        "test_fleet.py",
-        "test_propagation.py",
-        "test_faults.py",
-        "test_playbook.py",
-        "test_kill.py",
-        "test_oddities.py",
-    ]
-    items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
+    """The files that take longest come first: pytest's processes take one after the other. So do those not measured."""
+    seconds = json.loads((ROOT / "tests/durations.json").read_text())
+    items.sort(key=lambda item: -seconds.get(item.path.relative_to(ROOT).as_posix(), math.inf))

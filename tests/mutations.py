@@ -20,7 +20,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 COPY = ROOT / ".cache/mutations"
 UTILS, TASKS = "plugins/module_utils", "roles/decommission/tasks"
-UNIT, INTEGRATION = "tests/unit/plugins", "tests/integration"
+FEDERATION, DECOMMISSION = f"{UTILS}/_federation", f"{UTILS}/_decommission"
+UNIT, INTEGRATION, REMOTE = "tests/unit/plugins", "tests/integration", "tests/federation"
 
 
 class Mutation(NamedTuple):
@@ -257,6 +258,146 @@ MUTATIONS = [
         "            time.sleep(pause)\n            wait = min",
         "            wait = min",
         f"{UNIT}/module_utils/test__client.py",
+    ),
+    Mutation(
+        "10 only accounts of ours",
+        f"{FEDERATION}/checks.py",
+        "        check_user_id(user_id, self._client.server_name)\n",
+        "",
+        f"{REMOTE}/test_checks.py",
+    ),
+    Mutation(
+        "10 only accounts of ours",
+        f"{FEDERATION}/events.py",
+        "    check_user_id(user_id, server_name)\n",
+        "",
+        f"{UNIT}/module_utils/_federation/test_events.py",
+    ),
+    Mutation(
+        "10 only accounts of ours",
+        f"{UTILS}/_ghosts_module.py",
+        "                    check_user_id(user_id, name)\n",
+        "                    pass\n",
+        f"{REMOTE}/test_modules.py",
+    ),
+    Mutation(
+        "10 only what we build is signed",
+        f"{FEDERATION}/events.py",
+        "    _assert_leave(event, room_id, user_id)\n",
+        "",
+        f"{REMOTE}/test_hostile.py",
+    ),
+    Mutation(
+        "10 only what we build is signed",
+        f"{FEDERATION}/events.py",
+        "if not isinstance(values, list) or len(values) > limit:",
+        "if not isinstance(values, list):",
+        f"{UNIT}/module_utils/_federation/test_events.py",
+    ),
+    Mutation(
+        "10 the published key",
+        f"{FEDERATION}/connect.py",
+        "        assert_published(own.key, published, time.time())\n",
+        "",
+        f"{REMOTE}/test_connect.py",
+    ),
+    Mutation(
+        "10 the published key",
+        f"{FEDERATION}/connect.py",
+        "assert_published(own.key, _seen_by(remote, server), time.time())",
+        "_seen_by(remote, server)",
+        f"{REMOTE}/test_connect.py",
+    ),
+    Mutation(
+        "10 the published key",
+        f"{FEDERATION}/keys.py",
+        "    if published == key.public_base64:",
+        "    if published is not None:",
+        f"{UNIT}/module_utils/_federation/test_keys.py",
+    ),
+    Mutation(
+        "10 the published key",
+        f"{FEDERATION}/keys.py",
+        "        if valid_until < now:",
+        "        if False:",
+        f"{REMOTE}/test_connect.py",
+    ),
+    Mutation(
+        "11 look before each leave",
+        f"{FEDERATION}/checks.py",
+        "            if template is not None:\n                yield user_id, template",
+        "            yield user_id, template",
+        f"{REMOTE}/test_checks.py",
+    ),
+    Mutation(
+        "11 look before each leave",
+        f"{FEDERATION}/checks.py",
+        "        if membership not in (*LISTED, PENDING, UNKNOWN):",
+        "        if False:",
+        f"{REMOTE}/test_checks.py",
+    ),
+    Mutation(
+        "11 look before each leave",
+        f"{FEDERATION}/removal.py",
+        "            if user_id in left_by.values() or user_id in kept:",
+        "            if False:",
+        f"{REMOTE}/test_checks.py",
+    ),
+    Mutation(
+        "11 look before each leave",
+        f"{DECOMMISSION}/ghosts.py",
+        "        self._ask_all(rooms, is_confirmed)",
+        "        undecided.update(Pair(server, room.room_id) for room in rooms for server in room.servers)",
+        f"{REMOTE}/test_ghosts.py",
+    ),
+    Mutation(
+        "11 who is joined here is kept",
+        f"{FEDERATION}/removal.py",
+        "            if not may_leave(user_id, pair.room_id):",
+        "            if False:",
+        f"{REMOTE}/test_checks.py",
+    ),
+    Mutation(
+        "11 who is joined here is kept",
+        "plugins/modules/matrix_ghosts.py",
+        "lambda user_id, room_id: room_id not in joined_rooms(synapse, user_id)",
+        "lambda _user_id, _room_id: True",
+        f"{REMOTE}/test_modules.py",
+    ),
+    Mutation(
+        "11 who is joined here is kept",
+        "plugins/modules/matrix_ghosts.py",
+        "        if run.homeserver:",
+        "        if False:",
+        f"{REMOTE}/test_modules.py",
+    ),
+    Mutation(
+        "11 who is joined here is kept",
+        f"{UTILS}/_ghosts_module.py",
+        '            if client.server_name != params["server_name"]:',
+        "            if False:",
+        f"{REMOTE}/test_modules.py",
+    ),
+    Mutation(
+        "12 addresses are filtered",
+        f"{FEDERATION}/discovery.py",
+        " if self._is_allowed(address[0])]",
+        "]",
+        f"{UNIT}/module_utils/_federation/test_discovery.py",
+    ),
+    Mutation(
+        "12 addresses are filtered",
+        f"{FEDERATION}/connect.py",
+        "remote = client(settings.ip_allowlist)",
+        "remote = client(EVERYWHERE)",
+        f"{REMOTE}/test_connect.py",
+    ),
+    Mutation(
+        "12 addresses are filtered",
+        f"{FEDERATION}/addresses.py",
+        "    inner = address.ipv4_mapped or address.sixtofour\n",
+        "    inner = None\n",
+        f"{UNIT}/module_utils/_federation/test_addresses.py",
     ),
 ]
 

@@ -6,24 +6,29 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from contextlib import contextmanager, nullcontext
 from itertools import islice
-from typing import Any, Iterable, Iterator, NamedTuple
+from typing import Any, Iterable, Iterator, NamedTuple, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 
-from ._client import Client, SynapseError, printable
+from ._client import REQUESTS_IMPORT_ERROR, Client, SynapseError, printable
 from ._decommission.ghost_record import GhostRecord
 from ._decommission.ghosts import GhostRun, Room
 from ._decommission.pairs import read_rooms
-from ._federation.checks import STATES, Known, Pair, PairResult
+from ._federation.checks import STATES, UNKNOWN, Known, Pair, PairResult
+from ._federation.client import FederationClient
 from ._federation.connect import Settings, connect
-from ._federation.errors import FederationError, InvalidNameError, SigningKeyError
+from ._federation.errors import FederationError, InvalidNameError, MissingRequirementError, SigningKeyError
 from ._federation.names import ServerName, check_room_id, check_user_id
 from ._federation.pacing import Pacing
 
 MAX_NAMES = 1000
 """How many pairs and servers a result names: there may be 100,000."""
+MAX_SIZE = 200_000
+"""Size limit of each list in a result in bytes. Names have up to 255 bytes, and remote servers choose their words."""
 MAX_ACCOUNTS = 10
 """How many accounts a result names for one pair."""
 MAX_KEY_FILE = 64 * 1024
@@ -60,6 +65,9 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+Item = TypeVar("Item")
+
+
 class Run(NamedTuple):
     """What a module asks with."""
 
@@ -71,10 +79,20 @@ class Run(NamedTuple):
     """Which homeserver answers under the server's name; empty if none does."""
 
 
+@contextmanager
+def _option(name: str) -> Iterator[None]:
+    """Let errors of names say in which option they are."""
+    try:
+        yield
+    except InvalidNameError as error:
+        raise InvalidNameError(f"{name}: {error}") from None
+
+
 class GhostsModule(AnsibleModule):
     """A module that asks remote servers about rooms."""
 
     def __init__(self) -> None:
+        self._client: FederationClient | None = None
         super().__init__(
             argument_spec=OPTIONS,
             required_by={"base_url": ("access_token",)},
@@ -99,12 +117,15 @@ class GhostsModule(AnsibleModule):
         # Check mode writes nothing, and still goes on from what is there.
         progress_path = None if self.check_mode else params["progress_path"]
         try:
+            with _option("server_name"):
+                ServerName.parse(params["server_name"])
             key = self._key()
             with self._synapse() as synapse:
                 rooms = self._rooms(synapse)
                 record = GhostRecord(params["record_path"], params["server_name"], progress_path=progress_path)
                 servers = dict.fromkeys(server for room in rooms for server in room.servers)
                 with connect(params["server_name"], key, settings, servers) as connection:
+                    self._client = connection.client
                     ghosts = GhostRun(connection.client, record.add, state_limit=params["max_state_size"] * 1024 * 1024)
                     pairs = [Pair(server, room.room_id) for room in rooms for server in room.servers]
                     ghosts.results.update({pair: record.confirmed[pair] for pair in pairs if pair in record.confirmed})
@@ -112,9 +133,14 @@ class GhostsModule(AnsibleModule):
                         record.expect(len(pairs) - len(ghosts.results))
                         yield Run(ghosts, rooms, synapse, connection.homeserver)
         except SynapseError as error:
-            self.fail_json(msg=f"{error}. {error.advice}", status=error.status, errcode=error.errcode)
+            message = f"{error}. {error.advice}" if error.advice else str(error)
+            self.fail_json(msg=message, status=error.status, errcode=error.errcode, changed=self._has_written())
         except (FederationError, OSError, ValueError) as error:
-            self.fail_json(msg=str(error))
+            self.fail_json(msg=str(error), changed=self._has_written())
+
+    def _has_written(self) -> bool:
+        """Whether a leave may have been sent, also in a run that ends with an error."""
+        return self._client is not None and self._client.written > 0
 
     def fail_json(self, msg: str, **result: Any) -> None:
         super().fail_json(msg=printable(msg), **result)
@@ -143,6 +169,8 @@ class GhostsModule(AnsibleModule):
         if params["base_url"] is None:
             yield None
             return
+        if REQUESTS_IMPORT_ERROR is not None:
+            raise MissingRequirementError("requests")
         verify: bool | str = params["ca_path"] or True
         with Client(params["base_url"], params["access_token"], verify=verify) as client:
             if client.server_name != params["server_name"]:
@@ -155,34 +183,54 @@ class GhostsModule(AnsibleModule):
         """The rooms of the options, or those that Synapse knows."""
         if self.params["rooms"] is None:
             return read_rooms(synapse, READERS) if synapse is not None else []
-        return [self._room(room) for room in self.params["rooms"]]
+        rooms = [self._room(room) for room in self.params["rooms"]]
+        for room_id, count in Counter(room.room_id for room in rooms).items():
+            if count > 1:
+                raise InvalidNameError(f"rooms: {room_id} is there {count} times: name all of its servers in one entry")
+        return rooms
 
     def _room(self, option: dict[str, Any]) -> Room:
         name = self.params["server_name"]
+        with _option("rooms[].room_id"):
+            check_room_id(option["room_id"])
         for server in option["servers"]:
-            ServerName.parse(server)
+            with _option("rooms[].servers"):
+                ServerName.parse(server)
             if server == name:
-                raise InvalidNameError(f"rooms: {name} is the server itself: name remote servers in 'servers'")
-        joined, pending = (
-            tuple(check_user_id(user_id, name) for user_id in dict.fromkeys(option[key]))
-            for key in ("accounts", "pending")
-        )
-        return Room(check_room_id(option["room_id"]), tuple(dict.fromkeys(option["servers"])), Known(joined, pending))
+                raise InvalidNameError(f"rooms[].servers: {name} is the server itself: name remote servers only")
+        for key in ("accounts", "pending"):
+            with _option(f"rooms[].{key}"):
+                for user_id in option[key]:
+                    check_user_id(user_id, name)
+        servers, joined, pending = (tuple(dict.fromkeys(option[key])) for key in ("servers", "accounts", "pending"))
+        return Room(option["room_id"], servers, Known(joined, pending))
 
 
 def as_result(run: Run) -> dict[str, Any]:
     """What both modules return."""
     results = run.ghosts.results.values()
     open_results = [result for result in results if result.state != "confirmed"]
+    counts = run.ghosts.counts()
     return {
         "key_id": run.ghosts.client.key.key_id,
         "pairs": len(run.ghosts.results),
-        "counts": {state: sum(result.state == state for result in results) for state in STATES},
-        "ghosts": sum(len(result.ghosts) for result in results),
+        "counts": {state: counts[state] for state in STATES},
+        "ghosts": sum(membership != UNKNOWN for result in results for membership in result.ghosts.values()),
         "requests": run.ghosts.client.sent,
-        "servers": [_server(name, found) for name, found in islice(_by_server(results).items(), MAX_NAMES)],
-        "not_confirmed": [_pair(result) for result in islice(open_results, MAX_NAMES)],
+        "servers": shown(_server(name, found) for name, found in _by_server(results).items()),
+        "not_confirmed": shown(map(_pair, open_results)),
     }
+
+
+def shown(items: Iterable[Item]) -> list[Item]:
+    """The first ones, as many as a result may have."""
+    found, left = [], MAX_SIZE
+    for item in islice(items, MAX_NAMES):
+        left -= len(json.dumps(item)) + 2
+        if left < 0:
+            break
+        found.append(item)
+    return found
 
 
 def _by_server(results: Iterable[PairResult]) -> dict[str, list[PairResult]]:

@@ -16,7 +16,8 @@ description:
   - Each server is asked whom it lists at that moment, and asked again after the removal. In a room, one server after
     the other is cleared, since each passes the leave events on to the others.
   - Where a homeserver answers under the name, O(base_url) is required, and an account that is joined to a room by the
-    homeserver's own word is never removed from it.
+    homeserver's own word is never removed from it. A homeserver that runs, but can't be reached from where the module
+    runs, is taken for one that is gone. Set O(base_url) whenever there is one.
   - The task fails if a server still lists an account after it has accepted the account's leave. That a server can't be
     reached or refuses is not a failure. See RV(not_confirmed).
 author:
@@ -104,7 +105,9 @@ requests:
   returned: success
   type: int
 servers:
-  description: The remote servers, those with most pairs that are not confirmed first; no more than 1,000 of them.
+  description:
+    - The remote servers, those with most pairs that are not confirmed first.
+    - No more than 1,000 of them, or 200 kB.
   returned: success
   type: list
   elements: dict
@@ -116,13 +119,27 @@ servers:
       description: In how many rooms it was asked about.
       type: int
     confirmed:
-      description: Number of rooms with this state. The other states are keys as well.
+      description: In how many rooms it has confirmed.
+      type: int
+    ghosts:
+      description: In how many rooms it lists accounts of ours.
+      type: int
+    refused:
+      description: In how many rooms it refuses.
+      type: int
+    unreachable:
+      description: In how many rooms there was no answer.
+      type: int
+    unconfirmed:
+      description: In how many rooms its answer says nothing.
       type: int
     removed:
       description: How many accounts were removed on it.
       type: int
 not_confirmed:
-  description: The pairs that are not confirmed; no more than 1,000 of them. O(record_path) has all.
+  description:
+    - The pairs that are not confirmed.
+    - No more than 1,000 of them, or 200 kB. O(record_path) has all.
   returned: success
   type: list
   elements: dict
@@ -153,7 +170,12 @@ from typing import Any
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghosts import GhostRun
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import SigningKeyError
-from ansible_collections.matrixops.synapse.plugins.module_utils._ghosts_module import GhostsModule, Run, as_result
+from ansible_collections.matrixops.synapse.plugins.module_utils._ghosts_module import (
+    GhostsModule,
+    Run,
+    as_result,
+    shown,
+)
 from ansible_collections.matrixops.synapse.plugins.module_utils._rooms import joined_rooms
 
 
@@ -169,11 +191,17 @@ def remove(run: Run) -> None:
 
 
 def as_diff(ghosts: GhostRun, *, dry_run: bool) -> dict[str, str]:
-    """The ghosts before, one on a line; after a removal there are those left."""
+    """The ghosts before, one on a line; after a removal there are those left. Of very many, the first ones."""
     results = sorted(ghosts.results.values())
     left = [f"{r.pair.server} {r.pair.room_id} {user_id}\n" for r in results for user_id in r.ghosts]
     removed = [f"{r.pair.server} {r.pair.room_id} {user_id}\n" for r in results for user_id in r.removed]
-    return {"before": "".join(sorted({*left, *removed})), "after": "" if dry_run else "".join(left)}
+    return {"before": _lines(sorted({*left, *removed})), "after": "" if dry_run else _lines(left)}
+
+
+def _lines(lines: list[str]) -> str:
+    found = shown(lines)
+    more = len(lines) - len(found)
+    return "".join(found) + (f"... and {more} more\n" if more else "")
 
 
 def main() -> None:
@@ -186,7 +214,7 @@ def main() -> None:
         result: dict[str, Any] = as_result(run)
     results = run.ghosts.results.values()
     result["removed"] = sum(len(found.removed) for found in results)
-    result["changed"] = bool(result["ghosts"] if module.check_mode else result["removed"])
+    result["changed"] = any(found.ghosts if module.check_mode else found.removed for found in results)
     if module._diff:
         result["diff"] = as_diff(run.ghosts, dry_run=module.check_mode)
     stuck = [found for found in results if found.state == "ghosts" and not module.check_mode]

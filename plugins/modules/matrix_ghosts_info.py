@@ -85,7 +85,9 @@ requests:
   returned: success
   type: int
 servers:
-  description: The remote servers, those with most pairs that are not confirmed first; no more than 1,000 of them.
+  description:
+    - The remote servers, those with most pairs that are not confirmed first.
+    - No more than 1,000 of them, or 200 kB.
   returned: success
   type: list
   elements: dict
@@ -97,13 +99,27 @@ servers:
       description: In how many rooms it was asked about.
       type: int
     confirmed:
-      description: Number of rooms with this state. The other states are keys as well.
+      description: In how many rooms it has confirmed.
+      type: int
+    ghosts:
+      description: In how many rooms it lists accounts of ours.
+      type: int
+    refused:
+      description: In how many rooms it refuses.
+      type: int
+    unreachable:
+      description: In how many rooms there was no answer.
+      type: int
+    unconfirmed:
+      description: In how many rooms its answer says nothing.
       type: int
     removed:
       description: How many accounts were removed on it.
       type: int
 not_confirmed:
-  description: The pairs that are not confirmed; no more than 1,000 of them. O(record_path) has all.
+  description:
+    - The pairs that are not confirmed.
+    - No more than 1,000 of them, or 200 kB. O(record_path) has all.
   returned: success
   type: list
   elements: dict

@@ -13,6 +13,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import os
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,8 @@ class CallbackModule(CallbackBase):
             importlib.import_module(f"{PLUGINS}.modules.{path.stem}")
         # One run follows upon the other here, and each would wait for what that before it had.
         lease = importlib.import_module(f"{PLUGINS}.module_utils._lease")
-        lease.LENGTH, lease.RENEWAL, lease.GRACE, lease.SETTLING, lease.LOOK = 4, 1.0, 1, 0.3, 0.2
+        lease.LENGTH = int(os.environ.get("IN_PROCESS_LEASE", "4"))
+        lease.RENEWAL, lease.GRACE, lease.SETTLING, lease.LOOK = 1.0, 1, 0.3, 0.2
 
 
 _start_a_python = ActionBase._execute_module

@@ -22,6 +22,8 @@ from lab.waiting import wait_until
 from stubs.rooms import ServerKey
 from stubs.tls_server import Request, TlsServer, http
 
+pytestmark = pytest.mark.nightly(category="dendrite")
+
 VERSIONS = ("10", "11")
 MEMBERS = 5
 

@@ -10,6 +10,8 @@ import pytest
 from lab import Lab
 from lab.waiting import wait_until
 
+pytestmark = pytest.mark.nightly(category="dendrite")
+
 
 @pytest.mark.parametrize("version", ["10", "11"])
 def test_federation(lab: Lab, version: str) -> None:

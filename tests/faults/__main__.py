@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Writes docs/faults.md from what ``make faults`` and ``make nightly`` have found."""
+"""Write docs/faults.md from what ``make faults`` and ``make nightly`` have found."""
 
 from __future__ import annotations
 
@@ -49,8 +49,9 @@ expired gets the same answer as one that was revoked.
 
 Who registers in the moment between the last look and the power-off is seen by nobody: close registration first.
 
-`make faults` runs all of them, `make nightly` 200 retirements with one or two mishaps each, and `make test` 20 of
-these. They are dealt like cards: none comes again before all have come. `FAULTS_SEED=<seed>`, as printed, repeats them.
+`make faults` runs all of them, and 200 retirements with one or two mishaps each, chosen at random; no mishap comes
+again before all have come. `make nightly` does so, too. It prints its seed, and `SEED=<seed>` repeats it. `make test`
+runs the few that `tests/faults/cases.py` lists: those that failed once are among them.
 """
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,14 +50,6 @@ def retirement(ground: Retirement) -> Iterator[Retirement]:
     """A server that is ready to be retired."""
     with ground.retirement():
         yield ground
-
-
-@pytest.fixture(scope="session")
-def seed() -> int:
-    """``FAULTS_SEED``, to do again what an earlier run did."""
-    chosen = int(os.environ.get("FAULTS_SEED", random.randrange(2**32)))
-    print(f"FAULTS_SEED={chosen}")
-    return chosen
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,10 @@ PLAYBOOK = "matrixops.synapse.decommission"
 ROLE = HERE.parents[1] / "roles/decommission"
 PATIENCE = 8
 """Seconds for which a request without an answer is sent again, instead of two minutes."""
-LONGEST_RUN = 400
+LEASE = 4
+"""Seconds for which a lease holds, instead of 15: so long does a run that was killed keep the next one waiting."""
+LONGEST_RUN = 1800.0
+"""Seconds after which a run counts as one that never ends."""
 STATE = "io.github.matrixops.decommission"
 STATES = (STATE, *(f"{STATE}.{part}" for part in ("anchors", "propagation", "lease")))
 
@@ -49,7 +52,12 @@ class Run:
     """A run of the playbook that asks before each task whether to go on."""
 
     def __init__(
-        self, directory: Path, variables: dict[str, Any], on_task: OnTask | None = None, patience: float = PATIENCE
+        self,
+        directory: Path,
+        variables: dict[str, Any],
+        on_task: OnTask | None = None,
+        patience: float = PATIENCE,
+        lease: int = LEASE,
     ) -> None:
         self._on_task = on_task
         self.directory = Path(tempfile.mkdtemp(dir=directory))
@@ -67,6 +75,7 @@ class Run:
             "ANSIBLE_CALLBACKS_ENABLED": "in_process,steered",
             "STEERED_BY": str(steering),
             "STEERED_PATIENCE": str(patience),
+            "IN_PROCESS_LEASE": str(lease),
         }
         with self._output.open("w") as output:
             self.process = subprocess.Popen(
@@ -97,7 +106,7 @@ class Run:
             raise AssertionError(f"still not at an end after {LONGEST_RUN} s:\n{self.output}") from None
         finally:
             self._socket.close()
-        self._steerer.join(10)
+        self._steerer.join()
         return code
 
     @property
@@ -225,10 +234,12 @@ class Retirement:
         accounts = [(a["name"], a["deactivated"], a["locked"]) for a in self.staying.accounts()]
         return [sorted(accounts), self.staying.members_of(self.staying.server_name)]
 
-    def start(self, on_task: OnTask | None = None, *, patience: float = PATIENCE, **variables: Any) -> Run:
+    def start(
+        self, on_task: OnTask | None = None, *, patience: float = PATIENCE, lease: int = LEASE, **variables: Any
+    ) -> Run:
         # What is run again is on again, whoever has powered it off before.
         self.marker.unlink(missing_ok=True)
-        self.run = Run(self.lab.directory, {**self.variables, **variables}, on_task, patience)
+        self.run = Run(self.lab.directory, {**self.variables, **variables}, on_task, patience, lease)
         return self.run
 
     def later(self, seconds: float, action: Callable[[], object]) -> None:
@@ -297,7 +308,7 @@ class Retirement:
         members = self.retiring.members_of(self.retiring.server_name)
         assert not members, f"still in rooms: {members}\n{run.output}"
         with suppress(TimeoutError):
-            wait_until(lambda: not self.ghosts(), "the other server was told", timeout=20)
+            wait_until(lambda: not self.ghosts(), "the other server was told")
         assert not self.ghosts(), f"ghosts: {self.ghosts()}\n{run.output}"
 
     def ghosts(self) -> dict[str, list[str]]:

@@ -2,15 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whatever goes wrong at whatever stage: nothing bad comes of it, the run says so, and the next one ends well.
-
-``FAULTS=matrix`` lets each thing go wrong at each stage. ``FAULTS=200`` retires so many servers, with some of it going
-wrong, by chance.
-"""
+"""Whatever goes wrong at whatever stage: nothing bad comes of it, the run says so, and the next one ends well."""
 
 from __future__ import annotations
 
-import os
 import random
 import time
 from collections.abc import Callable, Iterator
@@ -22,12 +17,16 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._client import P
 from lab.proxy import Fault
 from lab.waiting import wait_until
 
+from .cases import CASES, Case
 from .faults import MISHAPS, Step, Strikes, points, stages
 from .retirement import Retirement, Run
 
-CHOICE = os.environ.get("FAULTS", "20")
+SEQUENCES = 200
+"""How many retirements there are in a nightly run, with something going wrong by chance in each."""
 MOST = 2
-"""How much goes wrong in one retirement by chance, at most."""
+"""How much goes wrong in one of them, at most."""
+
+nightly = pytest.mark.nightly(category="faults")
 
 Record = Callable[[list[dict[str, Any]]], None]
 
@@ -70,34 +69,46 @@ def retire(retirement: Retirement, chance: random.Random, steps: list[Step], rec
         record([{**vars(step), "mishap": step.mishap.name, "held": held} for step in steps])
 
 
-@pytest.mark.skipif(CHOICE != "matrix", reason="FAULTS=matrix runs all of them")
+@nightly
 @pytest.mark.parametrize("name", MISHAPS)
 def test_matrix(retirement: Retirement, seed: int, record: Record, name: str) -> None:
     chance = random.Random(f"{seed} {name}")
     retire(retirement, chance, [step(chance, stage, name) for stage in stages()], record)
 
 
-@pytest.mark.skipif(CHOICE == "matrix", reason="FAULTS=200 runs so many of them")
-@pytest.mark.parametrize("number", range(0 if CHOICE == "matrix" else int(CHOICE)))
-def test_sequence(retirement: Retirement, seed: int, record: Record, number: int) -> None:
-    chance = random.Random(f"{seed} {number}")
+@nightly
+@pytest.mark.parametrize("number", range(SEQUENCES))
+def test_sequence_by_chance(retirement: Retirement, seed: int, record: Record, number: int) -> None:
+    """One that fails is to be added to ``CASES``."""
+    start = f"{seed} {number}"
+    chance = random.Random(start)
     names = next(islice(hands(random.Random(seed)), number, None))
     where = sorted(chance.sample(range(len(stages())), len(names)))
     steps = [step(chance, stages()[index], name) for index, name in zip(where, names, strict=True)]
-    print(f"FAULTS_SEED={seed}, {number}")
-    retire(retirement, chance, steps, record)
+    case = [(step.stage, step.mishap.name, step.task) for step in steps]
+    print(f'Case("{start}", {case}),')
+    retire(retirement, random.Random(start), steps, record)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_sequence(retirement: Retirement, record: Record, case: Case) -> None:
+    for stage, _name, task in case.steps:
+        assert task in ("", *points(stage)), f"no task of the stage {stage} is named {task!r} any more: choose another"
+    steps = [Step(stage, MISHAPS[name], task) for stage, name, task in case.steps]
+    retire(retirement, random.Random(case.start), steps, record)
 
 
 def test_two_controllers(retirement: Retirement) -> None:
     """The one that is at work goes on, and the other stops at the first thing that it would change."""
     at_work = retirement.proxy.rule(Fault.DELAY_BEFORE, path="/deactivate/", first=1, seconds=120)
     others: list[Run] = []
+    lease = 60  # renewed each second, and not to be lost by a busy machine
 
     def begin_another(file: str, task: str) -> None:
         if task.startswith("Deactivate everybody") and not others:
-            others.append(Run(retirement.lab.directory, retirement.variables))
+            others.append(Run(retirement.lab.directory, retirement.variables, lease=lease))
 
-    first = retirement.start(begin_another)
+    first = retirement.start(begin_another, lease=lease)
     wait_until(lambda: bool(others), "there is another")
     (other,) = others
     assert other.wait() == 2, other.output
@@ -109,7 +120,7 @@ def test_two_controllers(retirement: Retirement) -> None:
     retirement.check(first, code)
 
 
-@pytest.mark.skipif(CHOICE != "matrix", reason="FAULTS=matrix runs it")
+@nightly
 def test_who_only_waits_gives_way(retirement: Retirement) -> None:
     """And does not power off when its period is over."""
     others: list[Run] = []
@@ -128,7 +139,7 @@ def test_who_only_waits_gives_way(retirement: Retirement) -> None:
     assert code == 0, other.output
 
 
-@pytest.mark.skipif(CHOICE != "matrix", reason="FAULTS=matrix runs it")
+@nightly
 def test_the_url_leads_elsewhere_in_the_middle_of_the_drain(retirement: Retirement) -> None:
     """To a server that takes the token, and the requests: none of its own accounts is touched."""
     proxy = retirement.proxy
@@ -148,7 +159,7 @@ def test_the_url_leads_elsewhere_in_the_middle_of_the_drain(retirement: Retireme
     retirement.check(again, code)
 
 
-@pytest.mark.skipif(CHOICE != "matrix", reason="FAULTS=matrix runs it")
+@nightly
 def test_the_database_is_gone_for_a_minute(on_postgresql: Retirement) -> None:
     """The run has the patience that it has with real administrators, and goes on when the database is back."""
     cluster = on_postgresql.lab.cluster

@@ -7,12 +7,15 @@
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import trustme
+from ansible.module_utils.testing import patch_module_args
 from stubs.lying_server import LyingServer
 from stubs.rooms import Room, ServerKey
 
@@ -22,16 +25,22 @@ if TYPE_CHECKING:
 OURS = ServerKey("gone.example")
 StartServer = Callable[..., LyingServer]
 MakeClient = Callable[..., "FederationClient"]
+RunModule = Callable[..., dict[str, Any]]
+
+
+def plugin(name: str) -> Any:
+    """A Python module below C(plugins). A conftest.py can't import from collections yet when it is loaded."""
+    return importlib.import_module(f"ansible_collections.matrixops.synapse.plugins.{name}")
 
 
 def module(name: str) -> Any:
-    """A module of the client. A conftest.py can't import from collections yet when it is loaded."""
-    return importlib.import_module(f"ansible_collections.matrixops.synapse.plugins.module_utils._federation.{name}")
+    """A module of the client."""
+    return plugin(f"module_utils._federation.{name}")
 
 
 @pytest.fixture(scope="session")
 def certificate(ca: trustme.CA) -> trustme.LeafCert:
-    return ca.issue_cert("localhost", "127.0.0.1")
+    return ca.issue_cert("localhost", "127.0.0.1", OURS.server_name)
 
 
 @pytest.fixture(scope="session")
@@ -59,13 +68,14 @@ def remote(certificate: trustme.LeafCert) -> Iterator[StartServer]:
 
 @pytest.fixture
 def make_client(ca_file: str) -> Iterator[MakeClient]:
-    """Make a client; more arguments are those of C(FederationClient)."""
+    """Make a client, with a pacing; more arguments are those of C(FederationClient)."""
     addresses, client, discovery, keys, pacing, transport = (
         module(name) for name in ("addresses", "client", "discovery", "keys", "pacing", "transport")
     )
     with ExitStack() as stack:
 
         def make(**more: Any) -> FederationClient:
+            limits = more.pop("pacing", None) or pacing.Pacing(max_concurrent=3, max_rate=10_000.0)
             connections = stack.enter_context(closing(transport.Transport(ca_path=ca_file)))
             allowed = addresses.AddressFilter(["127.0.0.1/32", "::1"])
             made: FederationClient = client.FederationClient(
@@ -73,7 +83,7 @@ def make_client(ca_file: str) -> Iterator[MakeClient]:
                 keys.read_signing_key(OURS.key_file),
                 connections,
                 discovery.Discovery(connections, discovery.SystemResolver(), allowed),
-                pacing.Limiters(pacing.Pacing(max_concurrent=3, max_rate=10_000.0)),
+                pacing.Limiters(limits),
                 **more,
             )
             return made
@@ -90,3 +100,26 @@ def client(make_client: MakeClient) -> FederationClient:
 def _no_delays(monkeypatch: pytest.MonkeyPatch) -> None:
     removal = module("removal")
     monkeypatch.setattr(removal, "CHECK_DELAYS", (0.0,) * len(removal.CHECK_DELAYS))
+
+
+@pytest.fixture
+def run_module(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> RunModule:
+    """Run an Ansible module in this process, without its delays; return what it prints."""
+    for name in ("SYNAPSE_BASE_URL", "SYNAPSE_ACCESS_TOKEN"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(plugin("module_utils._decommission.ghosts"), "time", SimpleNamespace(sleep=lambda _delay: None))
+
+    def run(name: str, options: dict[str, Any], *, check: bool = False, diff: bool = False) -> dict[str, Any]:
+        # Tracebacks are what a user gets who asks for them.
+        internal = {"check_mode": check, "diff": diff, "tracebacks_for": ["error", "warning"]}
+        arguments = {**options, **{f"_ansible_{key}": value for key, value in internal.items()}}
+        with patch_module_args(arguments), pytest.raises(SystemExit) as exit_:
+            plugin(f"modules.{name}").main()
+        printed = capsys.readouterr()
+        result: dict[str, Any] = json.loads(printed.out)
+        assert exit_.value.code == int(result.get("failed", False))
+        assert not printed.err
+        result.pop("invocation", None)
+        return result
+
+    return run

@@ -16,6 +16,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._federation.chec
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.client import FederationClient
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.removal import remove
 from stubs import lies
+from stubs.answers import Answer
 from stubs.rooms import ROOM_VERSIONS, Room
 
 from .conftest import StartServer
@@ -210,7 +211,7 @@ def test_who_may_not_leave_stays(client: FederationClient, remote: StartServer) 
 def test_a_server_that_accepts_a_leave_and_does_nothing(client: FederationClient, remote: StartServer) -> None:
     room = Room({ALICE: "join"})
     server = remote(room)
-    server.lie("send_leave", lies.instead(lies.Answer.of(200, {})))
+    server.lie("send_leave", lies.instead(Answer.of(200, {})))
     result = remove(client, Pair(server.server_name, room.room_id), Known((ALICE,)), anybody)
     assert (result.state, result.ghosts) == ("ghosts", {ALICE: "join"})
     assert "still lists" in result.reason

@@ -30,7 +30,12 @@ STAYING = "d"
 # As docs/fleet.md recommends: a connection to a machine that is gone ends, and is not waited for.
 SSH_ARGS = "-C -o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=5 -o ServerAliveCountMax=3"
 DRAIN_LOG = "/var/tmp/drain.jsonl"
+AT_ONCE = {"decommission_propagation_period": "5s", "decommission_settling_time": 5}
+LONGEST_RUN = 1800.0
+"""Seconds after which a run counts as one that never ends."""
 Variables = dict[str, dict[str, Any]]
+
+nightly = pytest.mark.nightly(category="hosts")
 
 
 @dataclass
@@ -83,7 +88,7 @@ class Fleet:
 
     def run(self, hosts: Variables, *arguments: str, **options: str) -> int:
         """Run the playbook to its end; return its exit code."""
-        return self.start(hosts, *arguments, **options).wait(timeout=600)
+        return self.start(hosts, *arguments, **options).wait(LONGEST_RUN)
 
     def said(self, pattern: str) -> bool:
         """Whether the playbook has printed that, wherever its lines break."""
@@ -154,6 +159,7 @@ def drain_times(host: Host) -> tuple[float, float]:
     return min(times), max(times)
 
 
+@nightly
 def test_three_retire_and_one_stays(fleet: Fleet, oldest: str) -> None:
     """In one run, by an unprivileged user; the one that stays is unplugged meanwhile, and so is the controller."""
     hosts = {
@@ -161,10 +167,10 @@ def test_three_retire_and_one_stays(fleet: Fleet, oldest: str) -> None:
         for name in RETIRING
     }
     run = fleet.start(hosts, user="deploy", python=oldest, ANSIBLE_PIPELINING="false")
-    wait_until(lambda: fleet.closed("a") > 0, "the drain has begun", timeout=120)
+    wait_until(lambda: fleet.closed("a") > 0, "the drain has begun")
     fleet[STAYING].unplug()
     for name in RETIRING:
-        wait_until(lambda: fleet.said(f"{name}: \\d+ of \\d+ servers told"), f"{name} waits", timeout=180)  # noqa: B023
+        wait_until(lambda: fleet.said(f"{name}: \\d+ of \\d+ servers told"), f"{name} waits")  # noqa: B023
     # Nobody was told, and every homeserver forgets whom it has to tell.
     for name in RETIRING:
         assert fleet[name].running
@@ -178,7 +184,7 @@ def test_three_retire_and_one_stays(fleet: Fleet, oldest: str) -> None:
 
     wait_until(only_anchors, "the one that stays was told of all but the anchors")
     fleet.lab.plug_in_controller()
-    assert run.wait(timeout=300) == 0
+    assert run.wait(LONGEST_RUN) == 0
     drained = sorted(drain_times(fleet[name]) for name in RETIRING)
     assert all(ended <= begun for (_begun, ended), (begun, _ended) in pairwise(drained)), "one at a time"
     for name in RETIRING:
@@ -205,17 +211,18 @@ def fail_to_deactivate(host: Host, user: Account, *, fail: bool) -> None:
     host.ssh("systemctl start matrix-synapse")
 
 
-def test_what_goes_wrong_on_a_host_is_its_own(fleet: Fleet, newest: str) -> None:
+@nightly
+def test_what_goes_wrong_on_a_host_is_its_own(fleet: Fleet) -> None:
     """One loses power in the drain, one fails in it, one is named wrongly; the fourth is retired all the same."""
-    hosts = {name: fleet.variables(name) for name in fleet.lab.hosts}
+    hosts = {name: {**fleet.variables(name), **AT_ONCE} for name in fleet.lab.hosts}
     hosts[STAYING]["decommission_confirm"] = "d.example.org"
     members = fleet[STAYING].homeserver.members_of(fleet[STAYING].server_name)
     victim = fleet.users["b"][3]
     fail_to_deactivate(fleet["b"], victim, fail=True)
     run = fleet.start(hosts, ANSIBLE_PIPELINING="true")
-    wait_until(lambda: fleet.closed("a") > 0, "the drain of a has begun", timeout=120)
+    wait_until(lambda: fleet.closed("a") > 0, "the drain of a has begun")
     fleet["a"].unplug()
-    assert run.wait(timeout=400) != 0
+    assert run.wait(LONGEST_RUN) != 0
     assert fleet.said("decommission_confirm is 'd.example.org'")
     assert fleet.closed(STAYING) == 0
     assert fleet[STAYING].homeserver.members_of(fleet[STAYING].server_name) == members
@@ -226,14 +233,15 @@ def test_what_goes_wrong_on_a_host_is_its_own(fleet: Fleet, newest: str) -> None
     fleet["a"].boot()
     fail_to_deactivate(fleet["b"], victim, fail=False)
     fleet["a"].wait_until_up()
-    again = fleet.run(hosts, "--limit", "a,b", user="deploy", python=newest, ANSIBLE_PIPELINING="true")
+    again = fleet.run(hosts, "--limit", "a,b", user="deploy", ANSIBLE_PIPELINING="true")
     assert again == 0
     assert {name: fleet[name].exits for name in fleet.lab.hosts} == {"a": [137, 0], "b": [0], "c": [0], "d": []}
     fleet.assert_no_ghosts(*RETIRING)
 
 
+@nightly
 def test_from_the_controller_and_a_host_that_does_not_go_down(fleet: Fleet, newest: str) -> None:
-    """The modules run where Ansible runs; only the power-off goes to the host. That of this one gets stuck."""
+    """The modules run where Ansible runs; only the power-off goes to the host. That of this one is held up."""
     host = fleet["a"]
     host.ssh("rm -r /usr/lib/python3/dist-packages/requests")
     variables = {
@@ -243,16 +251,18 @@ def test_from_the_controller_and_a_host_that_does_not_go_down(fleet: Fleet, newe
         "decommission_base_url": host.homeserver.base_url,
         "decommission_power_off_timeout": 16,
     }
-    stuck = "systemd-run --unit=stuck -p ExecStop='/bin/sleep 60' -p TimeoutStopSec=90 /bin/sleep infinity"
-    host.ssh(stuck)
+    stop = "/bin/sh -c 'until [ -e /root/go-on ]; do sleep 0.2; done'"
+    host.ssh(f'systemd-run --unit=stuck -p ExecStop="{stop}" -p TimeoutStopSec=infinity /bin/sleep infinity')
     code = fleet.run({"a": variables}, user="deploy", python=newest)
     assert code == 2
     assert fleet.said("Told to power off, but something still answers after 16 s: .*Connection refused")
     fleet.assert_no_ghosts("a")
-    host.wait_off(timeout=120)
+    (host.root / "root/go-on").touch()
+    host.wait_off()
     assert host.exits == [0]
 
 
+@nightly
 def test_requests_is_missing(fleet: Fleet, package_of_requests: Path) -> None:
     """That is said; and it is installed where that is asked for, from a mirror on the host, which has no other."""
     host, package = fleet["a"], package_of_requests

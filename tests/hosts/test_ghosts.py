@@ -19,6 +19,8 @@ from lab.waiting import wait_until
 
 from .test_fleet import found_on_disk
 
+pytestmark = pytest.mark.nightly(category="hosts")
+
 KEY_FILE = "/etc/matrix-synapse/signing.key"
 
 

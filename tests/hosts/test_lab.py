@@ -17,7 +17,9 @@ import requests
 from lab import LabError
 from lab.api import PASSWORD
 from lab.hosts import Host, HostLab
-from lab.waiting import wait_until
+from lab.waiting import PATIENCE, wait_until
+
+pytestmark = pytest.mark.nightly(category="hosts")
 
 SOON = "systemd-run --on-active=0.5 --timer-property=AccuracySec=10ms systemctl"
 ASK = "python3 -c 'import requests; print(requests.get(\"http://localhost:8008/_matrix/client/versions\").status_code)'"
@@ -45,7 +47,7 @@ def test_hosts_run_with_a_server_each(hosts: HostLab) -> None:
         # From the controller, and it is the right one.
         login = {"type": "m.login.password", "identifier": {"type": "m.id.user", "user": "operator"}}
         url = f"{host.homeserver.base_url}/_matrix/client/v3/login"
-        answer = requests.post(url, json={**login, "password": PASSWORD}, timeout=10).json()
+        answer = requests.post(url, json={**login, "password": PASSWORD}, timeout=PATIENCE).json()
         assert answer["user_id"] == f"@operator:{host.server_name}"
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from lab import Homeserver, Lab, MissingError, Population, populate
 from lab.files import write_private
+from lab.proxy import Proxy
 from lab.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -164,6 +165,14 @@ def federation(filled: Federation) -> Federation:
     """The small federation as it was filled, for tests that change it."""
     filled.changed = True
     return filled
+
+
+@pytest.fixture
+def proxy(federation: Federation) -> Iterator[Proxy]:
+    """Before the server to retire: faithful, until it has rules."""
+    with Proxy(federation.retiring) as proxy:
+        yield proxy
+        print({fault.name: times for fault, times in proxy.injected.items()}, "of", len(proxy.exchanges))
 
 
 class Result(dict[str, Any]):

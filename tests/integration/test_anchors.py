@@ -23,6 +23,8 @@ from .conftest import Result, RunModule, StartPlaybook, unchanged
 from .test_federation import Net, Room
 from .test_kill import kill, read_until
 
+pytestmark = pytest.mark.nightly(category="anchors")
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -145,8 +147,8 @@ def test_a_server_that_was_down_heals(
             room_id: [user_id] for room_id, user_id in anchor_of.items() if room_id in {*net.seen_by(server)}
         }
 
-    wait_until(lambda: only_anchors("b"), "b sees only the anchors", timeout=60)
-    wait_until(lambda: only_anchors("c"), "c sees only the anchors", timeout=60)
+    wait_until(lambda: only_anchors("b"), "b sees only the anchors")
+    wait_until(lambda: only_anchors("c"), "c sees only the anchors")
     assert set(net.seen_by("c")) == {rooms[name].room_id for name in ("c", "bc", "of_c", "operator")}
     after = anchors(state="chosen", keep=[])
     assert after["anchors"] == chosen["anchors"] and after["changed"] is False
@@ -161,7 +163,7 @@ def test_a_server_that_was_down_heals(
     assert {**released, "invocation": None} == {**predicted, "invocation": None}
     assert (released["released"], released["closed"], released["anchors"]) == (4, 2, [])
     for server in ("b", "c"):
-        wait_until(lambda name=server: not net.seen_by(name), f"{server} sees nobody", timeout=60)  # type: ignore[misc]
+        wait_until(lambda name=server: not net.seen_by(name), f"{server} sees nobody")  # type: ignore[misc]
     assert a.account(busy.user_id)["erased"] and not a.account(operator.user_id)["deactivated"]
     assert anchors(state="released")["changed"] is False
 
@@ -208,7 +210,7 @@ def test_an_anchor_that_is_gone(net: Trio, anchors: Anchors) -> None:
         else:
             path = f"/_matrix/client/v3/rooms/{room.room_id}/{how}"
             net["b"].call("POST", path, token=room.owner.token, json={"user_id": user_id})
-        wait_until(lambda: room.room_id not in a.joined_rooms(user_id), f"{how}: the anchor is gone", timeout=20)
+        wait_until(lambda: room.room_id not in a.joined_rooms(user_id), f"{how}: the anchor is gone")
 
     for rooms in (shared, lone):
         for how, room in rooms.items():
@@ -242,7 +244,12 @@ def test_an_anchor_that_is_gone(net: Trio, anchors: Anchors) -> None:
 
 
 def test_killed_and_run_again(
-    net: Trio, anchors: Anchors, connection: dict[str, Any], start_playbook: StartPlaybook, tmp_path: Path
+    net: Trio,
+    anchors: Anchors,
+    connection: dict[str, Any],
+    start_playbook: StartPlaybook,
+    tmp_path: Path,
+    chance: random.Random,
 ) -> None:
     a = net["a"]
     rooms = [net.room("a", "b", anchored=False, members=1) for _room in range(8)]
@@ -266,7 +273,7 @@ def test_killed_and_run_again(
             read_until(process, "Choose")
             wait_until(lambda goal=goal: locked() >= before + goal, "it has come that far")  # type: ignore[misc]
             # Not to wait for anything: to be killed anywhere.
-            time.sleep(random.uniform(0, 0.1))
+            time.sleep(chance.uniform(0, 0.1))
             kill(process)
         states.append(locked() - before)
         assert rooms_of(anchors()) in ({}, predicted)
@@ -396,6 +403,6 @@ def test_a_leave_of_the_first_wave_that_was_overtaken(
     assert any(overtaken(number) for number in range(8)), "no leave has overtaken another"
     run_module("synapse_decommission_state", {**connection, "mark": ["started", "first_wave_ended"]})
     options = {**connection, "period": 0, "settling": 3, "last_leaves_timeout": 30, "wait": False}
-    wait_until(lambda: run_module("synapse_propagation", options)["finished"], "all has been told", timeout=60)
+    wait_until(lambda: run_module("synapse_propagation", options)["finished"], "all has been told")
     assert not net.seen_by("a")
     wait_until(lambda: not net.seen_by("b"), "the other server sees nobody")

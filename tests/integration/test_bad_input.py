@@ -6,8 +6,11 @@
 
 from __future__ import annotations
 
+import json
+import re
 import socket
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -55,15 +58,23 @@ CONNECTIONS: dict[str, tuple[Callable[[Federation], dict[str, Any]], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", CONNECTIONS)
-def test_connection(filled: Federation, run_module: RunModule, name: str) -> None:
-    options, message = CONNECTIONS[name]
-    connection = {**filled.connection, **options(filled), "all_users": True}
-    connection = {key: value for key, value in connection.items() if value is not None}
-    result = run_module("synapse_user_deactivate", connection)
-    assert result["failed"]
-    assert message in result["msg"]
-    assert "Traceback" not in result.output
+def test_connections(filled: Federation, run_playbook: RunPlaybook, tmp_path: Path) -> None:
+    """In one run, with a task for each."""
+    answers = tmp_path / "answers.json"
+    tasks: list[dict[str, Any]] = []
+    for number, (options, _message) in enumerate(CONNECTIONS.values()):
+        connection = {**filled.connection, **options(filled), "all_users": True}
+        connection = {key: value for key, value in connection.items() if value is not None}
+        module = {"matrixops.synapse.synapse_user_deactivate": connection}
+        tasks.append({**module, "register": f"answer{number}", "ignore_errors": True})
+    listed = ", ".join(f"answer{number}" for number in range(len(tasks)))
+    tasks.append({"ansible.builtin.copy": {"content": f"{{{{ [{listed}] | to_json }}}}", "dest": str(answers)}})
+    playbook = tmp_path / "playbook.json"
+    playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": False, "tasks": tasks}]))
+    result = run_playbook(playbook, {"host": {}})
+    assert "Traceback" not in result.stdout
+    for (name, (_options, message)), answer in zip(CONNECTIONS.items(), json.loads(answers.read_text()), strict=True):
+        assert answer["failed"] and message in answer["msg"], f"{name}: {answer}"
 
 
 def test_a_ca_that_did_sign_the_certificate(filled: Federation, run_module: RunModule) -> None:
@@ -122,12 +133,17 @@ ROLE_VARIABLES: dict[str, tuple[dict[str, Any], str]] = {
 }
 
 
-@pytest.mark.parametrize("name", ROLE_VARIABLES)
-def test_role_variables(filled: Federation, run_playbook: RunPlaybook, name: str) -> None:
-    variables, message = ROLE_VARIABLES[name]
-    host = {**filled.role_variables, **variables}
-    host = {key: value for key, value in host.items() if value is not None}
-    result = run_playbook("matrixops.synapse.decommission", {"a": host})
-    assert result.returncode == 2, result.stdout
-    assert message in result.stdout.replace("\n", " ")
-    assert PASSWORD not in result.stdout and filled.retiring.admin_token not in result.stdout
+def test_role_variables(filled: Federation, run_playbook: RunPlaybook) -> None:
+    """In one run, with a host for each."""
+    hosts = {}
+    for number, (variables, _message) in enumerate(ROLE_VARIABLES.values()):
+        host = {**filled.role_variables, **variables}
+        hosts[f"host{number}"] = {key: value for key, value in host.items() if value is not None}
+    result = run_playbook("matrixops.synapse.decommission", hosts)
+    output = result.stdout
+    assert result.returncode == 2, output
+    for host, (name, (_variables, message)) in zip(hosts, ROLE_VARIABLES.items(), strict=True):
+        assert re.search(rf"^{host} .* failed=1 ", output, re.MULTILINE), f"{name}: {output}"
+        said = re.findall(rf"^\w+: \[{host}\].*?(?=^\S|\Z)", output, re.MULTILINE | re.DOTALL)
+        assert message in " ".join(said).replace("\n", " "), f"{name}: {output}"
+    assert PASSWORD not in output and filled.retiring.admin_token not in output

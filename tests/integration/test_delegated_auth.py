@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -16,27 +16,28 @@ from lab.api import Json
 from lab.authentication import AuthenticationService
 from lab.waiting import wait_until
 
-from .conftest import Federation, RunModule, RunPlaybook, filled_federation, talk, unchanged
+from .conftest import Federation, RunModule, RunPlaybook, talk, unchanged
 
 PLAYBOOK = "matrixops.synapse.decommission"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def service() -> Iterator[AuthenticationService]:
     with AuthenticationService(18779) as service:
         yield service
 
 
-@pytest.fixture(scope="module")
-def migrated(service: AuthenticationService, skip_or_fail: Callable[[str], None]) -> Iterator[Federation]:
-    """A federation whose retiring server was filled before it was switched over, as most are."""
-    with filled_federation("delegated", 18770, skip_or_fail, users=8) as federation:
-        retiring = federation.retiring
-        retiring.configure(Settings(extra_config=service.config))
-        retiring.restart()
-        retiring.operator = service.sign_in(retiring, "operator", admin=True)
-        talk(federation)
-        yield federation
+@pytest.fixture
+def migrated(federation: Federation, service: AuthenticationService) -> Iterator[Federation]:
+    """The federation, whose retiring server was filled before it was switched over, as most are."""
+    retiring = federation.retiring
+    operator = retiring.operator
+    retiring.configure(Settings(extra_config=service.config))
+    retiring.restart()
+    retiring.operator = service.sign_in(retiring, "operator", admin=True)
+    talk(federation)
+    yield federation
+    retiring.operator = operator
 
 
 def accounts(federation: Federation) -> list[Json]:

@@ -209,6 +209,7 @@ def repository(filled: Federation, tmp_path: Path) -> Iterator[Repository]:
     server.server_close()
 
 
+@pytest.mark.nightly(category="variations")
 def test_retire(federation: Federation, repository: Repository) -> None:
     """From the audit to the power-off, a run at a time, one of two hosts alone."""
     retiring, staying, stub = federation.retiring, federation.staying, repository.stub
@@ -236,7 +237,7 @@ def test_retire(federation: Federation, repository: Repository) -> None:
         assert repository.retire(ONE_HOST, STAY_ON, LATER) == 0, repository.output
         return "Run this again, from " not in repository.output
 
-    wait_until(finished, "there is nothing to wait for any more", timeout=240)
+    wait_until(finished, "there is nothing to wait for any more")
     asked = stub.taken()
     assert {request.line for request in asked} == {silenced.line}
     assert asked[0].members == held

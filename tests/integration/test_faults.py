@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -23,7 +22,8 @@ OTHERS = f"^(?!{DEACTIVATE}|.*/whoami$)"
 
 Rooms = dict[str, list[str]]
 
-both_strategies = pytest.mark.parametrize("strategy", ["leave", "deactivate"])
+variation = pytest.mark.nightly(category="variations")
+both_strategies = pytest.mark.parametrize("strategy", ["leave", pytest.param("deactivate", marks=variation)])
 
 
 class Drain:
@@ -114,13 +114,6 @@ class Drain:
 
 
 @pytest.fixture
-def proxy(federation: Federation) -> Iterator[Proxy]:
-    with Proxy(federation.retiring) as proxy:
-        yield proxy
-        print({fault.name: times for fault, times in proxy.injected.items()}, "of", len(proxy.exchanges))
-
-
-@pytest.fixture
 def drain(federation: Federation, proxy: Proxy, run_module: RunModule) -> Drain:
     return Drain(federation, proxy, run_module)
 
@@ -128,8 +121,10 @@ def drain(federation: Federation, proxy: Proxy, run_module: RunModule) -> Drain:
 @both_strategies
 @pytest.mark.parametrize(
     ("storm", "hail", "share"),
-    [(Fault.RETRY_AFTER, Fault.RETRY_AFTER_MS, 0.3), (Fault.TOO_MANY_REQUESTS, Fault.TOO_MANY_REQUESTS, 0.05)],
-    ids=["told_when", "not_told"],
+    [
+        pytest.param(Fault.RETRY_AFTER, Fault.RETRY_AFTER_MS, 0.3, id="told_when"),
+        pytest.param(Fault.TOO_MANY_REQUESTS, Fault.TOO_MANY_REQUESTS, 0.05, id="not_told", marks=variation),
+    ],
 )
 def test_too_many_requests(drain: Drain, proxy: Proxy, strategy: str, storm: Fault, hail: Fault, share: float) -> None:
     """Many requests are turned away all the time, and from the first deactivation on all of them for a while."""

@@ -22,6 +22,8 @@ from .conftest import Result, RunModule, unchanged
 ROOT = Path(__file__).parents[2]
 PUBLIC = {"preset": "public_chat"}
 
+pytestmark = pytest.mark.nightly(category="anchors")
+
 
 @dataclass
 class Net:
@@ -53,7 +55,7 @@ class Net:
 
     def settle(self) -> None:
         # What has gone wrong once, Synapse tries again every minute.
-        wait_until(self.settled, "a, b and c have told each other everything", timeout=150)
+        wait_until(self.settled, "a, b and c have told each other everything")
 
     def settled(self) -> bool:
         """Whether a, b and c have nothing left to tell each other."""
@@ -121,7 +123,7 @@ def wait_for(info: Info, condition: Callable[[Result], bool], what: str, **optio
         return condition(last[0])
 
     try:
-        wait_until(holds, what, timeout=150)
+        wait_until(holds, what)
     except TimeoutError as error:
         raise TimeoutError(f"{error}; the last ledger: {dict(last[0], known=None)}") from None
     return last[0]
@@ -137,7 +139,7 @@ def entries(ledger: Result) -> dict[str, tuple[str, str | None, list[str]]]:
 
 def seen(room: Room, server: str, who: set[str]) -> None:
     """Wait for as long as a destination may take to act on what it has taken, and no longer."""
-    wait_until(lambda: room.seen_by(server) == who, f"{server} sees {who} in the room", timeout=20)
+    wait_until(lambda: room.seen_by(server) == who, f"{server} sees {who} in the room")
 
 
 def test_servers_that_are_up_are_told(net: Net, info: Info) -> None:
@@ -209,7 +211,7 @@ def test_a_server_that_is_down_and_comes_back(net: Net, info: Info, connection: 
     net["c"].start()
     done = run_module("synapse_federation_retry", options, "--diff")
     assert {**done, "invocation": None} == {**predicted, "invocation": None}
-    wait_until(lambda: not net["a"].undelivered().get(c), "c is told once it is back", timeout=10)
+    wait_until(lambda: not net["a"].undelivered().get(c), "c is told once it is back")
     assert told(info(since=since, known=ledger["known"]))
     seen(with_c, "c", with_c.anchor_only)
     seen(with_both, "c", with_c.anchor_only)

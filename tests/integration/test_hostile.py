@@ -26,7 +26,8 @@ from lab.api import quote
 from .conftest import Federation
 
 CORES = {"2.16": "3.10", "2.19": "", "2.21": "3.12"}
-"""Versions of ansible-core, which guard against templates in quite different ways, with the Python for each."""
+"""Versions of ansible-core, which guard against templates in quite different ways, with the Python for each; empty for
+the version that runs all other tests."""
 
 
 class Nasty:
@@ -48,7 +49,11 @@ class Nasty:
         assert "1111" in output and "Traceback" not in output, output
 
 
-@pytest.fixture(params=CORES)
+@pytest.fixture(
+    params=[
+        pytest.param(core, marks=pytest.mark.nightly(category="versions")) if CORES[core] else core for core in CORES
+    ]
+)
 def ansible_playbook(request: pytest.FixtureRequest, ansible_core: Callable[[str, str], str]) -> Path:
     core = request.param
     python = Path(ansible_core(core, CORES[core]) if CORES[core] else sys.executable)

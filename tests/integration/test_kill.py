@@ -13,17 +13,17 @@ import signal
 import subprocess
 import time
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import jsonschema
 import pytest
+from lab.waiting import wait_for_exit, wait_until
 
 from .conftest import ROOT, Federation, RunPlaybook, StartPlaybook
 from .test_playbook import PLAYBOOK, assert_drained, powered_off
-
-KILLS = int(os.environ.get("KILLS", "1"))
-"""How often each is killed in the drain."""
 
 TASKS = (
     "See what a retirement would do",
@@ -36,6 +36,9 @@ TASKS = (
     "Nobody is left",
 )
 """In the order in which a run comes to them: each is killed in one of these, or a moment after."""
+SOME_TASKS = TASKS[3::3]
+
+nightly = pytest.mark.nightly(category="kills")
 
 
 def read_until(process: subprocess.Popen[str], task: str) -> None:
@@ -49,15 +52,29 @@ def read_until(process: subprocess.Popen[str], task: str) -> None:
     raise AssertionError(output)
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process does nothing any more; ``FileNotFoundError`` if there is none."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "TZX"
+
+
 def kill(process: subprocess.Popen[str]) -> None:
-    """End a run and all that it has started, which is in sessions of its own, without a chance to tidy up."""
+    """End a run and all that it has started, which is in sessions of its own, without a chance to tidy up.
+
+    Returns when all of them are gone.
+    """
     family = [process.pid]
     for parent in family:
-        with suppress(FileNotFoundError):
-            family += map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text().split())
+        with suppress(FileNotFoundError, ProcessLookupError):
+            # Or it could start another while its children are listed.
+            os.kill(parent, signal.SIGSTOP)
+            wait_until(partial(is_stopped, parent), f"process {parent} is stopped", interval=0.001)
+            for children in Path(f"/proc/{parent}/task").glob("*/children"):
+                family += map(int, children.read_text().split())
     for member in family:
         with suppress(ProcessLookupError):
             os.kill(member, signal.SIGKILL)
+    for member in family:
+        assert wait_for_exit(member), f"process {member} is still there"
 
 
 def admins_are_open(federation: Federation) -> bool:
@@ -71,18 +88,21 @@ def assert_certificates_are_valid(tmp_path: Path) -> None:
         jsonschema.validate(json.loads(path.read_text()), schema)
 
 
+@pytest.mark.parametrize("tasks", [SOME_TASKS, pytest.param(TASKS, marks=nightly)], ids=["some", "all"])
 def test_controller(
-    federation: Federation, start_playbook: StartPlaybook, run_playbook: RunPlaybook, tmp_path: Path
+    federation: Federation,
+    start_playbook: StartPlaybook,
+    run_playbook: RunPlaybook,
+    tmp_path: Path,
+    chance: random.Random,
+    tasks: Sequence[str],
 ) -> None:
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
     handover = {
         "decommission_handover": True,
         "decommission_handover_to": [{"user_id": federation.staying.operator.user_id}],
         "decommission_demote": True,
     }
-    for task in TASKS:
+    for task in tasks:
         with start_playbook(PLAYBOOK, {"a": {**federation.role_variables, **handover}}) as process:
             read_until(process, task)
             # Not to wait for anything: to be killed anywhere.
@@ -98,20 +118,27 @@ def test_controller(
     assert powered_off(federation)
 
 
-@pytest.mark.parametrize("victim", ["controller", "homeserver"])
-@pytest.mark.parametrize("_kill", range(KILLS))
+@pytest.mark.parametrize(
+    ("victim", "_number"),
+    [
+        pytest.param(victim, number, marks=nightly if (victim, number) != ("homeserver", 1) else ())
+        for victim in ("homeserver", "controller")
+        for number in range(1, 11)
+    ],
+)
 def test_drain(
     federation: Federation,
     start_playbook: StartPlaybook,
     run_playbook: RunPlaybook,
     tmp_path: Path,
+    chance: random.Random,
     victim: str,
-    _kill: int,
+    _number: int,
 ) -> None:
     """Killed at a random point of the drain, or just after it."""
     log = tmp_path / "drain.jsonl"
     variables = {**federation.role_variables, "decommission_log_path": str(log)}
-    pause = random.uniform(0, 6)
+    pause = chance.uniform(0, 6)
     print(f"killed after {pause:.2f} s")
     with start_playbook(PLAYBOOK, {"a": {**variables, "decommission_power_off": False}}) as process:
         read_until(process, "Deactivate everybody")

@@ -204,7 +204,10 @@ def drain(loop: asyncio.AbstractEventLoop, stub: Stub, tmp_path: Path, **options
     return drained
 
 
-@pytest.mark.parametrize("opened", [0, ACCOUNTS // 2, ACCOUNTS])
+nightly = pytest.mark.nightly(category="memory")
+
+
+@pytest.mark.parametrize("opened", [*(pytest.param(opened, marks=nightly) for opened in (0, ACCOUNTS // 2)), ACCOUNTS])
 def test_check_mode(loop: asyncio.AbstractEventLoop, tmp_path: Path, opened: int) -> None:
     stub = Stub(opened)
     drained = drain(loop, stub, tmp_path, _ansible_check_mode=True)
@@ -214,6 +217,7 @@ def test_check_mode(loop: asyncio.AbstractEventLoop, tmp_path: Path, opened: int
     assert drained.size < MOST_RESULT
 
 
+@nightly
 def test_everybody_leaves(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
     stub = Stub(OPEN)
     log = tmp_path / "log"
@@ -227,6 +231,7 @@ def test_everybody_leaves(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> No
     assert drained.size < MOST_RESULT
 
 
+@nightly
 def test_nobody_can_be_deactivated(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> None:
     stub = Stub(OPEN, refusing=True)
     drained = drain(loop, stub, tmp_path, wait=OPEN == ACCOUNTS, strategy="deactivate")

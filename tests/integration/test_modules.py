@@ -16,8 +16,6 @@ from lab.waiting import wait_until
 
 from .conftest import Federation, RunModule, unchanged
 
-pytestmark = pytest.mark.own_process
-
 
 def test_server_info(filled: Federation, run_module: RunModule) -> None:
     result = run_module("synapse_server_info", filled.connection)
@@ -71,7 +69,9 @@ def test_rooms_info_names_local_members(filled: Federation, run_module: RunModul
     assert {room["room_id"] for room in everything["rooms"]} == {r["room_id"] for r in filled.retiring.rooms()}
 
 
-@pytest.mark.parametrize("strategy", ["deactivate", "leave"])
+@pytest.mark.parametrize(
+    "strategy", [pytest.param("deactivate", marks=pytest.mark.nightly(category="variations")), "leave"]
+)
 def test_deactivate_everybody(federation: Federation, run_module: RunModule, tmp_path: Path, strategy: str) -> None:
     retiring, made = federation.retiring, federation.population
     to_close = federation.to_close

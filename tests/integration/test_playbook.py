@@ -36,14 +36,16 @@ def assert_drained(federation: Federation, kept: frozenset[str] = frozenset()) -
     wait_until(lambda: not federation.ghosts(), "the other server was told")
 
 
-@pytest.fixture(scope="module", params=["sqlite", "postgresql"])
+LARGE = pytest.param("sqlite", marks=[pytest.mark.nightly(category="scale"), pytest.mark.own_process])
+
+
+@pytest.fixture(scope="module", params=[LARGE, "postgresql"])
 def big(request: pytest.FixtureRequest, skip_or_fail: Any) -> Iterator[Federation]:
-    users = {"sqlite": 300, "postgresql": 40}[request.param]
+    users = {"sqlite": 300, "postgresql": 20}[request.param]
     with filled_federation("big", 18620, skip_or_fail, users=users, database=request.param) as federation:
         yield federation
 
 
-@pytest.mark.own_process
 def test_retire(big: Federation, run_playbook: RunPlaybook) -> None:
     """Check mode, the run, and a second run, on 300 users in shared rooms."""
     strategy = {"sqlite": "deactivate", "postgresql": "leave"}[big.lab.kind]
@@ -162,6 +164,7 @@ def test_preflight_alone_is_an_audit(filled: Federation, run_playbook: RunPlaybo
     assert f"To deactivate and erase: {len(filled.to_close)} accounts" in result.stdout
 
 
+@pytest.mark.nightly(category="variations")
 def test_one_host_fails_and_stays_on(federation: Federation, run_playbook: RunPlaybook) -> None:
     """A wrong name in the inventory stops that host, and no other, and the exit code says so."""
     hosts = {

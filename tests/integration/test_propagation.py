@@ -27,6 +27,8 @@ from .conftest import ROOT, Result, RunModule, RunPlaybook, StartPlaybook
 from .test_kill import kill
 from .test_playbook import PLAYBOOK
 
+pytestmark = pytest.mark.nightly(category="anchors")
+
 ACCOUNTS = 100
 ROOMS = {"b": "b", "c": "c", "bc": "bc", "d": "d", "bcd": "bcd", "alone": ""}
 
@@ -54,7 +56,7 @@ class Net:
         # In every room with others: with the one of each room who may come next, the fewest that cover them.
         for name in ("b", "c", "bc"):
             self["a"].join(accounts[0].token, self.rooms[name])
-        wait_until(lambda: not any(self[name].undelivered() for name in "abcd"), "all is told", timeout=150)
+        wait_until(lambda: not any(self[name].undelivered() for name in "abcd"), "all is told")
 
     def seen_by(self, name: str) -> dict[str, list[str]]:
         """Who of a is in which room, as another server sees it."""
@@ -148,19 +150,19 @@ def test_retire(net: Net, start_playbook: StartPlaybook, state: Callable[[], Res
         # What was to be sent is lost with it, and c has to catch up.
         net["a"].kill()
         net["a"].start()
-        wait_until(lambda: net.anchored() == {"c", "bc", "d", "bcd"}, "b's room has no anchor any more", timeout=90)
+        wait_until(lambda: net.anchored() == {"c", "bc", "d", "bcd"}, "b's room has no anchor any more")
     before = state()["milestones"]
     anchors = net["a"].members_of(net["a"].server_name)
     net["c"].start()
     with killed_at_last(start_playbook(PLAYBOOK, {"a": host})) as process:
         read_until_waiting(process)
-        wait_until(lambda: net.anchored() == {"d", "bcd"}, "c has been told", timeout=90)
+        wait_until(lambda: net.anchored() == {"d", "bcd"}, "c has been told")
         assert net["a"].members_of(net["a"].server_name).items() <= anchors.items()
         wait_until(lambda: not net.seen_by("c").keys() - {net.rooms["bcd"]}, "c sees the anchor of d only")
         output = ended(process)
     after = state()["milestones"]
     assert after["first_wave_ended"] == before["first_wave_ended"]
-    assert 180 <= after["second_wave_ended"] - after["first_wave_ended"] < 180 + 45
+    assert after["second_wave_ended"] - after["first_wave_ended"] >= 180
     assert f"{net['d'].server_name} is unreachable" in output, output
     assert net.rooms["d"] in output and net.rooms["bcd"] in output
     assert net.is_off
@@ -177,7 +179,7 @@ def test_two_that_retire_together(net: Net, run_module: RunModule) -> None:
     for room in rooms:
         b.join(second.token, room, via=a.server_name)
         c.join(watcher.token, room, via=a.server_name)
-    wait_until(lambda: not any(net[name].undelivered() for name in "abcd"), "all is told", timeout=150)
+    wait_until(lambda: not any(net[name].undelivered() for name in "abcd"), "all is told")
 
     def run(server: Homeserver, module: str, **options: Any) -> Result:
         connection = {"base_url": server.base_url, "access_token": server.admin_token}
@@ -198,11 +200,11 @@ def test_two_that_retire_together(net: Net, run_module: RunModule) -> None:
         # It gets nothing now, and then everything at once.
         os.kill(c.pid, signal.SIGSTOP)
         assert left(b) == set()
-        wait_until(lambda: left(a) == set(rooms), "a has left", timeout=60)
+        wait_until(lambda: left(a) == set(rooms), "a has left")
         assert left(b) == set()
     finally:
         os.kill(c.pid, signal.SIGCONT)
-    wait_until(lambda: left(b) == set(rooms), "b has left", timeout=200)
+    wait_until(lambda: left(b) == set(rooms), "b has left")
     for server in (a, b):
         wait_until(lambda s=server: not set(rooms) & set(c.members_of(s.server_name)), "c sees nobody in these rooms")
 
@@ -265,12 +267,12 @@ def test_a_server_that_was_never_contacted(net: Net, start_playbook: StartPlaybo
     net["d"].stop()
     with killed_at_last(start_playbook(PLAYBOOK, {"a": net.host})) as process:
         read_until_waiting(process)
-        wait_until(lambda: net.anchored() == {"d", "bcd"}, "only d has not been told", timeout=90)
+        wait_until(lambda: net.anchored() == {"d", "bcd"}, "only d has not been told")
         net["a"].kill()
         net["a"].start()
         net["d"].start()
-        wait_until(lambda: net.anchored() == set(), "all have been told", timeout=90)
-    wait_until(lambda: not any(map(net.seen_by, "abcd")), "nobody sees anybody", timeout=20)
+        wait_until(lambda: net.anchored() == set(), "all have been told")
+    wait_until(lambda: not any(map(net.seen_by, "abcd")), "nobody sees anybody")
 
 
 def test_a_back_off_of_more_than_an_hour(net: Net, start_playbook: StartPlaybook) -> None:
@@ -286,5 +288,5 @@ def test_a_back_off_of_more_than_an_hour(net: Net, start_playbook: StartPlaybook
     with killed_at_last(start_playbook(PLAYBOOK, {"a": net.host})) as process:
         read_until_waiting(process)
         net["c"].start()
-        wait_until(lambda: net.anchored() == set(), "all have been told", timeout=90)
-    wait_until(lambda: not net.seen_by("c"), "c sees nobody", timeout=20)
+        wait_until(lambda: net.anchored() == set(), "all have been told")
+    wait_until(lambda: not net.seen_by("c"), "c sees nobody")

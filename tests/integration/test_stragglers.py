@@ -7,20 +7,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Timer
 
 import pytest
 from lab import Settings
+from lab.proxy import Proxy
 
-from .conftest import Federation, RunModule, filled_federation
+from .conftest import Federation, RunModule
 
 
-@pytest.fixture(scope="module")
-def vetoing(skip_or_fail: Callable[[str], None]) -> Iterator[Federation]:
-    with filled_federation("veto", 18640, skip_or_fail, users=8, settings=Settings(veto=True)) as federation:
-        yield federation
+@pytest.fixture
+def vetoing(federation: Federation) -> Federation:
+    """The federation, with a server to retire that can be told what to forbid."""
+    retiring = federation.retiring
+    retiring.configure(Settings(veto=True))
+    retiring.restart()
+    return federation
 
 
 def results(log: Path, user_id: str) -> list[str]:
@@ -64,10 +66,10 @@ def test_stragglers(vetoing: Federation, run_module: RunModule, tmp_path: Path) 
     # Only leaving by hand helps one who may leave again only after Synapse has given up twice.
     retiring.veto(leave=[vetoed])
     log.unlink()
-    pardon = Timer(9, retiring.veto)
-    pardon.start()
-    done = run_module("synapse_user_deactivate", {**options, "wait_timeout": 6})
-    pardon.join()
+    with Proxy(retiring) as proxy:
+        # With this request, the module begins to leave by hand.
+        proxy.before("/sync$", retiring.veto)
+        done = run_module("synapse_user_deactivate", {**options, "base_url": proxy.base_url})
     assert (done["deactivated"], done["failures"], done["not_parted"]) == (1, [], [])
     assert results(log, vetoed)[0] == "deactivated" and results(log, vetoed)[-1] == "parted"
     assert retiring.joined_rooms(vetoed) == []

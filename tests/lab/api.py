@@ -20,6 +20,7 @@ import requests
 from requests.adapters import HTTPAdapter
 
 from .errors import LabError
+from .waiting import PATIENCE
 
 Json = dict[str, Any]
 
@@ -82,7 +83,7 @@ class Api:
         token: str | None = None,
         json: Json | None = None,
         params: Json | None = None,
-        timeout: float = 120,
+        timeout: float = PATIENCE,
     ) -> Json:
         """The JSON answer to one request; ``ApiError`` unless it is 2xx."""
         headers = {"Authorization": f"Bearer {token}"} if token else {}

@@ -145,6 +145,7 @@ class Proxy:
         self.base_url = f"http://127.0.0.1:{self._server.server_port}"
         self.upstream = urlsplit(homeserver.base_url).netloc
         self._rules: list[Rule] = []
+        self._hooks: list[tuple[re.Pattern[str], Callable[[], object]]] = []
         self._exchanges: list[Exchange] = []
         self._lock = Lock()
         self._thread = Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
@@ -197,12 +198,20 @@ class Proxy:
             self._rules.append(rule)
         return rule
 
+    def before(self, path: str, action: Callable[[], object]) -> None:
+        """From now on, call ``action`` before each request whose decoded path matches is passed on.
+
+        A ``ConnectionError`` that it raises closes the connection, and the request is not passed on.
+        """
+        self._hooks.append((re.compile(path), action))
+
     def clear(self) -> None:
-        """Forget all rules, and end their delays. What has been injected stays counted."""
+        """Forget all rules and actions, and end their delays. What has been injected stays counted."""
         with self._lock:
             for rule in self._rules:
                 rule.over.set()
             self._rules.clear()
+            self._hooks.clear()
 
     @property
     def exchanges(self) -> list[Exchange]:
@@ -218,6 +227,9 @@ class Proxy:
     def take(self, method: str, target: str) -> tuple[Exchange, Rule | None]:
         """Note a request that has come, and choose what becomes of it."""
         path = unquote(urlsplit(target).path)
+        for pattern, action in list(self._hooks):
+            if pattern.search(path):
+                action()
         with self._lock:
             rule = next((rule for rule in self._rules if rule.strikes(method, path)), None)
             exchange = Exchange(method, path, rule.fault if rule else None)

@@ -114,8 +114,8 @@ class Server(Api, ABC):
         pid = self.pid
         if pid is not None:
             os.kill(pid, number)
-            if not wait_for_exit(pid, timeout=30):
-                raise TimeoutError(f"{self.server_name} (pid {pid}) is still there 30 s after {number.name}")
+            if not wait_for_exit(pid):
+                raise TimeoutError(f"{self.server_name} (pid {pid}) is still there long after {number.name}")
         if self._process is not None:
             self._process.wait()
             self._process = None

@@ -23,6 +23,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._known_issues im
 from compatibility import table
 from compatibility.environments import CORES, ROOT, SYNAPSES
 from newcomer import SECTION, blocks
+from nightly import CATEGORIES
 
 HOWTOS = sorted((ROOT / "docs/howto").glob("*.md"))
 #: What users go by. The rest of docs/ may look ahead, or back.
@@ -234,6 +235,8 @@ def test_workflows_run_what_there_is() -> None:
     matrix = yaml.safe_load((ROOT / ".github/workflows/matrix.yml").read_text())
     assert matrix["jobs"]["core"]["strategy"]["matrix"]["core"] == list(CORES)
     assert matrix["jobs"]["synapse"]["strategy"]["matrix"]["synapse"] == list(SYNAPSES)
+    nightly = yaml.safe_load((ROOT / ".github/workflows/nightly.yml").read_text())
+    assert {*nightly["jobs"]["nightly"]["strategy"]["matrix"]["category"], "versions"} == set(CATEGORIES)
 
 
 def test_the_supported_versions_are_the_same_everywhere() -> None:
@@ -256,6 +259,12 @@ def test_the_supported_versions_of_synapse_are_the_same_everywhere() -> None:
 def test_the_guide_leads_to_all_howtos() -> None:
     linked = set(re.findall(r"\]\((howto/[\w-]+\.md)\)", (ROOT / "docs/guide.md").read_text()))
     assert linked == {f"howto/{path.name}" for path in HOWTOS}
+
+
+def test_the_table_of_tests_is_up_to_date() -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    check = [sys.executable, "-m", "overview", "--check"]
+    assert subprocess.run(check, env=environment, check=False).returncode == 0, "make tests-table writes it"
 
 
 def test_the_tables_are_from_what_ran() -> None:

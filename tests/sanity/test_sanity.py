@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""ansible-test sanity: all of it, on every Python that managed hosts may have."""
+"""ansible-test sanity: what is quick, and with `make sanity` all of it, on every Python that managed hosts may have."""
 
 from __future__ import annotations
 
@@ -20,20 +20,45 @@ from compatibility.environments import ansible_test
 MANAGED_PYTHONS = [version for version in REMOTE_ONLY_PYTHON_VERSIONS if version not in ("2.7", "3.6", "3.7")]
 
 
+NOT_QUICK = ("ansible-doc", "changelog", "import", "pep8", "pylint", "runtime-metadata", "yamllint")
+"""Those that need an environment of their own, or many. ``make lint`` does most of what they do."""
+
+nightly = pytest.mark.nightly(category="versions")
+
+
+def assert_passed(done: subprocess.CompletedProcess[str]) -> None:
+    problems = [line for line in done.stdout.splitlines() if line.startswith(("ERROR", "FATAL"))]
+    assert done.returncode == 0, "\n".join(problems) or done.stdout
+
+
+def test_quick_ones(tmp_path: Path) -> None:
+    skipped = [word for name in NOT_QUICK for word in ("--skip-test", name)]
+    assert_passed(ansible_test(Path(sys.executable), tmp_path, "sanity", *skipped))
+
+
+def test_import_on_the_oldest_python(tmp_path: Path, skip_or_fail: Callable[[str], NoReturn]) -> None:
+    oldest = MANAGED_PYTHONS[0]
+    done = ansible_test(Path(sys.executable), tmp_path, "sanity", "--test", "import", "--python", oldest)
+    if "could not be found" in done.stdout:
+        skip_or_fail(f"modules were not imported by Python {oldest}, which is not here")
+    assert_passed(done)
+
+
 @pytest.fixture(scope="module")
 def sanity(tmp_path_factory: pytest.TempPathFactory) -> subprocess.CompletedProcess[str]:
     return ansible_test(Path(sys.executable), tmp_path_factory.mktemp("sanity"), "sanity")
 
 
-def test_sanity(sanity: subprocess.CompletedProcess[str]) -> None:
-    problems = [line for line in sanity.stdout.splitlines() if line.startswith(("ERROR", "FATAL"))]
-    assert sanity.returncode == 0, "\n".join(problems) or sanity.stdout
+@nightly
+def test_all(sanity: subprocess.CompletedProcess[str]) -> None:
+    assert_passed(sanity)
 
 
 def test_nothing_is_ignored() -> None:
     assert not list(Path(__file__).parent.glob("ignore*"))
 
 
+@nightly
 @pytest.mark.parametrize("python", MANAGED_PYTHONS)
 def test_managed_python(
     sanity: subprocess.CompletedProcess[str], python: str, skip_or_fail: Callable[[str], NoReturn]

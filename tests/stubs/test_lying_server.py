@@ -52,7 +52,7 @@ class Client:
             headers={"Authorization": header, "Content-Type": "application/json"},
             data=None if content is None else json.dumps(content),
             allow_redirects=False,
-            timeout=10,
+            timeout=60,
         )
 
     def get(self, endpoint: str, *arguments: str, **query: str) -> requests.Response:
@@ -195,12 +195,12 @@ def test_who_asks(server: LyingServer, client: Client, ca_file: Path) -> None:
     room = Room({ALICE: "join"})
     server.rooms[room.room_id] = room
     target = f"https://{server.server_name}/_matrix/federation/v1/state_ids/{quote(room.room_id)}?event_id=$none"
-    assert client.session.get(target, timeout=10).status_code == 401
+    assert client.session.get(target, timeout=60).status_code == 401
     stranger = Client(server, ca_file, ServerKey(OURS.server_name, "ed25519:a_new"))
     assert stranger.check(room)[0] == 401
     assert client.check(room)[0] == 404
     assert [each.origin for each in server.requests] == [None, None, OURS.server_name]
-    answer = client.session.get(f"https://{server.server_name}/_matrix/key/v2/query/{OURS.server_name}", timeout=10)
+    answer = client.session.get(f"https://{server.server_name}/_matrix/key/v2/query/{OURS.server_name}", timeout=60)
     (known,) = answer.json()["server_keys"]
     assert known["verify_keys"] == OURS.verify_keys and server.server_name in known["signatures"]
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import re
 from contextlib import AbstractContextManager
 from functools import partial
@@ -16,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 import responses
 from ansible.module_utils import basic
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client
@@ -28,6 +30,10 @@ except ImportError:  # before ansible-core 2.19
     def patch_module_args(args: Json | None = None) -> AbstractContextManager[Any]:
         return mock.patch.object(basic, "_ANSIBLE_ARGS", json.dumps({"ANSIBLE_MODULE_ARGS": args}).encode())
 
+
+# The same examples each time, unless ``SEED`` is set: see tests/conftest.py.
+settings.register_profile("fixed", derandomize="SEED" not in os.environ)
+settings.load_profile("fixed")
 
 Answering = Callable[[str, str], Any]
 

@@ -33,6 +33,9 @@ LOGIN = "/_matrix/client/v3/login"
 
 Json = Dict[str, Any]
 
+PATIENCE = 300.0
+"""Seconds to wait for another thread: generous, since a busy machine is no error."""
+
 
 class Clock:
     """Time that passes only where somebody sleeps."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Callable, Iterable, NamedTuple, Optional, Sequence
@@ -108,16 +107,18 @@ class GhostRun:
         if turn.is_retry:
             self.client.forgive(server.name)
         try:
-            with suppress(IndexError):  # another worker has taken the last one
-                while True:
+            while True:
+                try:
                     room = server.left.popleft()
-                    result = ask(Pair(server.name, room.room_id), room.known)
-                    if result is not None:
-                        self._keep(result)
-                        if result.can_change:
-                            server.again.append(room)
-                    if result is None or result.state != "unreachable":
-                        schedule.has_answered(server)
+                except IndexError:  # another worker has taken the last one
+                    return
+                result = ask(Pair(server.name, room.room_id), room.known)
+                if result is not None:
+                    self._keep(result)
+                    if result.can_change:
+                        server.again.append(room)
+                if result is None or result.state != "unreachable":
+                    schedule.has_answered(server)
         finally:
             schedule.end(turn)
 

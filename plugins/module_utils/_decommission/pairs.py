@@ -12,6 +12,8 @@ from typing import Iterator
 from .._client import ADMIN, Answer, Client, JsonDict, SynapseError
 from .._destinations import destination_rooms, list_destinations
 from .._federation.checks import Known
+from .._federation.errors import InvalidNameError
+from .._federation.names import ServerName, check_user_id, server_of
 from .._pool import each
 from .._rooms import list_rooms
 from .ghosts import Room
@@ -41,7 +43,9 @@ def read_rooms(client: Client, concurrency: int) -> list[Room]:
         if found is not None:
             known[room_id] = found.known
             servers[room_id].update(found.servers)
-    servers_of = {room_id: names - {client.server_name} for room_id, names in servers.items()}
+    servers_of = {
+        room_id: set(filter(_is_server_name, names - {client.server_name})) for room_id, names in servers.items()
+    }
     return [
         Room(room_id, tuple(sorted(names)), known.get(room_id, Known()))
         for room_id, names in sorted(servers_of.items())
@@ -66,18 +70,35 @@ def _read_room(client: Client, room_id: str) -> Room | None:
     servers, joined, pending = set(), [], []
     for event in events:
         user_id = event.get("state_key")
-        if event.get("type") != "m.room.member" or not isinstance(user_id, str):
+        # Anybody in the room may have made an event for somebody who can't exist.
+        if event.get("type") != "m.room.member" or not isinstance(user_id, str) or not _is_user_id(user_id):
             continue
         membership = event.object("content").get("membership")
-        server = user_id.partition(":")[2]
+        server = server_of(user_id)
         if server != client.server_name:
             if membership == "join":
                 servers.add(server)
-        elif membership in PENDING or _membership_before(event) in PENDING:
+        elif membership in PENDING or (membership == "leave" and _membership_before(event) in PENDING):
             pending.append(user_id)
         elif membership != "ban":
             joined.append(user_id)
     return Room(room_id, tuple(servers), Known(tuple(sorted(joined)), tuple(sorted(pending))))
+
+
+def _is_server_name(text: str) -> bool:
+    try:
+        ServerName.parse(text)
+    except InvalidNameError:
+        return False
+    return True
+
+
+def _is_user_id(text: str) -> bool:
+    try:
+        check_user_id(text, server_of(text))
+    except InvalidNameError:
+        return False
+    return True
 
 
 def _membership_before(event: Answer) -> object:

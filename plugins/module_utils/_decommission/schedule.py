@@ -61,8 +61,9 @@ class Schedule(Generic[Question]):
         self._under_way = 0
         self._numbers = count()
         self._heap: list[tuple[float, int, Turn[Question]]] = []
-        for name in sorted(questions, key=lambda name: -len(questions[name])):
-            self._add(NOW, Turn(Server(name, questions[name], iter(retry_delays))))
+        with self._changed:
+            for name in sorted(questions, key=lambda name: -len(questions[name])):
+                self._add(NOW, Turn(Server(name, questions[name], iter(retry_delays))))
 
     def __iter__(self) -> Iterator[Turn[Question]]:
         while (turn := self._next()) is not None:
@@ -91,6 +92,7 @@ class Schedule(Generic[Question]):
     def _add(self, due: float, turn: Turn[Question]) -> None:
         # The number keeps the order of those that are due at the same time.
         heapq.heappush(self._heap, (due, next(self._numbers), turn))
+        self._changed.notify_all()
 
     def _next(self) -> Turn[Question] | None:
         """Wait for the next turn that is due; C(None) if there are no more."""

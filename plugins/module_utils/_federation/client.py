@@ -78,6 +78,8 @@ class FederationClient:
         """How many requests may be under way to one server."""
         self.sent = 0
         """How many requests were sent."""
+        self.written = 0
+        """How many of them may have changed something on a remote server."""
 
     def get(
         self, server: str, path: str, *segments: str, params: Mapping[str, str | list[str]] | None = None
@@ -92,6 +94,7 @@ class FederationClient:
         :raises UnreachableError: there is no answer, or only that of a gateway whose server is down.
         :raises AnswerError: the answer is no JSON object, too large, or too slow.
         """
+        self.written += 1
         return self._request("PUT", server, _target(path, segments, None), json)
 
     @contextmanager

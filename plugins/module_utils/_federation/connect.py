@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
@@ -14,8 +15,8 @@ from typing import Iterable, Iterator, NamedTuple
 from .addresses import AddressFilter
 from .client import FEDERATION, KEY, REQUEST_TIMEOUT, FederationClient
 from .discovery import Discovery, Resolver, SystemResolver
-from .errors import FederationError, SigningKeyError, printable
-from .keys import assert_published, parse_key_answer, read_signing_key
+from .errors import AnswerError, FederationError, SigningKeyError, printable
+from .keys import KeyAnswer, assert_published, parse_key_answer, read_signing_key
 from .names import ServerName
 from .pacing import Limiters, Pacing
 from .transport import Transport
@@ -87,33 +88,41 @@ def connect(
 def _assert_published(own: FederationClient, remote: FederationClient, remote_servers: Iterable[str]) -> None:
     """See that the key is published under our name, or that remote servers have it from there."""
     name = own.server_name
-    problems = []
     try:
-        answer = own.get(name, f"{KEY}/server")
-        assert_published(own.key, parse_key_answer(answer.body, name))
-        return
-    except SigningKeyError:
-        raise
+        published = parse_key_answer(own.get(name, f"{KEY}/server").body, name)
     except FederationError as error:
-        problems.append(f"{name}: {error}")
+        problems = [str(error)]
+    else:
+        assert_published(own.key, published, time.time())
+        return
+    refusals = []
     for server in islice(remote_servers, MAX_NOTARIES):
         try:
-            answers = remote.get(server, f"{KEY}/query/{{}}", name).body.get("server_keys")
-            if isinstance(answers, list) and answers:
-                # The newest one: what is still valid is what its other requests are verified with.
-                parsed = [parse_key_answer(answer, name) for answer in answers[:MAX_KEY_ANSWERS]]
-                assert_published(own.key, max(parsed, key=lambda answer: answer.valid_until_ts))
-                return
-            problems.append(f"{server}: has no keys of {name}")
-        except SigningKeyError:
-            raise
+            assert_published(own.key, _seen_by(remote, server), time.time())
+            return
+        except SigningKeyError as error:
+            # Anybody can make up keys, and sign them with these: one liar must not keep us from all others.
+            refusals.append(SigningKeyError(f"{error} (as {server} says)"))
         except FederationError as error:
             problems.append(f"{server}: {error}")
-    # The advice comes first: a message is cut off, and there may be five problems.
+    if refusals:
+        raise refusals[0]
     raise SigningKeyError(
-        f"The key {own.key.key_id} can't be verified: serve /_matrix/key/v2/server under {name}, then retry."
-        f" Nothing answers for its keys now ({'; '.join(problems)})"
+        f"signing key {own.key.key_id} can't be verified: serve /_matrix/key/v2/server under {name}, a static file is"
+        f" enough, and retry. Now nothing answers with its keys: {'; '.join(problems)}"
     )
+
+
+def _seen_by(remote: FederationClient, server: str) -> KeyAnswer:
+    """The newest of our keys that a remote server has seen: what it verifies our signatures with."""
+    name = remote.server_name
+    answers = remote.get(server, f"{KEY}/query/{{}}", name).body.get("server_keys")
+    if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
+        raise AnswerError("server_keys is not a list of objects")
+    parsed = [parse_key_answer(answer, name) for answer in answers[:MAX_KEY_ANSWERS]]
+    if not parsed:
+        raise AnswerError(f"has no keys of {name}")
+    return max(parsed, key=lambda answer: answer.valid_until_ts)
 
 
 def _homeserver(own: FederationClient) -> str:

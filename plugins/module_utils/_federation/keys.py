@@ -11,6 +11,7 @@ Authentication", and U(https://spec.matrix.org/latest/appendices/), "Signing JSO
 from __future__ import annotations
 
 import re
+import time
 import traceback
 from dataclasses import dataclass
 from typing import Any, Dict
@@ -187,15 +188,24 @@ def _verify(body: JsonDict, answer: KeyAnswer) -> None:
             raise AnswerError(f"key answer of {answer.server_name}: invalid signature by {key_id}") from None
 
 
-def assert_published(key: SigningKey, answer: KeyAnswer) -> None:
+def assert_published(key: SigningKey, answer: KeyAnswer, now: float) -> None:
     """Assert that a signing key is the one that the server publishes, so that remote servers can verify signatures.
 
-    :raises SigningKeyError: if the server publishes another key under this key ID, or does not publish the key ID.
+    :param now: the time in seconds since 1970.
+    :raises SigningKeyError: if the server publishes another key under this key ID, does not publish the key ID, or the
+        answer has expired.
     """
     published = answer.verify_keys.get(key.key_id)
-    if published == key.public_base64:
-        return
     name = answer.server_name
+    if published == key.public_base64:
+        valid_until = max(answer.valid_until_ts // 1000, 0)
+        if valid_until < now:
+            date = time.strftime("%Y-%m-%d %H:%M", time.gmtime(valid_until))
+            raise SigningKeyError(
+                f"signing key {key.key_id} is not accepted any more: the key answer of {name} expired at {date} UTC. "
+                "Publish a new one, or correct the clock of this host"
+            )
+        return
     if published is not None:
         raise SigningKeyError(
             f"signing key {key.key_id} differs from the {key.key_id} that {name} publishes: use that key, or publish "

@@ -37,16 +37,23 @@ class ServerLimiter:
         self._changed = threading.Condition()
         self._queue: deque[object] = deque()
         self._running = 0
+        self._answers = False
         self._not_before = float("-inf")
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Wait until a request may begin; it ends with the context."""
+        """Wait until a request may begin; it ends with the context.
+
+        Until a request has ended without an exception there is only one at once: a server that is down costs no more.
+        """
         self._enter()
+        answers = False
         try:
             yield
+            answers = True
         finally:
             with self._changed:
+                self._answers = answers
                 self._running -= 1
                 self._changed.notify_all()
 
@@ -60,13 +67,17 @@ class ServerLimiter:
         with self._changed:
             self._queue.append(turn)
             try:
-                self._changed.wait_for(lambda: self._queue[0] is turn and self._running < self._pacing.max_concurrent)
+                self._changed.wait_for(lambda: self._queue[0] is turn and self._running < self._limit)
                 self._wait_for_time()
                 self._running += 1
                 self._not_before = time.monotonic() + 1 / self._pacing.max_rate
             finally:
                 self._queue.remove(turn)
                 self._changed.notify_all()
+
+    @property
+    def _limit(self) -> int:
+        return self._pacing.max_concurrent if self._answers else 1
 
     def _wait_for_time(self) -> None:
         # Only the first in the queue sleeps, and looks again: the time may have been put off meanwhile.

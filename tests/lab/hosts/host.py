@@ -28,7 +28,7 @@ from ..database import Sqlite
 from ..errors import LabError
 from ..files import write_private
 from ..homeserver import Settings, configuration, listener, write_files
-from ..waiting import wait_until
+from ..waiting import PATIENCE, wait_until
 from .base import LOGINS, SERVICE_USER
 from .network import BRIDGE, Network
 
@@ -128,7 +128,7 @@ class Host:
     def unmount(self) -> None:
         """Take the disk apart."""
         if self.root.is_mount():
-            wait_until(self._unmounted, f"{self.root} is unmounted", timeout=10)
+            wait_until(self._unmounted, f"{self.root} is unmounted")
 
     def _unmounted(self) -> bool:
         return subprocess.run(["umount", self.root], stderr=subprocess.DEVNULL, check=False).returncode == 0
@@ -239,7 +239,7 @@ class Host:
         """From now on, count anew."""
         (self.directory / "exits").unlink(missing_ok=True)
 
-    def wait_until_up(self, timeout: float = 90) -> None:
+    def wait_until_up(self, timeout: float = PATIENCE) -> None:
         """Return once all its services run, and Synapse answers."""
         wait_until(lambda: self._up, f"{self.name} is up", timeout)
 
@@ -258,11 +258,11 @@ class Host:
             raise LabError(f"{self.name} is {state}:\n{failed.stdout}{self.console_tail()}")
         return state == "running" and self.homeserver.answers
 
-    def wait_off(self, timeout: float = 60) -> None:
+    def wait_off(self, timeout: float = PATIENCE) -> None:
         """Return once it is off; ``exits`` tells how."""
         wait_until(lambda: not self.running, f"{self.name} is off", timeout)
 
-    def power_off(self, timeout: float = 60) -> None:
+    def power_off(self, timeout: float = PATIENCE) -> None:
         """Press the button: it shuts down in good order. Does nothing if it is off."""
         if self.running:
             # nspawn passes it on; so early in a boot that nobody listens yet, it is lost.
@@ -280,7 +280,7 @@ class Host:
 
     def unplug(self) -> None:
         """Pull its plug: all its processes are gone at once. Does nothing if it is off."""
-        wait_until(self._unplugged, f"{self.name} is off", timeout=30)
+        wait_until(self._unplugged, f"{self.name} is off")
 
     def _unplugged(self) -> bool:
         with suppress(FileNotFoundError):
@@ -297,11 +297,11 @@ class Host:
     def ssh_options(self) -> list[str]:
         """What ``ssh`` needs to get in, and not to take anything from this machine's own settings."""
         options = {"StrictHostKeyChecking": "no", "UserKnownHostsFile": "/dev/null", "LogLevel": "ERROR"}
-        options |= {"BatchMode": "yes", "IdentitiesOnly": "yes", "ConnectTimeout": "5"}
+        options |= {"BatchMode": "yes", "IdentitiesOnly": "yes", "ConnectTimeout": "30"}
         return ["-F", "/dev/null", *(f"-o{name}={value}" for name, value in options.items())]
 
     def ssh(
-        self, command: str, *, user: str = "root", timeout: float = 60, check: bool = True
+        self, command: str, *, user: str = "root", timeout: float = PATIENCE, check: bool = True
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on the host, from the controller."""
         line = ["ssh", "-n", "-i", str(self._key), *self.ssh_options, f"{user}@{self.address}", command]

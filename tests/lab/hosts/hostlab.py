@@ -168,7 +168,7 @@ class HostLab:
             (self._cgroup / "cgroup.kill").write_text("1")
         for host in self.hosts.values():  # no threads: at exit there are none to be had
             host.unplug()
-        wait_until(lambda: _removed(self._cgroup), f"{self._cgroup} is removed", timeout=30)
+        wait_until(lambda: _removed(self._cgroup), f"{self._cgroup} is removed")
         self.network.remove()
         unmount_below(self.directory)
         shutil.rmtree(self._sockets, ignore_errors=True)

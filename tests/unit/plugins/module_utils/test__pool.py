@@ -14,7 +14,7 @@ import requests
 from ansible_collections.matrixops.synapse.plugins.module_utils import _client
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
 from ansible_collections.matrixops.synapse.plugins.module_utils._pool import FIRST_LIMIT, SLOW, Pace, each
-from ansible_collections.matrixops.synapse.tests.unit.helpers import BASE_URL, TOKEN, Clock, Server
+from ansible_collections.matrixops.synapse.tests.unit.helpers import BASE_URL, PATIENCE, TOKEN, Clock, Server
 
 
 @pytest.mark.parametrize("concurrency", [1, 2, 8, 100])
@@ -48,7 +48,7 @@ def test_so_many_at_once_and_no_more(concurrency: int) -> None:
         with lock:
             running += 1
             most = max(most, running)
-        barrier.wait(timeout=5)
+        barrier.wait(timeout=PATIENCE)
         with lock:
             running -= 1
 
@@ -77,7 +77,7 @@ def test_an_exception_comes_out_and_the_rest_is_dropped() -> None:
     def function(item: int) -> int:
         started.append(item)
         if item == 3:
-            assert all_before_are_seen.wait(timeout=5)
+            assert all_before_are_seen.wait(timeout=PATIENCE)
             raise ValueError("item 3")
         return item
 
@@ -102,7 +102,7 @@ def test_what_no_thread_has_taken_up_is_dropped() -> None:
         started.append(item)
         if item == 0:
             raise ValueError("item 0")
-        threading.Event().wait(timeout=0.2)
+        threading.Event().wait(timeout=1)
 
     with pytest.raises(ValueError, match="item 0"):
         list(each(function, range(4), 2))
@@ -131,7 +131,7 @@ def test_what_succeeds_is_not_lost_to_an_exception() -> None:
     succeeded = []
 
     def function(item: str) -> None:
-        both.wait(timeout=5)
+        both.wait(timeout=PATIENCE)
         if item == "bad":
             raise ValueError(item)
         threading.Event().wait(timeout=0.1)
@@ -263,24 +263,24 @@ def test_no_more_threads_than_have_a_turn(clock: Clock) -> None:
         with pace.turn() as turn:
             turn.refused = True  # so that the limit stays
             entered.release()
-            assert may_leave.wait(timeout=5)
+            assert may_leave.wait(timeout=PATIENCE)
 
     threads = [threading.Thread(target=work, args=(event,)) for event in leave]
     for thread in threads[:2]:
         thread.start()
-    assert entered.acquire(timeout=5) and entered.acquire(timeout=5)
+    assert entered.acquire(timeout=PATIENCE) and entered.acquire(timeout=PATIENCE)
     threads[2].start()
     assert not entered.acquire(timeout=0.1)
     leave[0].set()
-    threads[0].join(timeout=5)
+    threads[0].join(timeout=PATIENCE)
     # One left, but one is all that are allowed now.
     assert pace.limit == 1
     assert not entered.acquire(timeout=0.1)
     leave[1].set()
-    assert entered.acquire(timeout=5)
+    assert entered.acquire(timeout=PATIENCE)
     leave[2].set()
     for thread in threads:
-        thread.join(timeout=5)
+        thread.join(timeout=PATIENCE)
         assert not thread.is_alive()
 
 
@@ -379,7 +379,7 @@ def test_a_client_has_no_more_requests_under_way_than_its_pace_allows(
         with lock:
             under_way += 1
             seen.append(under_way)
-        threading.Event().wait(timeout=0.005)
+        threading.Event().wait(timeout=0.02)
         with lock:
             under_way -= 1
         return {}

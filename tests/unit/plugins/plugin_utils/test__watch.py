@@ -17,7 +17,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.matrixops.synapse.plugins.action.matrix_ghosts_info import ActionModule as Ghosts
 from ansible_collections.matrixops.synapse.plugins.action.synapse_user_deactivate import ActionModule as Drain
 from ansible_collections.matrixops.synapse.plugins.plugin_utils import _watch as plugin
-from ansible_collections.matrixops.synapse.tests.unit.helpers import Json
+from ansible_collections.matrixops.synapse.tests.unit.helpers import PATIENCE, Json
 
 PROGRESS = {"accounts": 500, "deactivated": 130, "parted": 120, "failed": 0, "elapsed": 60.0}
 SHOWN = "120 of 500 accounts have left all rooms, 130 are deactivated; 2.0 per second, about 3 min 10 s left"
@@ -161,7 +161,7 @@ class Watched:
         return result
 
     def wait_for_two_looks(self) -> None:
-        assert self.looked.acquire(timeout=5) and self.looked.acquire(timeout=5)
+        assert self.looked.acquire(timeout=PATIENCE) and self.looked.acquire(timeout=PATIENCE)
 
     def _execute_module(self, **options: Any) -> Json:
         self.executed.append(options)
@@ -296,7 +296,7 @@ def test_a_file_that_is_not_there_is_nothing_to_tell(watch: Watch) -> None:
 def test_after_something_went_wrong_it_looks_again(watch: Watch) -> None:
     outputs = ["garbage", "null"]
     watched = watch({}, lambda _command: (0, (outputs.pop(0) if outputs else json.dumps(PROGRESS)).encode(), b""))
-    watched.meanwhile = lambda: [watched.looked.acquire(timeout=5) for _look in range(4)]
+    watched.meanwhile = lambda: [watched.looked.acquire(timeout=PATIENCE) for _look in range(4)]
     watched.run()
     assert watched.display.lines[0] == f"matrix: {SHOWN}"
 
@@ -309,23 +309,29 @@ def test_a_connection_that_cannot_be_made_is_no_matter(watch: Watch, monkeypatch
         asked.set()
 
     monkeypatch.setattr(plugin, "connection_loader", SimpleNamespace(get=get))
-    watched.meanwhile = lambda: asked.wait(timeout=5)
+    watched.meanwhile = lambda: asked.wait(timeout=PATIENCE)
     assert watched.run() == {"changed": True, "deactivated": 7}
     assert watched.display.lines == []
 
 
-def test_after_the_end_nothing_is_shown(watch: Watch) -> None:
-    asked = threading.Event()
+def test_after_the_end_nothing_is_shown(watch: Watch, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, ended = threading.Event(), threading.Event()
+
+    class Watcher(threading.Thread):
+        def join(self, timeout: float | None = None) -> None:
+            ended.set()
+            super().join(PATIENCE)
 
     def cat(_command: str) -> Any:
         asked.set()
-        threading.Event().wait(timeout=0.1)
+        assert ended.wait(timeout=PATIENCE)
         return 0, json.dumps(PROGRESS).encode(), b""
 
+    monkeypatch.setattr(threading, "Thread", Watcher)
     watched = watch({}, cat)
-    watched.meanwhile = lambda: asked.wait(timeout=5)
+    watched.meanwhile = lambda: asked.wait(timeout=PATIENCE)
     watched.run()
-    assert watched.looked.acquire(timeout=5)
+    assert watched.looked.acquire(timeout=PATIENCE)
     assert watched.display.lines == []
     assert not watched.looked.acquire(timeout=0.05)
 

@@ -42,6 +42,7 @@ SIGNED = [
     ),
 ]
 SERVER = "example.org"
+NOW = 1_795_416_000.0  # Mon, 23 Nov 2026 06:40:00 GMT
 OTHER_SEED = base64.b64encode(b"x" * 32).decode()
 
 
@@ -276,12 +277,12 @@ def test_every_signature_by_a_current_key_must_be_valid(key: SigningKey) -> None
 
 
 def test_the_published_key_is_accepted(key: SigningKey) -> None:
-    assert_published(key, parse_key_answer(key_answer(key), SERVER))
+    assert_published(key, parse_key_answer(key_answer(key), SERVER), NOW)
 
 
 def test_another_key_id_is_refused(key: SigningKey) -> None:
     with pytest.raises(SigningKeyError) as raised:
-        assert_published(another_key("a_new"), parse_key_answer(key_answer(key), SERVER))
+        assert_published(another_key("a_new"), parse_key_answer(key_answer(key), SERVER), NOW)
     assert str(raised.value) == (
         "signing key ed25519:a_new is not published by example.org, which publishes ed25519:1: use that key, or "
         "publish this key"
@@ -290,7 +291,7 @@ def test_another_key_id_is_refused(key: SigningKey) -> None:
 
 def test_another_key_under_the_same_id_is_refused(key: SigningKey) -> None:
     with pytest.raises(SigningKeyError) as raised:
-        assert_published(another_key("1"), parse_key_answer(key_answer(key), SERVER))
+        assert_published(another_key("1"), parse_key_answer(key_answer(key), SERVER), NOW)
     assert str(raised.value) == (
         "signing key ed25519:1 differs from the ed25519:1 that example.org publishes: use that key, or publish this "
         "key under a new key ID"
@@ -303,7 +304,26 @@ def test_a_retired_key_is_refused(key: SigningKey) -> None:
     with pytest.raises(
         SigningKeyError, match=r"ed25519:old is not published .*\(only in old_verify_keys\).* ed25519:1"
     ):
-        assert_published(old, answer)
+        assert_published(old, answer, NOW)
+
+
+@pytest.mark.parametrize(
+    ("valid_until_ts", "date"),
+    [(1_795_415_999_000, "2026-11-23 06:39"), (-1, "1970-01-01 00:00"), (-(2**53) + 1, "1970-01-01 00:00")],
+)
+def test_an_expired_answer_is_refused(key: SigningKey, valid_until_ts: int, date: str) -> None:
+    answer = parse_key_answer(key_answer(key, valid_until_ts=valid_until_ts), SERVER)
+    with pytest.raises(SigningKeyError) as raised:
+        assert_published(key, answer, NOW)
+    assert str(raised.value) == (
+        f"signing key ed25519:1 is not accepted any more: the key answer of example.org expired at {date} UTC. Publish "
+        "a new one, or correct the clock of this host"
+    )
+
+
+@pytest.mark.parametrize("valid_until_ts", [1_795_416_000_000, 10**400])
+def test_an_answer_that_is_valid_for_long_is_accepted(key: SigningKey, valid_until_ts: int) -> None:
+    assert_published(key, KeyAnswer(SERVER, {key.key_id: key.public_base64}, {}, valid_until_ts), NOW)
 
 
 # Without signedjson

@@ -105,8 +105,15 @@ class Worker(threading.Thread):
         self.join(GENEROUS)
 
 
+def answered(limiter: ServerLimiter) -> None:
+    """Let one request to the server succeed."""
+    with limiter.slot():
+        pass
+
+
 def test_no_more_requests_at_once_and_first_come_first_served(clock: Clock) -> None:
     limiter = ServerLimiter(Pacing(max_concurrent=2, max_rate=1e6))
+    answered(limiter)
     log: list[str] = []
     workers: list[Worker] = []
     for number in range(6):
@@ -118,6 +125,24 @@ def test_no_more_requests_at_once_and_first_come_first_served(clock: Clock) -> N
         worker.finish()
         wait_until(lambda ended=ended: len(log) == min(6, ended + 3))  # type: ignore[misc]
     assert log == ["0", "1", "2", "3", "4", "5"]
+
+
+@pytest.mark.parametrize("has_failed", [False, True])
+def test_one_request_at_once_to_a_server_that_does_not_answer(clock: Clock, has_failed: bool) -> None:
+    limiter = ServerLimiter(Pacing(max_concurrent=3, max_rate=1e6))
+    if has_failed:
+        answered(limiter)
+        with pytest.raises(KeyError), limiter.slot():
+            raise KeyError
+    log: list[str] = []
+    workers = [Worker(limiter, log, str(number)) for number in range(3)]
+    wait_until(lambda: len(limiter._queue) == 2)
+    assert len(log) == 1
+    for worker in workers:
+        worker.done.set()
+    wait_until(lambda: len(log) == 3)
+    for worker in workers:
+        worker.finish()
 
 
 def test_a_failed_request_gives_its_slot_back(clock: Clock) -> None:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The cordon, on a real machine whose Synapse is started as that of Debian's package is."""
+"""One real machine over SSH: registration at its server is closed, and in the end it is powered off."""
 
 from __future__ import annotations
 
@@ -14,31 +14,48 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from lab import ApiError, MissingError, Settings
-from lab.api import Json
-from lab.hosts import Host, HostLab
+from lab import ApiError, MissingError
+from lab.api import Account, Json
+from lab.hosts import Host, HostLab, populate
+
+from .test_fleet import AT_ONCE, DRAIN_LOG, STAYING, Fleet, found_on_disk
 
 ROOT = Path(__file__).parents[2]
-FILE = "/etc/matrix-synapse/conf.d/zz-matrixops-cordon.yaml"
+CORDON = "/etc/matrix-synapse/conf.d/zz-matrixops-cordon.yaml"
+OPEN = "/etc/matrix-synapse/conf.d/open.yaml"
 STATE = "io.github.matrixops.decommission"
 
 
 @pytest.fixture(scope="module")
 def lab(skip_or_fail: Callable[[str], None]) -> Iterator[HostLab]:
-    """One machine, where anybody can register."""
+    """Two machines, instead of the four of the other tests in this directory, which take longer to boot."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
     try:
-        with HostLab(ROOT / f".cache/tests/cordon-{worker}", ("a",), settings=Settings(open_registration=True)) as lab:
+        with HostLab(ROOT / f".cache/tests/pair-{worker}", ("a", STAYING)) as lab:
             yield lab
     except MissingError as missing:
         skip_or_fail(str(missing))
 
 
+@pytest.fixture(scope="module")
+def users(lab: HostLab) -> dict[str, list[Account]]:
+    return populate(lab, STAYING)
+
+
 @pytest.fixture(autouse=True)
 def in_controller(lab: HostLab) -> Iterator[None]:
-    """On the network of this machine, and not of those that the other tests in this directory share."""
+    """On the network of these machines."""
     with lab.in_controller():
         yield
+
+
+@pytest.fixture
+def fleet(lab: HostLab, users: dict[str, list[Account]], tmp_path: Path) -> Iterator[Fleet]:
+    """As the test before has left it."""
+    fleet = Fleet(lab, users, tmp_path)
+    yield fleet
+    if fleet.output.exists():
+        print(fleet.output.read_text())
 
 
 def register(host: Host, name: str) -> None:
@@ -53,14 +70,11 @@ def starts(host: Host) -> int:
     return len(lines.splitlines())
 
 
-def cordon(lab: HostLab, directory: Path, *arguments: str, user: str = "deploy") -> str:
+def cordon(fleet: Fleet, *arguments: str) -> str:
     """Run its tasks as the role does, which is after the preflight; return what Ansible printed."""
-    homeserver = lab["a"].homeserver
-    inventory = lab.inventory(user=user)
-    inventory["matrix_retiring"]["hosts"]["a"] |= {
-        "decommission_confirm": homeserver.server_name,
-        "decommission_access_token": homeserver.admin_token,
-    }
+    inventory = fleet.lab.inventory(user="deploy")
+    group = inventory["matrix_retiring"]
+    group["hosts"] = {"a": {**group["hosts"]["a"], **fleet.variables("a")}}
     connection = {
         "base_url": "{{ decommission_base_url | default('http://localhost:8008') }}",
         "access_token": "{{ decommission_access_token }}",
@@ -75,11 +89,11 @@ def cordon(lab: HostLab, directory: Path, *arguments: str, user: str = "deploy")
     }
     files = {"inventory.json": inventory, "playbook.json": [play]}
     for name, content in files.items():
-        (directory / name).write_text(json.dumps(content))
+        (fleet.directory / name).write_text(json.dumps(content))
     done = subprocess.run(
         [Path(sys.executable).with_name("ansible-playbook"), "-i", *files, *arguments],
         env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
-        cwd=directory,
+        cwd=fleet.directory,
         text=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -88,20 +102,24 @@ def cordon(lab: HostLab, directory: Path, *arguments: str, user: str = "deploy")
     return f"{done.stdout}\n{done.returncode}"
 
 
-def test_cordon(lab: HostLab, tmp_path: Path) -> None:
-    host = lab["a"]
+def test_cordon(fleet: Fleet) -> None:
+    """A server that anybody can register at, and that is started as that of Debian's package is."""
+    host = fleet["a"]
     homeserver = host.homeserver
+    opened = {"enable_registration": True, "enable_registration_without_verification": True}
+    (host.root / OPEN.lstrip("/")).write_text(json.dumps(opened))
+    host.ssh("systemctl restart matrix-synapse.service")
     register(host, "early")
     guest = homeserver.register_guest()
     assert homeserver.account("@early:a.lab")["name"] == "@early:a.lab" and guest.user_id
     before = starts(host)
 
-    would = cordon(lab, tmp_path, "--check", "--diff")
+    would = cordon(fleet, "--check", "--diff")
     assert would.endswith("\n0") and "Would close registration and guest access, and restart Synapse" in would, would
-    assert host.ssh(f"ls {FILE}", check=False).returncode != 0 and starts(host) == before
+    assert host.ssh(f"ls {CORDON}", check=False).returncode != 0 and starts(host) == before
     register(host, "still-early")
 
-    done = cordon(lab, tmp_path)
+    done = cordon(fleet)
     assert done.endswith("\n0") and "Closed registration and guest access, and restarted Synapse" in done, done
     assert starts(host) == before + 1
     with pytest.raises(ApiError, match=r"403.*Registration has been disabled"):
@@ -110,22 +128,35 @@ def test_cordon(lab: HostLab, tmp_path: Path) -> None:
         homeserver.register_guest()
     assert "@late:a.lab" not in [account["name"] for account in homeserver.accounts()]
 
-    again = cordon(lab, tmp_path)
+    again = cordon(fleet)
     assert again.endswith("\n0") and "changed=0 " in again and starts(host) == before + 1, again
 
     # Once the drain has begun, what waits for other servers would be lost with a restart.
-    host.ssh(f"rm {FILE} && systemctl restart matrix-synapse.service")
+    host.ssh(f"rm {CORDON} && systemctl restart matrix-synapse.service")
     started: Json = {"server_name": homeserver.server_name, "milestones": {"started": 1_795_000_000}}
     path = f"/_matrix/client/v3/user/{homeserver.operator.user_id}/account_data/{STATE}"
     homeserver.call("PUT", path, token=homeserver.admin_token, json=started)
-    begun = cordon(lab, tmp_path)
+    begun = cordon(fleet)
     assert begun.endswith("\n0") and "changed=0 " in begun, begun
     assert "is open, and stays as it is: the drain has begun" in begun
-    assert starts(host) == before + 2 and host.ssh(f"ls {FILE}", check=False).returncode != 0
+    assert starts(host) == before + 2 and host.ssh(f"ls {CORDON}", check=False).returncode != 0
     homeserver.call("PUT", path, token=homeserver.admin_token, json={})
 
     # Not Debian's package.
-    host.ssh("rmdir /etc/matrix-synapse/conf.d")
-    other = cordon(lab, tmp_path)
+    host.ssh("rm -r /etc/matrix-synapse/conf.d")
+    other = cordon(fleet)
     assert other.endswith("\n2") and "Set enable_registration and allow_guest_access to false" in other, other
     assert starts(host) == before + 2
+
+
+def test_power_off(fleet: Fleet) -> None:
+    """By an unprivileged user."""
+    host = fleet["a"]
+    variables = {**fleet.variables("a"), **AT_ONCE, "decommission_log_path": DRAIN_LOG}
+    assert fleet.run({"a": variables}, user="deploy", ANSIBLE_PIPELINING="true") == 0
+    assert host.exits == [0], "powered off: not unplugged, not rebooted"
+    assert not host.running
+    assert fleet[STAYING].running
+    fleet.assert_no_ghosts("a")
+    assert found_on_disk(host, host.homeserver.admin_token.encode()) == []
+    assert found_on_disk(host, b"syt_") == []

@@ -1,0 +1,295 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Whether our key is the published one, by what answers under our own name, or by what remote servers have seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.connect import (
+    MAX_NOTARIES,
+    STATIC_SITE,
+    Settings,
+    connect,
+)
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import (
+    AddressNotAllowedError,
+    FederationError,
+    SigningKeyError,
+    UnreachableError,
+)
+from stubs import lies
+from stubs.answers import Answer
+from stubs.lying_server import LyingServer
+from stubs.rooms import Json, ServerKey
+
+from .conftest import OURS, StartServer
+
+OTHER = ServerKey(OURS.server_name, "ed25519:a_other")
+PAST = 1_000_000_000_000
+"""2001-09-09 in milliseconds."""
+
+Try = Callable[..., str]
+
+
+class Names:
+    """A resolver to which our own name leads to a stub, once there is one, and all others to loopback."""
+
+    def __init__(self) -> None:
+        self.own: LyingServer | None = None
+        self.looked_up: list[str] = []
+
+    def addresses(self, host: str, port: int) -> list[tuple[str, int]]:
+        self.looked_up.append(host)
+        if host != OURS.server_name:
+            return [("127.0.0.1", port)]
+        if self.own is None:
+            raise UnreachableError(f"cannot resolve {host}")
+        return [("127.0.0.1", self.own.port)]
+
+    def srv(self, _name: str) -> list[tuple[str, int]]:
+        return []
+
+
+@pytest.fixture
+def names() -> Names:
+    return Names()
+
+
+@pytest.fixture
+def own(names: Names, remote: StartServer) -> LyingServer:
+    """A server that answers under our own name, with our key."""
+    names.own = server = remote()
+    says(server, OURS.key_answer())
+    return server
+
+
+@pytest.fixture
+def attempt(names: Names, ca_file: str) -> Try:
+    """Connect, and return which homeserver answers under our name."""
+
+    def attempt(*notaries: LyingServer, key_file: str = OURS.key_file, timeout: float = 30.0) -> str:
+        settings = Settings(ca_path=ca_file, ip_allowlist=("127.0.0.1",), timeout=timeout)
+        servers = [server.server_name for server in notaries]
+        with connect(OURS.server_name, key_file, settings, servers, resolver=names) as connection:
+            return connection.homeserver
+
+    return attempt
+
+
+def says(server: LyingServer, answer: Any) -> None:
+    """Let a server publish these keys."""
+    server.lie("server_keys", lies.instead(Answer.of(200, answer)))
+
+
+def has_seen(server: LyingServer, *answers: Any) -> LyingServer:
+    """Let a notary have these key answers of ours."""
+    server.lie("query_keys", lies.instead(Answer.of(200, {"server_keys": list(answers)})))
+    return server
+
+
+def keys(*published: ServerKey, valid_until: int = 4_000_000_000_000, **changes: Any) -> Json:
+    """A key answer of ours that is signed by all of its keys."""
+    answer = {
+        "server_name": OURS.server_name,
+        "valid_until_ts": valid_until,
+        "verify_keys": {key.key_id: key.verify_keys[key.key_id] for key in published},
+        "old_verify_keys": {},
+        **changes,
+    }
+    for key in published:
+        answer = key.sign(answer)
+    return answer
+
+
+# Under our own name
+
+
+def test_the_key_is_published(own: LyingServer, attempt: Try) -> None:
+    assert attempt() == "Synapse 1.163.2"
+    assert len(own.asked("server_keys")) == 1
+
+
+def test_our_own_name_may_lead_to_a_private_address_and_no_other(
+    own: LyingServer, attempt: Try, names: Names, remote: StartServer, ca_file: str
+) -> None:
+    server = remote()
+    settings = Settings(ca_path=ca_file)
+    with connect(OURS.server_name, OURS.key_file, settings, [], resolver=names) as connection:
+        with pytest.raises(AddressNotAllowedError, match="ip_allowlist"):
+            connection.client.get(server.server_name, "/_matrix/federation/v1/version")
+        # The client for remote servers is as strict with our own name, which they may delegate to.
+        with pytest.raises(AddressNotAllowedError):
+            connection.client.get(OURS.server_name, "/_matrix/federation/v1/version")
+    assert own.requests and not server.requests
+
+
+def test_another_key_id_is_published(own: LyingServer, attempt: Try) -> None:
+    own.be_honest()
+    says(own, keys(OTHER))
+    with pytest.raises(SigningKeyError) as raised:
+        attempt()
+    assert str(raised.value).startswith(
+        "signing key ed25519:a_stub is not published by gone.example, which publishes ed25519:a_other: use that key"
+    )
+
+
+def test_one_of_several_keys_that_are_published(own: LyingServer, attempt: Try) -> None:
+    own.be_honest()
+    says(own, keys(OTHER, OURS))
+    attempt()
+
+
+def test_another_key_of_the_same_id_is_published(own: LyingServer, attempt: Try) -> None:
+    text = OTHER.key_file.replace("a_other", "a_stub")
+    with pytest.raises(SigningKeyError, match="differs from the ed25519:a_stub that") as raised:
+        attempt(key_file=text)
+    assert text.split()[2] not in str(raised.value)
+
+
+def test_an_expired_answer_is_refused(own: LyingServer, attempt: Try, remote: StartServer) -> None:
+    notary = remote()
+    own.be_honest()
+    says(own, keys(OURS, valid_until=PAST))
+    with pytest.raises(SigningKeyError, match=r"expired at 2001-09-09 01:46 UTC\. Publish a new one"):
+        attempt(notary)
+    assert not notary.requests, "our own word counts"
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [
+        lies.error(404, "M_UNRECOGNIZED", "Unrecognized request"),
+        lies.page(),
+        lies.instead(Answer.of(200, ServerKey("other.example").key_answer())),
+        lies.instead(Answer.of(200, {**OURS.key_answer(), "signatures": {}})),
+        lies.instead(Answer.of(502, {})),
+        lies.endless(),
+    ],
+    ids=["missing", "page", "another name", "not signed", "gateway", "endless"],
+)
+def test_what_is_no_answer_under_our_name_is_made_up_for_by_notaries(
+    own: LyingServer, attempt: Try, remote: StartServer, lie: lies.Lie
+) -> None:
+    own.be_honest()
+    own.lie("server_keys", lie)
+    with pytest.raises(SigningKeyError, match="can't be verified: serve /_matrix/key/v2/server under"):
+        attempt()
+    attempt(remote())
+
+
+@pytest.mark.parametrize(
+    ("lie", "expected"),
+    [
+        (lies.error(404, "M_UNRECOGNIZED", "Unrecognized request"), ""),
+        (lies.page(), ""),
+        (lies.instead(Answer.of(200, {})), ""),
+        (lies.instead(Answer.of(200, {"server": "Synapse"})), ""),
+        (lies.instead(Answer.of(200, {"server": {"name": STATIC_SITE, "version": "1"}})), ""),
+        (lies.instead(Answer.of(502, {})), ""),
+        (lies.instead(Answer.of(200, {"server": {"name": "Dendrite\x1b[2J", "version": "1"}})), "Dendrite\\x1b[2J 1"),
+    ],
+)
+def test_which_homeserver_answers(own: LyingServer, attempt: Try, lie: lies.Lie, expected: str) -> None:
+    own.lie("version", lie)
+    assert attempt() == expected
+
+
+# By what remote servers have seen
+
+
+def test_a_notary_has_seen_the_key(attempt: Try, remote: StartServer) -> None:
+    notary, second = remote(), remote()
+    assert attempt(notary, second) == ""
+    assert [request.arguments for request in notary.requests] == [("gone.example",)]
+    assert not second.requests, "one word is enough"
+
+
+def test_a_notary_that_has_nothing_is_followed_by_the_next(attempt: Try, remote: StartServer) -> None:
+    down = remote()
+    down.stop()
+    attempt(has_seen(remote()), down, has_seen(remote(), []), has_seen(remote(), {}), remote())
+
+
+def test_the_newest_answer_of_a_notary_counts(attempt: Try, remote: StartServer) -> None:
+    new, old = keys(OURS, valid_until=3_000_000_000_000), keys(OTHER, valid_until=2_900_000_000_000)
+    attempt(has_seen(remote(), old, new, keys(OURS, valid_until=PAST)))
+    with pytest.raises(SigningKeyError, match="which publishes ed25519:a_stub"):
+        attempt(has_seen(remote(), new, old), key_file=OTHER.key_file)
+
+
+def test_an_expired_answer_of_a_notary_is_refused(attempt: Try, remote: StartServer) -> None:
+    notary = has_seen(remote(), keys(OURS, valid_until=PAST))
+    with pytest.raises(SigningKeyError, match=rf"expired at .* \(as {notary.server_name} says\)"):
+        attempt(notary)
+    attempt(notary, remote())
+
+
+def test_notaries_agree_that_it_is_another_key(attempt: Try, remote: StartServer) -> None:
+    with pytest.raises(SigningKeyError, match="ed25519:a_other is not published by"):
+        attempt(remote(), remote(), key_file=OTHER.key_file)
+
+
+def test_a_notary_that_lies_does_not_keep_us_from_all_others(attempt: Try, remote: StartServer) -> None:
+    # It needs no key of ours for such an answer.
+    liar = has_seen(remote(), keys(ServerKey("gone.example", "ed25519:evil")))
+    attempt(liar, remote())
+    with pytest.raises(SigningKeyError, match="ed25519:evil"):
+        attempt(liar)
+
+
+@pytest.mark.parametrize("lie", [lies.big(600), lies.page(), lies.trickled(1.0), lies.redirect("https://127.0.0.1/")])
+def test_a_notary_that_talks_nonsense(attempt: Try, remote: StartServer, lie: lies.Lie) -> None:
+    liar = remote()
+    liar.lie("query_keys", lie)
+    attempt(liar, remote(), timeout=2.0)
+    with pytest.raises(SigningKeyError, match="can't be verified"):
+        attempt(liar, timeout=2.0)
+
+
+def test_many_answers_of_a_notary(attempt: Try, remote: StartServer) -> None:
+    with pytest.raises(SigningKeyError):
+        attempt(has_seen(remote(), *[keys(OTHER)] * 200, OURS.key_answer()))
+
+
+def test_nobody_has_the_key(attempt: Try, remote: StartServer) -> None:
+    notaries = [has_seen(remote()) for _number in range(MAX_NOTARIES + 1)]
+    with pytest.raises(SigningKeyError) as raised:
+        attempt(*notaries)
+    message = str(raised.value)
+    assert message.startswith(
+        "signing key ed25519:a_stub can't be verified: serve /_matrix/key/v2/server under gone.example, a static file"
+        " is enough, and retry. "
+    )
+    assert "cannot resolve gone.example" in message and notaries[0].server_name in message
+    assert len(message) <= 300
+    assert [len(notary.requests) for notary in notaries] == [1] * MAX_NOTARIES + [0]
+
+
+# Input
+
+
+@pytest.mark.parametrize("text", ["", "ed25519 a_stub\n", "ed25519 a_stub SECRET!\n", "SECRET\n", "\x00SECRET"])
+def test_a_key_file_that_is_none(names: Names, own: LyingServer, text: str) -> None:
+    with (
+        pytest.raises(SigningKeyError) as raised,
+        connect(OURS.server_name, text, Settings(), [], resolver=names),
+    ):
+        raise AssertionError("not reached")
+    error: BaseException | None = raised.value
+    while error is not None:
+        assert "SECRET" not in repr(error)
+        error = error.__cause__ or error.__context__
+    assert not own.requests
+
+
+def test_a_server_name_that_is_none(names: Names) -> None:
+    with (
+        pytest.raises(FederationError, match="is not a server name"),
+        connect('a.example",key="x', OURS.key_file, Settings(), [], resolver=names),
+    ):
+        raise AssertionError("not reached")

@@ -1,0 +1,241 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghosts import Room
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.pairs import read_rooms
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import Known
+from ansible_collections.matrixops.synapse.tests.unit.helpers import (
+    ROOMS,
+    SERVER,
+    Json,
+    Server,
+    matrix_error,
+    quoted,
+    room_id,
+)
+
+DESTINATIONS = "/_synapse/admin/v1/federation/destinations"
+R = room_id("r")
+ALICE, BOB = f"@alice:{SERVER}", f"@bob:{SERVER}"
+REMOTE = "@someone:other.example"
+
+
+def room(name: str, joined: Any, local: Any) -> Json:
+    return {"room_id": room_id(name), "joined_members": joined, "joined_local_members": local}
+
+
+def member(user_id: Any, membership: Any, before: Any = None, **more: Any) -> Json:
+    unsigned = {} if before is None else {"unsigned": {"prev_content": before}}
+    return {"type": "m.room.member", "state_key": user_id, "content": {"membership": membership}, **unsigned, **more}
+
+
+def left_from(membership: str) -> Json:
+    return {"membership": membership, "displayname": "x"}
+
+
+def destinations(server: Server, **rooms: list[str]) -> None:
+    """Declare what Synapse's sender has recorded: room names by server (C(_) is a dot)."""
+    names = {name.replace("_", "."): found for name, found in rooms.items()}
+    answer = {"destinations": [{"destination": name} for name in names], "total": len(names)}
+    server.get(DESTINATIONS, answer, query={"limit": "1000"})
+    for name, found in names.items():
+        rows = [{"room_id": room_id(each), "stream_ordering": 1} for each in found]
+        query = {"limit": "10000", "from": "0"}
+        server.get(f"{DESTINATIONS}/{quoted(name)}/rooms", {"rooms": rows, "total": len(rows)}, query=query)
+
+
+def state(server: Server, name: str, *events: Json, **more: Any) -> None:
+    server.get(f"{ROOMS}/{quoted(room_id(name))}/state", {"state": list(events)}, **more)
+
+
+def state_of_newest_event(server: Server, name: str, *events: Json) -> None:
+    """Declare what is asked for when nobody of ours is in a room any more."""
+    state(server, name)
+    path = f"{ROOMS}/{quoted(room_id(name))}"
+    server.get(f"{path}/forward_extremities", {"count": 2, "results": [{"event_id": "$a/b"}, {"event_id": "$c"}]})
+    server.get(f"{path}/context/%24a%2Fb", {"state": list(events)}, query={"limit": "0"})
+
+
+def read_one(client: Client, server: Server, *events: Json, joined: int = 2, local: int = 1) -> Room:
+    """What is read of one room with this state."""
+    destinations(server)
+    server.rooms(room("r", joined, local))
+    state(server, "r", *events)
+    (found,) = read_rooms(client, 1)
+    return found
+
+
+def test_before_anybody_leaves(client: Client, server: Server) -> None:
+    found = read_one(
+        client,
+        server,
+        {"type": "m.room.create", "state_key": "", "content": {}},
+        {"type": "m.room.member", "content": {"membership": "join"}},
+        member(BOB, "join"),
+        member(ALICE, "join"),
+        member(REMOTE, "join"),
+        member("@b:port.example:8448", "join"),
+        member("@gone:left.example", "leave"),
+        member("@invited:invited.example", "invite"),
+    )
+    assert found == Room(R, ("other.example", "port.example:8448"), Known((ALICE, BOB), ()))
+
+
+def test_after_everybody_has_left(client: Client, server: Server) -> None:
+    destinations(server)
+    server.rooms(room("r", 0, 0))
+    state_of_newest_event(server, "r", member(ALICE, "leave", left_from("join")), member(REMOTE, "join"))
+    assert read_rooms(client, 1) == [Room(R, ("other.example",), Known((ALICE,)))]
+
+
+def test_a_room_of_which_synapse_has_no_event(client: Client, server: Server) -> None:
+    destinations(server, other_example=["r"])
+    server.rooms(room("r", 0, 0))
+    state(server, "r")
+    server.get(f"{ROOMS}/{quoted(R)}/forward_extremities", {"count": 0, "results": []})
+    assert read_rooms(client, 1) == [Room(R, ("other.example",), Known())]
+
+
+@pytest.mark.parametrize("local", [1, 500])
+def test_rooms_of_ours_alone_are_not_read(client: Client, server: Server, local: int) -> None:
+    destinations(server)
+    server.rooms(room("ours", local, local))
+    assert read_rooms(client, 1) == []
+
+
+@pytest.mark.parametrize(("joined", "local"), [(None, None), (2, None), (2, "1"), (2, 0)])
+def test_rooms_of_which_little_is_known_are_read(client: Client, server: Server, joined: Any, local: Any) -> None:
+    assert read_one(client, server, member(REMOTE, "join"), joined=joined, local=local).servers == ("other.example",)
+
+
+def test_a_room_that_no_remote_server_is_in_is_none_of_the_result(client: Client, server: Server) -> None:
+    destinations(server)
+    server.rooms(room("r", 3, 1))
+    state(server, "r", member(ALICE, "join"), member(REMOTE, "leave"))
+    assert read_rooms(client, 1) == []
+
+
+def test_rooms_of_destinations_are_added(client: Client, server: Server) -> None:
+    """Also those that the listing lacks, and a room of ours alone that something was sent of."""
+    destinations(server, a_example=["r", "ours"], b_example=["unlisted"], example_org=["r"])
+    server.rooms(room("r", 2, 1), room("ours", 1, 1))
+    state(server, "r", member(REMOTE, "join"), member(ALICE, "join"))
+    state(server, "ours", member(ALICE, "join"))
+    state_of_newest_event(server, "unlisted", member(BOB, "leave"))
+    assert read_rooms(client, 1) == [
+        Room(room_id("ours"), ("a.example",), Known((ALICE,))),
+        Room(R, ("a.example", "other.example"), Known((ALICE,))),
+        Room(room_id("unlisted"), ("b.example",), Known((BOB,))),
+    ]
+
+
+def test_a_room_that_is_gone_is_known_by_its_destinations(client: Client, server: Server) -> None:
+    destinations(server, a_example=["r"])
+    server.rooms(room("q", 2, 1))
+    for name in ("q", "r"):
+        state(server, name, status=404)
+    assert read_rooms(client, 1) == [Room(R, ("a.example",), Known())]
+
+
+def test_any_other_error_ends_the_reading(client: Client, server: Server) -> None:
+    destinations(server)
+    server.rooms(room("r", 2, 1))
+    server.get(f"{ROOMS}/{quoted(R)}/state", matrix_error("M_FORBIDDEN", "You are not a server admin"), status=403)
+    with pytest.raises(SynapseError, match="M_FORBIDDEN"):
+        read_rooms(client, 1)
+
+
+@pytest.mark.parametrize(
+    ("event", "known"),
+    [
+        (member(ALICE, "join"), Known((ALICE,))),
+        (member(ALICE, "leave"), Known((ALICE,))),
+        (member(ALICE, "leave", left_from("join")), Known((ALICE,))),
+        (member(ALICE, "leave", left_from("invite")), Known((), (ALICE,))),
+        (member(ALICE, "leave", left_from("knock")), Known((), (ALICE,))),
+        (member(ALICE, "invite"), Known((), (ALICE,))),
+        (member(ALICE, "knock"), Known((), (ALICE,))),
+        (member(ALICE, "join", left_from("invite")), Known((ALICE,))),
+        (member(ALICE, "ban"), Known()),
+        (member(ALICE, "ban", left_from("invite")), Known()),
+        # Whatever it is, it was a member once.
+        (member(ALICE, None), Known((ALICE,))),
+        (member(ALICE, ["invite"]), Known((ALICE,))),
+        (member(ALICE, {"membership": "join"}), Known((ALICE,))),
+        (member(ALICE, "leave", "invite"), Known((ALICE,))),
+        (member(ALICE, "leave", {"membership": ["invite"]}), Known((ALICE,))),
+        ({"type": "m.room.member", "state_key": ALICE}, Known((ALICE,))),
+        # No accounts of ours.
+        (member(ALICE, "join", type="m.room.message"), Known()),
+        (member(None, "join"), Known()),
+        (member(7, "join"), Known()),
+        (member("", "join"), Known()),
+        (member(SERVER, "join"), Known()),
+        (member(f"alice:{SERVER}", "join"), Known()),
+        (member(f"@alice:{SERVER}.evil.example", "join"), Known()),
+        (member(f"@alice:{SERVER}:8448", "leave"), Known()),
+        (member(f"@\x1b[2Jalice:{SERVER}", "invite"), Known()),
+        (member(f"@\u202ealice:{SERVER}", "invite"), Known()),
+        (member(f"@{'a' * 250}:{SERVER}", "invite"), Known()),
+    ],
+)
+def test_accounts_by_membership(client: Client, server: Server, event: Json, known: Known) -> None:
+    assert read_one(client, server, event, member(REMOTE, "join")).known == known
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "evil.example:0",
+        "evil.example/../",
+        'evil.example",key="x',
+        "evil.example\r\nHost: a",
+        "1.2.3",
+        "[::1",
+        "a" * 300,
+        "ü.example",
+        "\u202eevil.example",
+    ],
+)
+def test_names_that_are_no_servers(client: Client, server: Server, name: str) -> None:
+    found = read_one(client, server, member(f"@a:{name}", "join"), member(REMOTE, "join"), member("@a", "join"))
+    assert found.servers == ("other.example",)
+
+
+def test_a_destination_that_is_no_server(client: Client, server: Server) -> None:
+    answer = {"destinations": [{"destination": "bad name"}], "total": 1}
+    server.get(DESTINATIONS, answer, query={"limit": "1000"})
+    rows = [{"room_id": R, "stream_ordering": 1}]
+    server.get(f"{DESTINATIONS}/bad%20name/rooms", {"rooms": rows, "total": 1}, query={"limit": "10000", "from": "0"})
+    server.rooms()
+    state(server, "r", member(ALICE, "join"))
+    assert read_rooms(client, 1) == []
+
+
+def test_an_odd_room_id(client: Client, server: Server) -> None:
+    """It is kept, and is an error of each pair later: nothing that anybody has made up keeps others from being read."""
+    destinations(server)
+    odd = "!\u202e/..?#%\x1b"
+    server.rooms({**room("r", 2, 1), "room_id": odd})
+    server.get(f"{ROOMS}/{quoted(odd)}/state", {"state": [member(REMOTE, "join")]})
+    assert read_rooms(client, 1) == [Room(odd, ("other.example",), Known())]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"state": None}, {"state": [7]}, {"state": [{"type": "m.room.member", "state_key": ALICE, "content": 7}]}],
+)
+def test_answers_that_are_not_synapses(client: Client, server: Server, answer: Json) -> None:
+    destinations(server)
+    server.rooms(room("r", 2, 1))
+    server.get(f"{ROOMS}/{quoted(R)}/state", answer)
+    with pytest.raises(SynapseError, match="the answer has"):
+        read_rooms(client, 1)
