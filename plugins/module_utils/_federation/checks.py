@@ -103,8 +103,8 @@ class Conversation:
         self._memberships: dict[str, tuple[str, str] | None] = {
             event_id: (user_id, "leave") for event_id, user_id in (left_by or {}).items()
         }
-        self._left = frozenset((left_by or {}).values())
         """By the ID of each event that was asked for: see C(_read_membership)."""
+        self._left = frozenset((left_by or {}).values())
         self._about_room: Meaning | None = None
         self._said = ""
         """Its answer about the whole room."""
