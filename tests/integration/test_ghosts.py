@@ -9,10 +9,7 @@ One server is gone for good, without having been able to tell two others of all 
 
 from __future__ import annotations
 
-import os
-import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +25,7 @@ HALF = 5
 
 
 class Gone:
-    """a is gone, and b and c list accounts of it as joined, invited and knocking. d is in no room yet."""
+    """a is gone, and b and c list accounts of it as joined, invited and knocking."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
@@ -175,21 +172,10 @@ def _state(kind: str, **content: Any) -> Json:
     return {"type": kind, "state_key": "", "content": content}
 
 
-@contextmanager
-def frozen(server: Homeserver) -> Iterator[None]:
-    """Stop the process of a server, and have it go on afterwards."""
-    assert server.pid is not None
-    os.kill(server.pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        os.kill(server.pid, signal.SIGCONT)
-
-
 @pytest.fixture(scope="module")
 def gone(skip_or_fail: Callable[[str], None]) -> Iterator[Gone]:
     try:
-        with Lab(ROOT / ".cache/tests/ghosts", ["a", "b", "c", "d"], base_port=18800) as lab:
+        with Lab(ROOT / ".cache/tests/ghosts", ["a", "b", "c"], base_port=18800) as lab:
             gone = Gone(lab)
             gone.populate()
             gone.leave()
@@ -306,29 +292,3 @@ def test_a_homeserver_that_is_not_gone(gone: Gone, run_module: RunModule) -> Non
     done = run_module("matrix_ghosts", rooms_of_synapse)
     assert done["pairs"] >= 2 * (len(gone.rooms) - len(gone.pending))
     assert [set(gone.listed(server)) for server in (b, c)] == [{barred}, {barred}]
-
-
-@pytest.mark.nightly(category="variations")
-def test_a_server_that_does_not_know_the_whole_room_yet(gone: Gone, run_module: RunModule) -> None:
-    """It has just joined, and the server that it has to ask for the members is frozen."""
-    a, b, d = gone.a, gone.b, gone.lab["d"]
-    user, room_id = gone.users[1], gone.rooms["version 11"]
-    a.join(user.token, room_id, via=b.server_name)
-    wait_until(lambda: user.user_id in b.joined_members(room_id), "b sees who has joined")
-    newcomer = d.register("newcomer")
-    room = {"room_id": room_id, "servers": [d.server_name], "accounts": [user.user_id]}
-    options = gone.options(rooms=[room])
-    # It has nobody in the room, says so, and has seen our key then.
-    assert run_module("matrix_ghosts_info", options)["counts"]["confirmed"] == 1
-    d.join(newcomer.token, room_id, via=b.server_name)
-    # Nor can any other server of the room be asked, and our key is the one that d has seen.
-    with frozen(a), frozen(b), frozen(gone.c):
-        answer = run_module("matrix_ghosts_info", options)
-        (pair,) = answer["not_confirmed"]
-        assert pair["state"] == "unconfirmed" and "PARTIAL_STATE" in pair["reason"]
-        assert answer["requests"] == 4, "for the key, and again in each round"
-    wait_until(lambda: user.user_id in d.joined_members(room_id), "d knows the whole room")
-    assert run_module("matrix_ghosts_info", options)["counts"]["ghosts"] == 1
-    a.leave(user.token, room_id)
-    wait_until(lambda: user.user_id not in d.joined_members(room_id), "d has heard of it")
-    assert run_module("matrix_ghosts_info", options)["counts"]["confirmed"] == 1
