@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghosts import GhostRun
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import STATES, Pair, PairResult
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.names import MAX_SERVER_NAME
 from ansible_collections.matrixops.synapse.plugins.module_utils._ghosts_module import MAX_NAMES, as_result, shown
@@ -20,8 +21,9 @@ LONG = "\U0001f47b"
 
 
 def run_of(*results: PairResult) -> Any:
-    client = SimpleNamespace(key=SimpleNamespace(key_id="ed25519:a"), sent=1)
-    return SimpleNamespace(ghosts=SimpleNamespace(client=client, results={result.pair: result for result in results}))
+    client: Any = SimpleNamespace(key=SimpleNamespace(key_id="ed25519:a"), sent=1)
+    found = {result.pair: result for result in results}
+    return SimpleNamespace(ghosts=GhostRun(client, lambda _result: None, results=found))
 
 
 def result_of(number: int, *, long: bool, servers: int) -> PairResult:
