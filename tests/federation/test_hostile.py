@@ -143,6 +143,16 @@ def test_extra_content_of_a_template_is_not_taken(
     assert not {"origin", "unsigned"} & set(event) and set(event["signatures"]) == {"gone.example"}
 
 
+def test_a_server_that_hides_what_it_is_asked_for(client: FederationClient, remote: StartServer) -> None:
+    """As Dendrite does, but it is not known to be one: nothing follows from that."""
+    server = remote(room := Room({ALICE: "join"}))
+    server.lie("state_ids", lies.error(403, "M_FORBIDDEN", "Go away"))
+    server.lie("event", lies.error(403, "M_FORBIDDEN", "Go away"))
+    result = check(client, Pair(server.server_name, room.room_id), KNOWN)
+    assert (result.state, result.ghosts) == ("unconfirmed", {})
+    assert not server.leaves
+
+
 def test_an_endless_room(client: FederationClient, remote: StartServer) -> None:
     server = remote(room := Room({ALICE: "join"}))
     room.say()

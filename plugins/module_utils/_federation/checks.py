@@ -108,6 +108,7 @@ class Conversation:
         self._about_room: Meaning | None = None
         self._said = ""
         """Its answer about the whole room."""
+        self._is_known_answer = False
         self._newest: list[str] = []
         """Events that the remote server calls the newest ones."""
         self._control: frozenset[str] | None = None
@@ -127,6 +128,7 @@ class Conversation:
         if meaning is None and answer.status not in (403, 404):
             raise _unclear(answer)
         self._said = str(answer)
+        self._is_known_answer = meaning is not None
         self._about_room = self._settled(meaning or Meaning.SAYS_NOTHING, answer)
         return self._about_room
 
@@ -168,7 +170,6 @@ class Conversation:
         self._newest = [reference.event_id for reference in template.prev_events]
         membership = self._membership(template, user_id, was_invited)
         if membership not in (*LISTED, PENDING, UNKNOWN):
-            self._lists_the_gone = True
             return None
         self.ghosts[user_id] = membership
         return template
@@ -227,17 +228,26 @@ class Conversation:
             if found is None:
                 hidden = True
             elif found[0] == user_id:
+                self._lists_the_gone |= found[1] not in LISTED
                 return found[1]
-        # An account's own events, such as its join, are always shown to us: so the hidden one is an invite, or nothing.
-        if not hidden or not was_invited:
+        if not hidden:
+            self._lists_the_gone = True
             return ""
+        if not was_invited:
+            # Dendrite always shows us an account's own events, such as its join. Of others, that is not known.
+            if self._is_known_answer and self._about_room is Meaning.SAYS_NOTHING:
+                return ""
+            raise UnclearError(f"would let {user_id} leave, and does not show its membership: {self._said}")
         if self._about_room is Meaning.NOT_JOINED:
             # Whoever says so gives no template for an account that it does not list.
             return PENDING
-        # Dendrite hides the leave after an invite as it hides the invite, and drops a leave that changes nothing. So
-        # who is still not known after a leave was accepted had left before.
+        if user_id in self._left:
+            # Dendrite hides the leave after an invite as it hides the invite, and drops a leave that changes nothing.
+            # So who is still not known after a leave was accepted had left before.
+            self._lists_the_gone = True
+            return ""
         is_new = not {event_id for event_id, _hash in template.auth_events} <= self._without_membership()
-        return UNKNOWN if is_new and user_id not in self._left else ""
+        return UNKNOWN if is_new else ""
 
     def _without_membership(self) -> frozenset[str]:
         """What a template refers to for an account that was never in the room: Dendrite gives one for anybody."""
