@@ -339,7 +339,7 @@ MUTATIONS = [
     Mutation(
         "11 look before each leave",
         f"{FEDERATION}/removal.py",
-        "            if user_id in left_by.values() or user_id in kept:",
+        "            if user_id in left or user_id in kept:",
         "            if False:",
         f"{REMOTE}/test_checks.py",
     ),

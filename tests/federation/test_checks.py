@@ -235,6 +235,19 @@ def test_a_leave_that_is_not_accepted(client: FederationClient, remote: StartSer
     assert result.ghosts == {ALICE: "join"}
 
 
+def test_one_account_does_not_keep_the_others(client: FederationClient, remote: StartServer) -> None:
+    room = Room({ALICE: "join", BOB: "join"})
+    server = remote(room)
+    server.lie("make_leave", lies.template(depth="none"), times=1)
+    server.lie("send_leave", lies.error(400, "M_BAD_JSON", "no"), times=1)
+    known = Known(("@not a name:gone.example\n", ALICE, BOB, CAROL))
+    room.set_membership(CAROL, "join")
+    result = remove(client, Pair(server.server_name, room.room_id), known, anybody)
+    assert result.state == "confirmed"
+    # The first one was looked at in vain at first, and the leave of the second one was not accepted.
+    assert result.removed == (CAROL, ALICE, BOB)
+
+
 def test_an_account_of_another_server_is_never_asked_about(client: FederationClient, remote: StartServer) -> None:
     room = Room({STRANGER: "join"})
     server = remote(room, implementation="dendrite")

@@ -19,7 +19,7 @@ from typing import Callable, Iterable, Iterator, Mapping, NamedTuple
 
 from .answers import MAKE_LEAVE, STATE_IDS, Meaning, meaning_of
 from .client import FEDERATION, Answer, FederationClient
-from .errors import AnswerError, FederationError, UnreachableError
+from .errors import AnswerError, EventError, FederationError, InvalidNameError, UnreachableError
 from .events import ROOM_VERSIONS, LeaveTemplate, read_template
 from .names import check_event_id, check_room_id, check_user_id
 from .state import LISTED, listed_members
@@ -150,10 +150,18 @@ class Conversation:
                 raise UnclearError("lists an account as joined that its state does not have yet", can_change=True)
 
     def _listed_of(self, user_ids: Iterable[str], *, was_invited: bool = False) -> Iterator[tuple[str, LeaveTemplate]]:
+        problem: FederationError | None = None
         for user_id in user_ids:
-            template = self._look_at(user_id, was_invited)
+            try:
+                template = self._look_at(user_id, was_invited)
+            except (EventError, InvalidNameError, UnclearError) as error:
+                # One account must not keep us from all others.
+                problem = problem or error
+                continue
             if template is not None:
                 yield user_id, template
+        if problem is not None:
+            raise problem
 
     def _look_at(self, user_id: str, was_invited: bool) -> LeaveTemplate | None:
         """What a leave of this account would be built on, if the remote server lists it; C(None) if it does not."""

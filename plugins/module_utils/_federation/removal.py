@@ -36,13 +36,20 @@ def remove(
     kept: set[str] = set()
 
     def remove_listed(conversation: Conversation) -> None:
+        problem: UnclearError | None = None
+        left = set(left_by.values())
         for user_id, template in conversation.listed(known):
-            if user_id in left_by.values() or user_id in kept:
+            if user_id in left or user_id in kept:
                 continue
             if not may_leave(user_id, pair.room_id):
                 kept.add(user_id)
                 continue
-            left_by[send_leave(client, pair, user_id, template)] = user_id
+            try:
+                left_by[send_leave(client, pair, user_id, template)] = user_id
+            except UnclearError as error:
+                problem = problem or error
+        if problem is not None:
+            raise problem
 
     for delay in CHECK_DELAYS:
         time.sleep(delay)
