@@ -374,8 +374,8 @@ MUTATIONS = [
     Mutation(
         "11 who is joined here is kept",
         f"{UTILS}/_ghosts_module.py",
-        '            if client.server_name != params["server_name"]:',
-        "            if False:",
+        "        if synapse is not None and synapse.server_name != name:",
+        "        if False:",
         f"{REMOTE}/test_modules.py",
     ),
     Mutation(

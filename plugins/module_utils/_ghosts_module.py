@@ -120,7 +120,9 @@ class GhostsModule(AnsibleModule):
             with _option("server_name"):
                 ServerName.parse(params["server_name"])
             key = self._key()
-            with self._synapse() as synapse:
+            synapse = self._synapse()
+            with synapse or nullcontext():
+                self._assert_server_name(synapse)
                 rooms = self._rooms(synapse)
                 record = GhostRecord(params["record_path"], params["server_name"], progress_path=progress_path)
                 servers = dict.fromkeys(server for room in rooms for server in room.servers)
@@ -162,22 +164,19 @@ class GhostsModule(AnsibleModule):
                 f"signing_key_path: {path}: {error.strerror}: set it to the signing_key_path of homeserver.yaml"
             ) from None
 
-    @contextmanager
-    def _synapse(self) -> Iterator[Client | None]:
+    def _synapse(self) -> Client | None:
         """The admin API of the homeserver that is to be read from, if there is a base_url."""
         params = self.params
         if params["base_url"] is None:
-            yield None
-            return
+            return None
         if REQUESTS_IMPORT_ERROR is not None:
             raise MissingRequirementError("requests")
-        verify: bool | str = params["ca_path"] or True
-        with Client(params["base_url"], params["access_token"], verify=verify) as client:
-            if client.server_name != params["server_name"]:
-                raise SynapseError(
-                    f"base_url leads to {client.server_name}, and server_name is {params['server_name']}: correct one"
-                )
-            yield client
+        return Client(params["base_url"], params["access_token"], verify=params["ca_path"] or True)
+
+    def _assert_server_name(self, synapse: Client | None) -> None:
+        name = self.params["server_name"]
+        if synapse is not None and synapse.server_name != name:
+            raise SynapseError(f"base_url leads to {synapse.server_name}, and server_name is {name}: correct one")
 
     def _rooms(self, synapse: Client | None) -> list[Room]:
         """The rooms of the options, or those that Synapse knows."""

@@ -253,7 +253,7 @@ def test_whoever_may_not_leave_is_asked_about_right_before(client: FederationCli
     run = run_of(client)
     run.remove(shared([server], room), may_leave)
     assert asked == [(ALICE, room.room_id, 1), (BOB, room.room_id, 2)]
-    (result,) = run.results.values()
+    result = run.results[Pair(server.server_name, room.room_id)]
     assert (result.state, result.ghosts, result.removed) == ("ghosts", {ALICE: "join"}, (BOB,))
 
 

@@ -134,7 +134,8 @@ def assert_documented(documented: Json, found: Json) -> None:
     kinds = {"int": int, "str": str, "list": list, "dict": dict, "bool": bool}
     assert set(found) == set(documented)
     for key, entry in documented.items():
-        assert type(found[key]) is kinds[entry["type"]], key
+        kind = kinds[entry["type"]]
+        assert isinstance(found[key], kind) and isinstance(found[key], bool) is (kind is bool), key
         if "contains" in entry:
             inner = found[key] if entry["type"] == "list" else [found[key]]
             assert inner, f"{key} has nothing that could be looked at"

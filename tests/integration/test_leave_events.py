@@ -99,9 +99,9 @@ def leave(random: Random, room_version: str, key: SigningKey) -> tuple[str, Json
     user_id = f"@{random.choice(LOCALPARTS)}{random.choice(LOCALPARTS)}:{server_name}"
     room_id = room_id_of(random, room_version)
     proposal = {
-        "prev_events": [reference(random, room_version) for _ in range(random.choice((1, 1, 2, 20)))],
+        "prev_events": [reference(random, room_version) for _number in range(random.choice((1, 1, 2, 20)))],
         ROOM_VERSIONS[room_version].auth_key: [
-            reference(random, room_version) for _ in range(random.choice((0, 3, 10)))
+            reference(random, room_version) for _number in range(random.choice((0, 3, 10)))
         ],
         "depth": random.choice((1, 2, random.randint(3, 10**6), 2**31, WIDEST[room_version])),
         "hashes": {"sha256": "of somebody else"},
@@ -123,7 +123,7 @@ def test_leave_events(synapse: tuple[Compute, set[str]], key: SigningKey) -> Non
     """Content hash, redaction, event ID and signature are what Synapse computes, and Synapse can parse the event."""
     compute, _defined = synapse
     random = Random(SEED)
-    leaves = [leave(random, version, key) for version in ROOM_VERSIONS for _ in range(LEAVES_PER_VERSION)]
+    leaves = [leave(random, version, key) for version in ROOM_VERSIONS for _number in range(LEAVES_PER_VERSION)]
     answers = compute([request for _event_id, request in leaves])
     assert len(leaves) > 5000
     for (computed, request), answer in zip(leaves, answers, strict=True):
@@ -190,7 +190,7 @@ def test_other_events(synapse: tuple[Compute, set[str]]) -> None:
         {"room_version": version, "event": any_event(random, version, event_type)}
         for version in ROOM_VERSIONS
         for event_type in types
-        for _ in range(EVENTS_PER_TYPE)
+        for _number in range(EVENTS_PER_TYPE)
     ]
     for request, answer in zip(requests, compute(requests), strict=True):
         version = ROOM_VERSIONS[request["room_version"]]

@@ -160,7 +160,7 @@ class LyingServer:
 
     def _authenticated(self, request: Request) -> str | None:
         """The server that signed the request ("Request Authentication" in the server-server API)."""
-        scheme, _, parameters = request.headers.get("authorization", "").partition(" ")
+        scheme, _blank, parameters = request.headers.get("authorization", "").partition(" ")
         given = {name: quoted or bare for name, quoted, bare in _PARAMETER.findall(parameters)}
         if scheme != "X-Matrix" or not {"origin", "destination", "key", "sig"} <= given.keys():
             return None

@@ -172,7 +172,7 @@ def test_lies(server: LyingServer, client: Client) -> None:
     room = Room({ALICE: "join"})
     server.rooms[room.room_id] = room
     server.lie("state_ids", lies.rate_limited(7), times=2)
-    answers = [client.get("state_ids", room.room_id, event_id="$none") for _ in range(3)]
+    answers = [client.get("state_ids", room.room_id, event_id="$none") for _number in range(3)]
     assert [answer.status_code for answer in answers] == [429, 429, 404]
     assert answers[0].headers["Retry-After"] == "7"
     server.lie("make_leave", lies.many_prev_events(1000))

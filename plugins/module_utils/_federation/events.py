@@ -169,7 +169,7 @@ def read_template(answer: JsonDict, room_id: str, user_id: str) -> LeaveTemplate
         raise EventError("make_leave template: event is not an object")
     _assert_leave(event, room_id, user_id)
     depth = event.get("depth")
-    if type(depth) is not int or not 1 <= depth <= version.max_depth:  # isinstance() would accept a bool
+    if not isinstance(depth, int) or isinstance(depth, bool) or not 1 <= depth <= version.max_depth:
         raise EventError(f"make_leave template: depth is not an integer from 1 to {version.max_depth}")
     prev_events = _read_references(event, "prev_events", version, MAX_PREV_EVENTS)
     if not prev_events:

@@ -148,7 +148,7 @@ def parse_key_answer(body: JsonDict, server_name: str) -> KeyAnswer:
     if body.get("server_name") != server_name:
         raise AnswerError(f"key answer of {server_name}: server_name is missing or differs")
     valid_until_ts = body.get("valid_until_ts")
-    if type(valid_until_ts) is not int:  # isinstance() would accept a bool
+    if not isinstance(valid_until_ts, int) or isinstance(valid_until_ts, bool):
         raise AnswerError(f"key answer of {server_name}: valid_until_ts is not an integer")
     answer = KeyAnswer(
         server_name,

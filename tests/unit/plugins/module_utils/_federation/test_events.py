@@ -329,7 +329,7 @@ def test_random_event_ids(key: CountingKey) -> None:
     name = "x" * 226 + ".org"  # the longest that the specification recommends
     user_id = f"@a:{name}"
     template = read_template(answer("1", sender=user_id, state_key=user_id), ROOM, user_id)
-    ids = {build_leave(template, ROOM, user_id, name, key, NOW)[0] for _ in range(10)}
+    ids = {build_leave(template, ROOM, user_id, name, key, NOW)[0] for _number in range(10)}
     assert len(ids) == 10
     assert all(re.fullmatch(rf"\$[A-Za-z0-9_-]{{20}}:{name}", event_id) for event_id in ids)
 
