@@ -25,6 +25,8 @@ from .names import check_event_id, check_room_id, check_user_id
 from .state import LISTED, listed_members
 
 STATES = ("confirmed", "ghosts", "refused", "unreachable", "unconfirmed")
+VERSIONS = sorted(ROOM_VERSIONS)
+"""What is offered with each C(make_leave): all that a leave can be built for."""
 NO_EVENT = "$none"
 PENDING = "pending"
 """The membership of an account that is invited or knocking, where the server does not say which."""
@@ -280,7 +282,7 @@ class Conversation:
         return str(event.get("state_key")), str(content.get("membership"))
 
     def _make_leave(self, user_id: str) -> Answer:
-        return self._get("make_leave", user_id, params={"ver": sorted(ROOM_VERSIONS)})
+        return self._get("make_leave", user_id, params={"ver": VERSIONS})
 
     def _get(self, what: str, *more: str, params: Mapping[str, str | list[str]]) -> Answer:
         path = f"{FEDERATION}/v1/{what}/" + "/".join("{}" for _segment in (self.pair.room_id, *more))

@@ -47,11 +47,6 @@ class ServerName:
     def __str__(self) -> str:
         return self.text
 
-    @property
-    def url_host(self) -> str:
-        """The host as it is written in a URL or a Host header, without a port."""
-        return f"[{self.host}]" if ":" in self.host else self.host
-
     @classmethod
     def parse(cls, text: str) -> ServerName:
         """Parse a server name.

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections import deque
@@ -106,16 +105,3 @@ class Limiters:
             if server_name not in self._limiters:
                 self._limiters[server_name] = ServerLimiter(self.pacing)
             return self._limiters[server_name]
-
-
-def backoff(attempt: int, generator: random.Random, *, first: float = 1.0, longest: float = 3600.0) -> float:
-    """Return for how many seconds to wait after a failed attempt: a random time that doubles on average.
-
-    :param attempt: how many attempts have failed, from 1 on.
-    :param generator: spreads retries, so that servers that failed together are not asked again together.
-    :param first: the longest time after the first attempt, in seconds.
-    :param longest: the longest time after any attempt, in seconds.
-    """
-    # 2 to the power of 64 is more than any limit, and a float.
-    limit = min(longest, first * 2 ** min(attempt - 1, 64))
-    return generator.uniform(limit / 2, limit)

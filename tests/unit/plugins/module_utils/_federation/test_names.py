@@ -49,12 +49,6 @@ def test_server_names(text: str, host: str | None, port: int | None, is_literal:
     assert str(name) == text
 
 
-def test_a_host_in_a_url_has_brackets_only_if_it_is_ipv6() -> None:
-    assert ServerName.parse("[::1]:8448").url_host == "[::1]"
-    assert ServerName.parse("127.0.0.1:8448").url_host == "127.0.0.1"
-    assert ServerName.parse("example.org:8448").url_host == "example.org"
-
-
 @pytest.mark.parametrize(
     "text",
     [
@@ -168,7 +162,7 @@ def test_any_text_is_parsed_to_something_safe_or_refused(text: str) -> None:
 def test_every_ip_address_is_a_literal(address: ipaddress.IPv4Address, port: int | None) -> None:
     host = str(address) if address.version == 4 else f"[{address}]"
     name = ServerName.parse(host if port is None else f"{host}:{port}")
-    assert (name.host, name.port, name.is_literal, name.url_host) == (str(address), port, True, host)
+    assert (name.host, name.port, name.is_literal) == (str(address), port, True)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from contextlib import ExitStack
@@ -16,7 +15,6 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._federation.paci
     Limiters,
     Pacing,
     ServerLimiter,
-    backoff,
 )
 from ansible_collections.matrixops.synapse.tests.unit.helpers import Clock
 
@@ -175,20 +173,3 @@ def test_each_server_has_a_limiter_of_its_own(clock: Clock) -> None:
         for number in range(10):
             stack.enter_context(limiters.of(f"{number}.example").slot())
     assert clock.waits == []
-
-
-def test_backoff_doubles_within_bounds() -> None:
-    generator = random.Random(1)
-    for attempt in range(1, 6):
-        limit = 2.0 ** (attempt - 1)
-        waits = [backoff(attempt, generator) for _time in range(200)]
-        assert limit / 2 <= min(waits) < limit * 0.6
-        assert limit * 0.9 < max(waits) <= limit
-    assert 30 <= backoff(20, generator, longest=60) <= 60
-    assert 5 <= backoff(1, generator, first=10) <= 10
-    assert backoff(10**9, generator) <= 3600
-
-
-def test_backoff_is_determined_by_its_generator() -> None:
-    first, second = ([backoff(3, random.Random(seed)) for _time in range(2)] for seed in (7, 8))
-    assert first[0] == first[1] != second[0]
