@@ -36,17 +36,18 @@ class Nasty:
     def __init__(self, directory: Path) -> None:
         self.canary = directory / "canary"
         self.names = [
-            "{{ 7 * 1111 }}",
+            # Words, since digits may just as well be a part of a room ID.
+            "{{ 'water' ~ 'wagtail' }}",
             "{{ lookup('ansible.builtin.pipe', 'touch " + str(self.canary) + "') }}",
-            "{% for i in range(3) %}13{% endfor %}",
+            "{% for i in range(3) %}ostrich,{% endfor %}",
             "!unsafe \x1b]0;owned\x07\x1b[2J",
         ]
 
     def assert_harmless(self, output: str) -> None:
         assert not self.canary.exists(), "a name was templated"
-        assert "7777" not in output and "131313" not in output, output
+        assert "waterwagtail" not in output and "ostrich,ostrich" not in output, output
         assert "\x1b" not in output and "\x07" not in output, repr(output)
-        assert "1111" in output and "Traceback" not in output, output
+        assert "wagtail" in output and "Traceback" not in output, output
 
 
 @pytest.fixture(
