@@ -62,11 +62,11 @@ PAGE ?= docs/benchmarks.md
 BENCH_NEEDS := .cache/dev.installed .cache/synapse.installed .cache/synadm.installed $(COLLECTION)
 
 bench: $(BENCH_NEEDS) ## compare with what one would use instead (many hours; RESULT=file goes on with one)
-	$(BENCH) run $(BENCH_OPTIONS) benchmarks/measured/$(RESULT)
+	$(BENCH) run benchmarks/measured/$(RESULT) $(BENCH_OPTIONS)
 
 bench-quick: $(BENCH_NEEDS) ## see in some minutes that this works
 	rm -f .cache/benchmarks/quick.jsonl
-	$(BENCH) run --quick $(BENCH_OPTIONS) .cache/benchmarks/quick.jsonl
+	$(BENCH) run .cache/benchmarks/quick.jsonl --quick $(BENCH_OPTIONS)
 	$(BENCH) report .cache/benchmarks/quick.jsonl
 
 bench-report: $(BENCH_NEEDS) ## write the figures of RESULT into PAGE, which is docs/benchmarks.md

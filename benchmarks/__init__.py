@@ -4,9 +4,9 @@
 
 """This collection beside what one would use instead, on real servers: ``make bench``.
 
-`plan` says what is measured, and in which order; `drain`, `listing`, `ledger` and `fleet` measure. They start the
-`contenders`, of which `bare` is the collection's code without Ansible, as processes of their own (`processes`), on
-servers that are filled once and put back before each run (`servers`), or on `stubs`. Each run becomes a line of a file
-(`results`). `figures` has medians and fits, `claims` says who is better by how much, and `report` and `chart` make what
-docs/benchmarks.md shows.
+`plan` says what is measured, and in which order; `drain`, `listing`, `fleet` and `ghosts` measure. They start the
+`contenders`, of which `bare` and `asking` are the collection's code without Ansible, as processes of their own
+(`processes`), on servers that are filled once and restored before each run (`servers`), or on `stubs` and
+`remote_servers`. Each run becomes a line of a file (`results`). `figures` has medians, `claims` says who is better by
+how much, and `report` and `chart` make what docs/benchmarks.md shows.
 """

@@ -30,10 +30,11 @@ from .servers import Servers
 
 BASE_PORT = 18750
 SETTINGS = (
-    "One process of Synapse; the rate limits are out of the way, presence is off. Three memberships for each account:"
-    " in the room of all, a room of 20 and a room of two. One of 50 accounts is locked, one of 100 has a `/` in its"
-    " name. All contenders erase; ours work with `concurrency: 8`. Each run begins on the same snapshot, just after a"
-    " restart. Given are the median, and the least and the most."
+    "One process of Synapse for each server; the rate limits are out of the way, presence is off. Three memberships for"
+    " each account: in the room of all, a room of 20 and a room of two. A third of the memberships is in rooms that the"
+    " other server is in: half of the rooms of 20 and of two. One of 50 accounts is locked, one of 100 has a `/` in its"
+    " name. All contenders erase. Each run begins on the same snapshot of both servers, just after a restart. Given are"
+    " the median, and the least and the most."
 )
 
 
@@ -65,13 +66,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--databases", nargs="+", choices=("sqlite", "postgresql"))
     run.add_argument("--contenders", nargs="+", choices=DRAINS, help="in the drain")
     run.add_argument("--accounts", nargs="+", type=int, help="in the drain")
-    run.add_argument("--growth", nargs="+", type=int, metavar="ACCOUNTS")
     run.add_argument("--listing", type=int, metavar="ACCOUNTS")
-    run.add_argument("--destinations", type=int, help="in the ledger")
     run.add_argument("--fleet", type=int, metavar="ACCOUNTS", help="of each server")
     run.add_argument("--pairs", type=int, help="of server and room, in ghosts")
     run.add_argument("--runs", type=int)
-    run.add_argument("--overhead-runs", type=int)
     run.add_argument("--list", action="store_true", help="only say what would be measured")
 
     report = commands.add_parser("report", help="say what came of it, as Markdown")

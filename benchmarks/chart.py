@@ -21,7 +21,7 @@ INK, OURS, THEIRS, WAITING, PAPER = "#222222", "#1f77b4", "#888888", "#dddddd", 
 
 
 class Bar(NamedTuple):
-    """How long it took until it was done, of which the first part until somebody claimed so; and a remark."""
+    """Seconds until it was done, and until the contender ended; and a remark."""
 
     name: str
     claimed: float
@@ -31,7 +31,7 @@ class Bar(NamedTuple):
 
 
 def bars(groups: Sequence[tuple[str, Sequence[Bar]]]) -> str:
-    """Groups of bars, each with a scale of its own. What comes after the claim is pale."""
+    """Groups of bars, each with a scale of its own. What comes after the end of the contender is pale."""
     parts = []
     y = 8
     for title, group in groups:
@@ -47,7 +47,7 @@ def bars(groups: Sequence[tuple[str, Sequence[Bar]]]) -> str:
             ]
             y += ROW
         y += 10
-    parts.append(_text(LABEL, y + 14, "Blue: ours. Pale: after the contender had claimed to be done."))
+    parts.append(_text(LABEL, y + 14, "Blue: ours. Pale: after the end of the contender."))
     return _svg(y + HEAD, parts)
 
 

@@ -6,26 +6,24 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from operator import itemgetter
 from statistics import median
 
-from .figures import Line, Spread, fit, growth
+from .figures import Spread
 from .results import Record, Results, sizes
 
 PEERS = ("curl", "curl-8", "uri", "synadm")
-OURS = ("playbook", "module")
+OURS = "collection"
 NOISE = 0.05
 """By which part a ratio may be off from one day to the next, apart from what is seen between the runs of a day."""
-OVERHEAD = 1.03
-"""The most that Ansible is meant to make of the time."""
-LAYERS = (("module", "bare"), ("playbook", "modules"))
-"""The same work with more and with less of Ansible around it."""
-FLAT_FROM = 500
-"""Growth is looked at from so many accounts on, where start-up no longer counts."""
+UNTIL = {
+    "heard": ("until the other server lists nobody", "shared", "ghosts", 3.0),
+    "done": ("until all have left all rooms", "memberships", "joined", 1.0),
+}
+"""In words; how many memberships there are before and after it; and how many times as fast ours is meant to be."""
 
 
 @dataclass(frozen=True)
@@ -66,15 +64,15 @@ class Claim:
         return apart <= 1 + NOISE and (other.met or not self.met)
 
 
-def speed(run: Record) -> float:
+def speed(run: Record, until: str) -> float:
     """Memberships that ended, by the second."""
-    ended: float = run["memberships"] - run["end"]["joined"]
-    return ended / float(run["done"])
+    _text, before, after, _meant = UNTIL[until]
+    return (float(run[before]) - float(run[after])) / float(run[until])
 
 
-def speed_ratio(one: Record, other: Record) -> float:
+def speed_ratio(until: str) -> Callable[[Record, Record], float]:
     """How many times as fast the one was; a lot, if the other did nothing at all."""
-    return speed(one) / max(speed(other), 1e-3)
+    return lambda one, other: speed(one, until) / max(speed(other, until), 1e-3)
 
 
 def ratio_of(value: Callable[[Record], float]) -> Callable[[Record, Record], float]:
@@ -82,23 +80,9 @@ def ratio_of(value: Callable[[Record], float]) -> Callable[[Record, Record], flo
     return lambda one, other: value(one) / value(other)
 
 
-def per_cpu(run: Record) -> float:
-    """Seconds for each second of Synapse's CPU. A machine that is slower for a while makes more of both."""
-    return float(run["done"]) / float(run["synapse_cpu"])
-
-
-TIMES: Sequence[tuple[Callable[[Record], float], str]] = (
-    (itemgetter("done"), ""),
-    (per_cpu, " for each second of Synapse's CPU"),
-)
-"""What is compared between layers, and how it is called."""
-
-
 def is_right(run: Record) -> bool:
-    """Whether it was all done when the contender ended, and nobody was closed by mistake."""
-    then, end = run["then"], run["end"]
-    nobody = not (then["joined"] or then["open"] or then["admins_closed"] or end["admins_closed"] or end["not_erased"])
-    return nobody and run["code"] == 0
+    """Whether all have left and are erased in the end, on both servers, and no admin is deactivated."""
+    return not any(run[name] for name in ("code", "ghosts", "joined", "active", "not_erased", "admins_deactivated"))
 
 
 def pairs(runs: Iterable[Record], first: str, second: str, ratio: Callable[[Record, Record], float]) -> list[float]:
@@ -113,10 +97,7 @@ def pairs(runs: Iterable[Record], first: str, second: str, ratio: Callable[[Reco
 def claims(results: Results) -> Iterator[Claim]:
     """All that can be said."""
     yield from _of_drains(results)
-    yield from _of_overhead(results)
-    yield from _of_growth(results)
     yield from _of_listings(results)
-    yield from _of_ledger(results)
     yield from _of_fleet(results)
     yield from _of_ghosts(results)
 
@@ -125,91 +106,19 @@ def _of_drains(results: Results) -> Iterator[Claim]:
     for database, accounts in sizes(results.of("drain")):
         runs = results.of("drain", database=database, accounts=accounts)
         where = f"{database}, {accounts} accounts"
-        for name in OURS:
-            mine = [float(is_right(run)) for run in runs if run["contender"] == name]
-            if mine:
-                yield Claim(f"{where}: `{name}` is right about being done (1 is yes)", mine, at_least=1)
-        for peer in PEERS:
-            theirs = [1 - float(is_right(run)) for run in runs if run["contender"] == peer]
-            if theirs:
-                yield Claim(f"{where}: `{peer}` is wrong about being done (1 is yes)", theirs, at_least=1)
-            for name in OURS:
-                ratios = pairs(runs, name, peer, speed_ratio)
-                if ratios:
-                    meant = 1.4 if database == "postgresql" else 1.0
-                    text = f"{where}: speed of `{name}`, times that of `{peer}`"
-                    yield Claim(text, ratios, at_least=meant, peer=True)
-
-
-def _of_overhead(results: Results) -> Iterator[Claim]:
-    for database, accounts in sizes(results.of("drain")):
-        runs = results.of("drain", database=database, accounts=accounts)
-        for (more, less), (value, unit) in product(LAYERS, TIMES):
-            ratios = pairs(runs, more, less, ratio_of(value))
-            if ratios:
-                text = f"{database}, {accounts} accounts: time of `{more}`{unit}, times that of `{less}`"
-                yield Claim(text, ratios, at_most=OVERHEAD)
-    for database, (more, less) in product(databases(results), LAYERS):
-        extra = overhead(results, database, more, less)
-        if extra and not math.isnan(extra.error):
-            each = fit(by_size(results, database, contender=less), relative=True).each
-            values = [1 + (extra.each + error) / each for error in (-2 * extra.error, 0, 2 * extra.error)]
-            text = f"{database}: time of `{more}` by account, times that of `{less}`, what is fixed left out"
-            yield Claim(text, values, at_most=OVERHEAD)
-
-
-def overhead(results: Results, database: str, more: str, less: str) -> Line | None:
-    """What the one takes longer than the other, in seconds: a fixed part, and by account."""
-    points = [
-        (float(accounts), extra)
-        for where, accounts in sizes(results.of("drain", database=database))
-        for extra in pairs(
-            results.of("drain", database=where, accounts=accounts),
-            more,
-            less,
-            lambda one, other: float(one["done"]) - float(other["done"]),
-        )
-    ]
-    return fit(points) if len({x for x, _y in points}) > 1 else None
-
-
-def start_up(results: Results, database: str) -> float:
-    """Seconds that a playbook takes which does next to nothing; 0 if that was not measured."""
-    runs = results.of("start", database=database)
-    return median(run["seconds"] for run in runs) if runs else 0.0
-
-
-def by_size(results: Results, database: str, contender: str = "module") -> list[tuple[float, float]]:
-    """The number of accounts, and the seconds that it took, of each run."""
-    return sorted((run["accounts"], run["done"]) for run in results.of("drain", database=database, contender=contender))
-
-
-def databases(results: Results) -> list[str]:
-    """Those that were drained from, in order."""
-    return sorted({run["database"] for run in results.of("drain")})
-
-
-def cost_growth(results: Results, database: str) -> Line | None:
-    """By which part the cost of an account grows when there are twice as many; start-up is left out."""
-    points = by_size(results, database)
-    if any(accounts >= FLAT_FROM for accounts, _seconds in points):
-        points = [point for point in points if point[0] >= FLAT_FROM]
-    fixed = start_up(results, database)
-    costs = [(accounts, (seconds - fixed) / accounts) for accounts, seconds in points]
-    return growth(costs) if len({accounts for accounts, _cost in costs}) > 2 else None
-
-
-def _of_growth(results: Results) -> Iterator[Claim]:
-    for database in databases(results):
-        line = cost_growth(results, database)
-        if line:
-            grown = 1 + line.each
-            margin = 2 * line.error
-            yield Claim(
-                f"{database}: cost of an account, times that with half as many accounts",
-                (grown - margin, grown, grown + margin),
-                at_most=1 + min(margin, NOISE),
+        mine = [run for run in runs if run["contender"] == OURS]
+        if mine:
+            right = [float(is_right(run)) for run in mine]
+            yield Claim(f"{where}: `{OURS}` leaves nobody behind (1 is yes)", right, at_least=1)
+        for until, (text, _before, _after, meant) in UNTIL.items():
+            ratio = speed_ratio(until)
+            by_run = (
+                [ratio(run, peer) for peer in runs if peer["contender"] in PEERS and peer["run"] == run["run"]]
+                for run in mine
             )
+            least = [min(ratios) for ratios in by_run if ratios]
+            if least:
+                yield Claim(f"{where}: speed {text}, times that of the best peer", least, at_least=meant, peer=True)
 
 
 def _of_listings(results: Results) -> Iterator[Claim]:
@@ -223,14 +132,6 @@ def _of_listings(results: Results) -> Iterator[Claim]:
                 if ratios:
                     text = f"{where}: {what} of `{peer}`, times that of `{ours}`"
                     yield Claim(text, ratios, at_least=1, peer=True)
-
-
-def _of_ledger(results: Results) -> Iterator[Claim]:
-    runs = results.of("ledger")
-    if runs:
-        ratios = [run["polls"][0]["seconds"] / median(poll["seconds"] for poll in run["polls"][1:]) for run in runs]
-        text = f"ledger of {runs[0]['accounts']:,} destinations: time of the first poll, times that of a later one"
-        yield Claim(text, ratios, at_least=1)
 
 
 def _of_ghosts(results: Results) -> Iterator[Claim]:

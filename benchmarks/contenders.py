@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What one would retire a server with, or list its accounts, each as a command.
+"""What one would drain a server with, or list its accounts, each as a command.
 
 The loops are as good as somebody who knows what to look out for would write them: they spare the admins.
 """
@@ -29,7 +29,7 @@ FOUND = "found"
 
 @dataclass(frozen=True)
 class Target:
-    """A server to be retired, and its operator's access token."""
+    """A server to be drained, and its operator's access token."""
 
     base_url: str
     token: str
@@ -101,33 +101,15 @@ def synadm(target: Target, directory: Path) -> Command:
     return Command([SYNADM, "--config-file", file, "--batch", *command], {"HOME": str(directory)})
 
 
-def module(strategy: str = "leave") -> Contender:
-    def contender(target: Target, directory: Path) -> Command:
-        options = {**_connection(), "all_users": True, "strategy": strategy}
-        return _play(target, directory, {"matrixops.synapse.synapse_user_deactivate": options})
-
-    return contender
-
-
-def modules(target: Target, directory: Path) -> Command:
-    anchors = {**_connection(), "state": "chosen"}
-    drain = {**_connection(), "all_users": True, "keep": "{{ anchors.user_ids }}"}
+def collection(target: Target, directory: Path) -> Command:
+    leave = {**_connection(), "allow_broken_rooms": True, "record_pending": True}
     return _play(
         target,
         directory,
-        {"matrixops.synapse.synapse_decommission_plan": _connection()},
-        {"matrixops.synapse.synapse_propagation": {**_connection(), "state": "begun"}},
-        {"matrixops.synapse.synapse_anchors": anchors, "register": "anchors"},
-        {"matrixops.synapse.synapse_user_deactivate": drain},
+        {"matrixops.synapse.synapse_federated_rooms": _connection()},
+        {"matrixops.synapse.synapse_user_deactivate": {**leave, "all_users": True, "wait_for": "federated"}},
+        {"matrixops.synapse.synapse_admin_leave_rooms": {**leave, "unlisted": True}},
     )
-
-
-def playbook(target: Target, directory: Path) -> Command:
-    return retirement({"server": target}, directory, serial=1)
-
-
-def bare(target: Target, _directory: Path) -> Command:
-    return _bare("drain", target)
 
 
 DRAINS: dict[str, Contender] = {
@@ -135,23 +117,12 @@ DRAINS: dict[str, Contender] = {
     "curl-8": curl(8),
     "uri": uri,
     "synadm": synadm,
-    "playbook": playbook,
-    "modules": modules,
-    "module": module(),
-    "module-deactivate": module("deactivate"),
-    "bare": bare,
+    "collection": collection,
 }
-OVERHEAD = ("playbook", "modules", "module", "bare")
-"""The same work with more and with less of Ansible around it."""
 
 
-def nothing(target: Target, directory: Path) -> Command:
-    """What Ansible takes for a task of ours that does next to nothing."""
-    return _play(target, directory, {"matrixops.synapse.synapse_server_info": _connection()})
-
-
-def retirement(targets: Mapping[str, Target], directory: Path, serial: int) -> Command:
-    """The playbook, up to the end of the drain, of servers so many at the same time."""
+def playbook(targets: Mapping[str, Target], directory: Path, serial: int) -> Command:
+    """Our playbook, until all have left, for servers so many at the same time."""
     hosts = {
         name: {
             **HOST,
@@ -162,9 +133,10 @@ def retirement(targets: Mapping[str, Target], directory: Path, serial: int) -> C
         for name, target in targets.items()
     }
     variables = {
-        "decommission_stages": ["preflight", "drain"],
+        "decommission_stages": ["preflight", "drain", "leave_rooms"],
         "decommission_serial": serial,
         "decommission_power_off": False,
+        "decommission_ghost_checks": False,
     }
     inventory = directory / "inventory.json"
     inventory.write_text(json.dumps({"matrix_retiring": {"hosts": hosts, "vars": variables}}))
@@ -215,7 +187,8 @@ def list_with_module(returned: bool) -> Contender:
 
 
 def list_bare(target: Target, _directory: Path) -> Command:
-    return _bare("list", target, FOUND)
+    command = python("bare", "list", FOUND)
+    return Command(command.arguments, {**command.environment, "BASE_URL": target.base_url, "TOKEN": target.token})
 
 
 LISTINGS: dict[str, Contender] = {
@@ -231,19 +204,13 @@ DESCRIPTIONS = {
     "curl-8": "the same with `xargs -P8`",
     "uri": "a playbook that loops over `ansible.builtin.uri`",
     "synadm": "`synadm --batch user deactivate-regex --gdpr-erase`",
-    "playbook": "our playbook, its stages `preflight` and `drain`",
-    "modules": "a playbook with the modules alone that ours runs: plan, ledger, anchors, drain",
-    "module": "a playbook with our module alone: `synapse_user_deactivate`, `synapse_users_info`, `matrix_ghosts_info`",
-    "module-deactivate": "the same with `strategy: deactivate`",
+    "collection": "a playbook with the modules that our role runs until all have left: `synapse_federated_rooms`,"
+    " `synapse_user_deactivate`, `synapse_admin_leave_rooms`",
+    "module": "a playbook with our module alone: `synapse_users_info`, `matrix_ghosts_info`",
     "module-counts": "the same, but only the counts are returned",
     "bare": "the code of our module without Ansible",
     "loop": "a loop that signs a request for each pair and sends it with `requests.get`, one after the other",
 }
-
-
-def ledger(target: Target, behind: int, polls: int) -> Command:
-    """So many polls of the ledger, without Ansible."""
-    return _bare("ledger", target, str(behind), str(polls))
 
 
 def module_from(file: Path, name: str, options: Sequence[str], directory: Path) -> Command:
@@ -292,8 +259,3 @@ def _ansible(*arguments: str | Path) -> Command:
         "ANSIBLE_NOCOLOR": "1",
     }
     return Command([ANSIBLE, *arguments], environment)
-
-
-def _bare(what: str, target: Target, *arguments: str) -> Command:
-    command = python("bare", what, *arguments)
-    return Command(command.arguments, {**command.environment, "BASE_URL": target.base_url, "TOKEN": target.token})

@@ -9,8 +9,8 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from .contenders import retirement
-from .drain import MEMBERSHIPS, Load, target
+from .contenders import playbook
+from .drain import Load, target
 from .processes import timed
 from .servers import Servers, populate, scratch
 
@@ -19,16 +19,17 @@ SERVERS = 4
 
 def measure(servers: Servers, database: str, accounts: int, contender: str) -> dict[str, Any]:
     """All servers, with so many C(accounts) each; the contender is how many at the same time."""
-    lab = servers.fresh(f"fleet-{database}-{accounts}", database, partial(populate, accounts=accounts), SERVERS)
+    fill = partial(populate, accounts=accounts, drained=SERVERS)
+    lab = servers.fresh(f"fleet-{database}-{accounts}", database, fill, SERVERS)
     load = Load(lab)
     with scratch(f"fleet-{contender}") as directory:
         targets = {name: target(server) for name, server in lab.servers.items()}
-        command = retirement(targets, directory, serial=int(contender))
+        command = playbook(targets, directory, serial=int(contender))
         usage = timed(command.arguments, directory, command.environment)
+        if usage.code:
+            raise RuntimeError(f"the playbook ended with {usage.code}: {(directory / 'output').read_text()[-2000:]}")
     return {
-        "code": usage.code,
         "seconds": usage.seconds,
-        "joined": sum(server.database.count(MEMBERSHIPS) for server in lab.servers.values()),
         "own_cpu": usage.cpu,
         "own_memory": usage.memory,
         **load.since(usage.cpu),

@@ -12,7 +12,7 @@ from typing import Any
 from .contenders import FOUND, LISTINGS, Target
 from .drain import target
 from .processes import timed
-from .servers import Servers, register_behind_its_back, scratch
+from .servers import Servers, insert_accounts, scratch
 from .stubs import accounts_stub
 
 
@@ -21,7 +21,7 @@ def measure(servers: Servers, database: str, accounts: int, contender: str) -> d
     if database == "stub":
         with accounts_stub(accounts) as base_url:
             return _listed(Target(base_url, "token", "example.org"), contender, accounts)
-    fill = partial(register_behind_its_back, accounts=accounts)
+    fill = partial(insert_accounts, accounts=accounts)
     lab = servers.fresh(f"listing-{database}-{accounts}", database, fill)
     return _listed(target(lab["s0"]), contender, accounts + 1)  # and the operator
 

@@ -13,25 +13,12 @@ from pathlib import Path
 from statistics import median
 
 from .chart import Bar, bars
-from .claims import (
-    LAYERS,
-    Claim,
-    by_size,
-    claims,
-    cost_growth,
-    databases,
-    is_right,
-    overhead,
-    pairs,
-    ratio_of,
-    speed,
-    speed_ratio,
-    start_up,
-)
-from .figures import Spread, fit
+from .claims import OURS, Claim, claims, is_right, pairs, ratio_of, speed_ratio
+from .figures import Spread
 from .results import Record, Results, ResultsError, sizes
 
-BEGIN, END = "<!-- begin: make bench-report -->", "<!-- end: make bench-report -->"
+BEGIN, END = "<!-- begin: make bench-report RESULT={} -->", "<!-- end: make bench-report -->"
+"""The lines of a page that the report of a file is put between."""
 LOUD = 0.05
 """The part of the machine's CPU that others may take before the figures are not to be trusted."""
 FEDERATIONS = {
@@ -44,16 +31,17 @@ NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "stub": "a stub"}
 
 
 def write(results: Results, descriptions: dict[str, str], page: Path | None) -> str:
-    """The report; also into a page that has the markers, with the chart beside it."""
+    """The report; also into a page that has the markers for this file, with the chart beside it."""
     chart = None if page is None else page.with_suffix(".svg")
     text = "\n".join(map(_wrapped, _report(results, descriptions, chart)))
     if page is None or chart is None:
         return text
-    before, begin, rest = page.read_text().partition(BEGIN)
+    begin = BEGIN.format(results.path.name)
+    before, found, rest = page.read_text().partition(begin)
     _old, end, after = rest.partition(END)
-    if not (begin and end):
-        raise ResultsError(f"{page} has no lines {BEGIN} and {END}")
-    page.write_text(f"{before}{BEGIN}\n\n{text}\n{END}{after}")
+    if not (found and end):
+        raise ResultsError(f"{page} has no lines {begin} and {END}")
+    page.write_text(f"{before}{begin}\n\n{text}\n{END}{after}")
     if results.of("drain"):
         chart.write_text(draw(results))
     return text
@@ -72,7 +60,7 @@ def draw(results: Results) -> str:
         found = _by_contender(results.of("drain", database=database, accounts=accounts))
         if len(found) > 1:
             group = [
-                Bar(name, _middle(runs, "claimed"), _middle(runs, "done"), _is_ours(name), _remark(runs))
+                Bar(name, _middle(runs, "claimed"), _middle(runs, "heard"), _is_ours(name), _remark(runs))
                 for name, runs in found.items()
             ]
             groups.append((f"{NAMES[database]}, {accounts:,} accounts", group))
@@ -82,15 +70,12 @@ def draw(results: Results) -> str:
 def _report(results: Results, descriptions: dict[str, str], chart: Path | None) -> Iterator[str]:
     yield from _on_what(results)
     if chart and results.of("drain"):
-        yield f"![Until nobody is in a room: what comes after a contender claims to be done is pale]({chart.name})\n"
+        yield f"![Until the other server lists nobody; what comes after the end of a contender is pale]({chart.name})\n"
     contenders = {run["contender"] for run in results.runs}
     yield from (f"- `{name}`: {text}" for name, text in descriptions.items() if name in contenders)
     yield ""
     yield from _drains(results)
-    yield from _overhead(results)
-    yield from _growth(results)
     yield from _listings(results)
-    yield from _ledger(results)
     yield from _fleet(results)
     yield from _ghosts(results)
     yield from _claims(list(claims(results)))
@@ -104,7 +89,7 @@ def _on_what(results: Results) -> Iterator[str]:
         f" Linux {machine['kernel']}. {versions}. {machine['settings']}\n"
     )
     loads = [
-        run["other_cpu"] / (run.get("done", run.get("seconds")) * machine["cores"])
+        run["other_cpu"] / (run.get("watched", run.get("seconds")) * machine["cores"])
         for run in results.runs
         if "other_cpu" in run
     ]
@@ -118,32 +103,29 @@ def _on_what(results: Results) -> Iterator[str]:
             f"Between the measurements, a fixed piece of work took {min(paces):.2f} to {max(paces):.2f} s of CPU: so"
             " much does the machine's own speed change.\n"
         )
-    only = " BENCH_OPTIONS='--points ghosts'" if {run["point"] for run in results.runs} == {"ghosts"} else ""
-    yield f"```console\n$ make bench RESULT={results.path.name}{only} # goes on where it was stopped\n```\n"
+    points = " ".join(sorted({run["point"] for run in results.runs}))
+    yield f"```console\n$ make bench RESULT={results.path.name} BENCH_OPTIONS='--points {points}'\n```\n"
 
 
 def _drains(results: Results) -> Iterator[str]:
     for database, accounts in sizes(results.of("drain")):
         runs = results.of("drain", database=database, accounts=accounts)
         found = _by_contender(runs)
-        if len(found) < 2:
-            continue
-        yield f"### Until nobody is in a room: {NAMES[database]}, {accounts:,} accounts\n"
-        first, *_others = found
+        yield f"### Until the other server lists nobody: {NAMES[database]}, {accounts:,} accounts\n"
         yield from _table(
             [
-                "contender", f"times as fast as `{first}`", "all out", "claims so after", "still joined then",
-                "open then", "admins closed", "right",
+                "contender", f"`{OURS}` is times as fast", "other server lists nobody", "ghosts left",
+                "contender ends", "all have left all rooms", f"`{OURS}` is times as fast", "right",
             ],
             (
                 [
                     f"`{name}`",
-                    _ratios(runs, name, first, speed_ratio),
-                    _shown(mine, "done", 1, " s"),
+                    _ratios(runs, OURS, name, speed_ratio("heard")),
+                    _shown(mine, "heard", 1, " s"),
+                    _shown(mine, "ghosts", 0, ""),
                     _shown(mine, "claimed", 1, " s"),
-                    Spread.of([run["then"]["joined"] for run in mine]).shown(0),
-                    Spread.of([run["then"]["open"] for run in mine]).shown(0),
-                    Spread.of([run["end"]["admins_closed"] for run in mine]).shown(0),
+                    _shown(mine, "done", 1, " s"),
+                    _ratios(runs, OURS, name, speed_ratio("done")),
                     "yes" if all(map(is_right, mine)) else "**no**",
                 ]
                 for name, mine in found.items()
@@ -151,79 +133,23 @@ def _drains(results: Results) -> Iterator[str]:
         )  # fmt: skip
         yield from _table(
             [
-                "contender", "exit code", "joined in the end", "open in the end", "CPU of Synapse", "of the database",
-                "own", "own memory",
+                "contender", "exit code", "joined in the end", "active in the end", "admins deactivated",
+                "CPU of both Synapses", "of the database", "own", "own memory",
             ],
             (
                 [
                     f"`{name}`",
-                    _shown(mine, "code", 0, ""),
-                    Spread.of([run["end"]["joined"] for run in mine]).shown(0),
-                    Spread.of([run["end"]["open"] for run in mine]).shown(0),
+                    *(_shown(mine, key, 0, "") for key in ("code", "joined", "active", "admins_deactivated")),
                     *(_shown(mine, key, 1, " s") for key in ("synapse_cpu", "database_cpu", "own_cpu")),
                     Spread.of([run["own_memory"] for run in mine]).shown(0, " MB", factor=1e-6),
                 ]
                 for name, mine in found.items()
             ),
         )  # fmt: skip
-        fastest = max(found, key=lambda name: median(map(speed, found[name])))
         yield (
-            f"Of {median(run['memberships'] for run in runs):,.0f} memberships, `{fastest}` ended most by the second"
-            f"{'' if _is_ours(fastest) else ': **a peer is faster than ours**'}. Speed is the memberships that ended,"
-            " by the second, so that it helps nobody to forget accounts.\n"
-        )
-
-
-def _overhead(results: Results) -> Iterator[str]:
-    rows = []
-    for database in databases(results):
-        for more, less in LAYERS:
-            line = overhead(results, database, more, less)
-            if line:
-                for accounts in sorted(
-                    {run["accounts"] for run in results.of("drain", database=database, contender=less)}
-                ):
-                    both = results.of("drain", database=database, accounts=accounts)
-                    extra = pairs(both, more, less, lambda one, other: one["done"] / other["done"] - 1)
-                    if extra:
-                        rows.append(
-                            [
-                                NAMES[database], f"`{more}` over `{less}`", f"{accounts:,}",
-                                Spread.of(extra).shown(1, " %", factor=100), f"{line.fixed:.1f} s",
-                                f"{line.each * 1000:.1f} ms", f"{start_up(results, database):.1f} s",
-                            ]
-                        )  # fmt: skip
-    if rows:
-        yield "### What Ansible adds\n"
-        heads = ["database", "what", "accounts", "longer by", "of it fixed", "and by account", "a playbook of nothing"]
-        yield from _table(heads, rows)
-
-
-def _growth(results: Results) -> Iterator[str]:
-    for database in databases(results):
-        line = cost_growth(results, database)
-        if not line:
-            continue
-        points = by_size(results, database)
-        whole = fit(points, relative=True)
-        yield f"### Growth: {NAMES[database]}, `module`\n"
-        rows = []
-        for accounts in sorted({x for x, _y in points}):
-            mine = results.of("drain", database=database, contender="module", accounts=accounts)
-            costs = (
-                Spread.of([run[name] * 1000 / accounts for run in mine]).shown(1, " ms")
-                for name in ("done", "synapse_cpu", "own_cpu")
-            )
-            rows.append([f"{accounts:,}", _shown(mine, "done", 1, " s"), *costs, f"{whole(accounts):.1f} s"])
-        yield from _table(
-            ["accounts", "all out", "by account", "CPU of Synapse", "own", "by the fit"],
-            rows,
-        )
-        verdict = "flat within the noise" if line.is_flat else "**growing**" if line.each > 0 else "falling"
-        verdict = "**too noisy to tell**" if line.is_flat and not 2 * line.error <= LOUD else verdict
-        yield (
-            f"Fitted: {whole.fixed:.1f} s, and {whole.each * 1000:.1f} ms for each account. With twice as many, one of"
-            f" them costs {line.each:+.1%} (± {2 * line.error:.1%}): {verdict}.\n"
+            f"Of {_middle(runs, 'memberships'):,.0f} memberships, {_middle(runs, 'shared'):,.0f} are in rooms that the"
+            " other server is in. *Times as fast* compares the memberships that ended, by the second, so that it helps"
+            " nobody to forget accounts: their time is until the last of the others.\n"
         )
 
 
@@ -249,39 +175,17 @@ def _listings(results: Results) -> Iterator[str]:
         )
 
 
-def _ledger(results: Results) -> Iterator[str]:
-    runs = results.of("ledger")
-    if not runs:
-        return
-    yield f"### The ledger: {runs[0]['accounts']:,} destinations of 20 rooms, from a stub\n"
-    first = [run["polls"][0] for run in runs]
-    later = [poll for run in runs for poll in run["polls"][1:]]
-    yield from _table(
-        ["poll", "time", "requests", "memory, at most"],
-        (
-            [
-                name,
-                _shown(polls, "seconds", 1, " s"),
-                Spread.of([poll["requests"] for poll in polls]).shown(0),
-                Spread.of([poll["memory"] for poll in polls]).shown(0, " MB", factor=1e-6),
-            ]
-            for name, polls in (("the first", first), ("each later one", later))
-        ),
-    )
-
-
 def _fleet(results: Results) -> Iterator[str]:
     for database, accounts in sizes(results.of("fleet")):
         runs = results.of("fleet", database=database, accounts=accounts)
-        yield f"### A fleet: 4 servers of {accounts:,} accounts on one machine, {NAMES[database]}, with `playbook`\n"
+        yield f"### A fleet: 4 servers of {accounts:,} accounts on one machine, {NAMES[database]}, with our playbook\n"
         yield from _table(
-            ["servers at once", "times as fast", "time", "still joined", "CPU of all Synapses"],
+            ["servers at once", "times as fast", "time", "CPU of all Synapses"],
             (
                 [
                     name,
                     _ratios(runs, "1", name, ratio_of(itemgetter("seconds"))),
                     _shown(mine, "seconds", 1, " s"),
-                    Spread.of([run["joined"] for run in mine]).shown(0),
                     _shown(mine, "synapse_cpu", 1, " s"),
                 ]
                 for name, mine in sorted(_by_contender(runs).items())
@@ -351,7 +255,7 @@ def _by_contender(runs: Sequence[Record]) -> dict[str, list[Record]]:
 
 
 def _is_ours(name: str) -> bool:
-    return name.split("-")[0] in ("playbook", "modules", "module", "bare")
+    return name.split("-")[0] in (OURS, "module", "bare")
 
 
 def _ratios(runs: Sequence[Record], one: str, other: str, ratio: Callable[[Record, Record], float]) -> str:
@@ -368,5 +272,5 @@ def _shown(runs: Sequence[Record], key: str, digits: int, unit: str) -> str:
 
 
 def _remark(runs: Sequence[Record]) -> str:
-    left = median(run["end"]["open"] for run in runs)
-    return f", {left:,.0f} left open" if left else ""
+    left = _middle(runs, "ghosts")
+    return f", {left:,.0f} ghosts left" if left else ""

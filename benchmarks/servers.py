@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Servers that are filled once, and put back to that before each run."""
+"""Servers that are filled once, and restored to that before each run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lab.waiting import wait_until
 
 CACHE = REPOSITORY / ".cache/benchmarks"
 ADMIN = "warden"
-"""An admin besides the operator; no contender is to close it."""
+"""An admin besides the operator; no contender is to deactivate it."""
 
 
 class Servers:
@@ -39,8 +39,8 @@ class Servers:
         for state in CACHE.glob("*/lab.json"):  # of a run that was killed
             Lab.load(state.parent).stop()
 
-    def fresh(self, name: str, database: str, fill: Callable[[Homeserver], None], servers: int = 1) -> Lab:
-        """A lab that is running, as it was when it had been filled."""
+    def fresh(self, name: str, database: str, fill: Callable[[Lab], None], servers: int = 1) -> Lab:
+        """A running lab, each of its servers as it was when C(fill) had filled it."""
         directory = CACHE / name
         filled = directory / "filled"
         if self._running and self._running.directory != directory:
@@ -50,8 +50,7 @@ class Servers:
             names = [f"s{number}" for number in range(servers)]
             self._running = lab = Lab(directory, names, database=database, base_port=self.base_port)
             lab.create()
-            for server in lab.servers.values():
-                fill(server)
+            fill(lab)
             lab.snapshot("filled")
             filled.touch()
         elif self._running is None:
@@ -80,20 +79,31 @@ def scratch(name: str) -> Iterator[Path]:
                 shutil.copy(output, CACHE / "output" / name)
 
 
-def populate(server: Homeserver, accounts: int) -> None:
+def populate(lab: Lab, accounts: int, drained: int = 1) -> None:
+    """Fill the first servers, each of which shares rooms with the next one."""
+    servers = list(lab.servers.values())
+    for number in range(drained):
+        _populate(servers[number], servers[(number + 1) % len(servers)], accounts)
+
+
+def _populate(server: Homeserver, other: Homeserver, accounts: int) -> None:
     """One room with everybody, rooms of 20, and rooms of two: three memberships for each account.
 
+    An account of the other server is in half of the rooms of 20 and of two, so in those of a third of the memberships.
     One of 50 accounts is locked, and one of 100 has a C(/) in its name. There is a second admin, in the first room.
     """
     with ThreadPoolExecutor(8) as pool:
         users = list(pool.map(server.register, map(_name, range(accounts))))
         admin = server.register(ADMIN, admin=True)
+        remote = other.register("remote")
 
         def room(size: int, first: int) -> None:
             host, *members = users[first : first + size]
             room_id = server.create_room(host.token, preset="public_chat")
             for member in members:
                 server.join(member.token, room_id)
+            if first // size % 2 == 0:
+                other.join(remote.token, room_id, via=server.server_name)
 
         everybody = server.create_room(users[0].token, preset="public_chat")
         jobs: list[Callable[[], None]] = [
@@ -105,14 +115,22 @@ def populate(server: Homeserver, accounts: int) -> None:
         list(pool.map(lambda job: job(), jobs))
         list(pool.map(lambda user: server.lock(user.user_id), users[7::50]))
     wait_until(lambda: not server.background_updates(), "the background updates are done")
+    shared = sum(min(size, accounts - first) for size in (20, 2) for first in range(0, accounts, 2 * size))
+    wait_until(lambda: members_at(other, server) == shared, "the other server lists everybody", interval=1)
+
+
+def members_at(other: Homeserver, server: Homeserver) -> int:
+    """How many memberships of a server's accounts another server's admin API lists, room by room."""
+    return sum(map(len, other.members_of(server.server_name).values()))
 
 
 def _name(number: int) -> str:
     return f"user{'/' if number % 100 == 13 else ''}{number:05}"
 
 
-def register_behind_its_back(server: Homeserver, accounts: int) -> None:
-    """So many accounts, without rooms, straight into the database."""
+def insert_accounts(lab: Lab, accounts: int) -> None:
+    """So many accounts, without rooms, inserted into the database of the only server."""
+    server = lab["s0"]
     server.stop()
     fields = {
         "users (name, creation_ts)": "'@' || localpart || ':' || server, 1795416000 + n",

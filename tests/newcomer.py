@@ -4,9 +4,9 @@
 
 """Follow the README to the letter, as somebody would who has nothing yet: ``make newcomer``.
 
-A fresh clone, a fresh virtual environment with ansible-core and requests, and a real homeserver. Each command of the
-README's section is typed at a terminal, and what it asks is answered. Only where things are reached is said elsewhere,
-in ``host_vars``, since matrix.example.org is not to be had.
+A fresh clone, a fresh virtual environment with ansible-core and what the modules need, and a real homeserver. Each
+command of the README's section is typed at a terminal, and what it asks is answered. Only where things are reached is
+said elsewhere, in ``host_vars``, since matrix.example.org is not to be had.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ class Newcomer:
         make_origin(origin)
         subprocess.run(["git", "clone", "--quiet", origin, self.clone], check=True)
         subprocess.run([sys.executable, "-m", "venv", environment], check=True)
-        pip = ["pip", "install", "--quiet", "--disable-pip-version-check", "ansible-core", "requests"]
-        subprocess.run([environment / "bin/python", "-m", *pip], check=True)
+        pip = ["pip", "install", "--quiet", "--disable-pip-version-check"]
+        needed = ["ansible-core", "requests", "signedjson", "dnspython"]
+        subprocess.run([environment / "bin/python", "-m", *pip, *needed], check=True)
         self.python = environment / "bin/python"
         self.mark = directory / "off"
         self.environment = {
@@ -89,8 +90,7 @@ class Newcomer:
         for language, text in blocks(SECTION):
             if language == "yaml":
                 self.write_inventory(text, token)
-                continue
-            for line in text.splitlines():
+            for line in text.splitlines() if language == "console" else ():
                 output = self.command(line.removeprefix("$ "))
                 if "encrypt_string" in line:
                     found = re.search(r"decommission_access_token: !vault \|\r\n( +\S+\r\n)+", output)
@@ -120,7 +120,8 @@ class Newcomer:
             case ["ansible-playbook", *_, "matrixops.synapse.decommission"]:
                 output = self.type(command, UNLOCK)
                 assert self.mark.exists(), output
-                wait_until(lambda: not self.ghosts(), "the other server was told")
+                assert f"{self.staying.server_name}: " in output, output
+                wait_until(lambda: not self.ghosts(), "the other server lists nobody")
             case ["ansible-playbook", *_, "matrixops.synapse.status"]:
                 output = self.type(command, UNLOCK)
             case _:
@@ -142,15 +143,13 @@ class Newcomer:
         variables = {
             "ansible_connection": "local",
             "ansible_python_interpreter": str(self.python),
-            "decommission_base_url": self.retiring.base_url,
-            "decommission_confirm": self.retiring.server_name,
+            **self.retiring.role_variables,
             "decommission_propagation_period": "3s",
             "decommission_poll_interval": 1,
-            "decommission_settling_time": 1,
-            "decommission_last_leaves_timeout": 15,
             "decommission_power_off_tasks": str(tasks),
             "mark": str(self.mark),
         }
+        del variables["decommission_access_token"]
         file = self.clone / "host_vars/matrix.example.org.json"
         file.parent.mkdir()
         file.write_text(json.dumps(variables))

@@ -31,7 +31,7 @@ CATEGORIES = {
     "browser": "the certificate in Chromium",
     "dendrite": "Dendrite as a remote server",
     "hosts": "real machines over SSH",
-    "anchors": "anchors and the ledger of deliveries",
+    "scenarios": "remote servers that are down, back, or barred",
     "versions": "each ansible-core and each Synapse",
 }
 """The categories that the mark ``nightly`` takes, in the order in which they run."""

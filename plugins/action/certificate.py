@@ -2,33 +2,24 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Adds to the certificate of a retirement, which is on the controller."""
+"""Write the certificate of a decommissioning on the controller."""
 
 from __future__ import annotations
 
-import json
 import time
+from contextlib import suppress
 from typing import Any, Mapping
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.matrixops.synapse.plugins.plugin_utils import _certificate, _page
 
-FACTS = {
-    "preflight": ("server", "plan", "state"),
-    "prepare": ("announcement", "handover", "aliases", "demotion"),
-    "drain": ("drain", "anchors_chosen", "anchors_read"),
-    "leave_rooms": ("leave", "state"),
-    "propagate": ("state", "propagation"),
-    "verify": ("open", "joined", "occupied", "not_closed", "in_rooms", "closed"),
-    "power_off": ("open", "joined", "occupied", "not_closed", "in_rooms", "closed", "gate"),
-}
-"""What the tasks of each stage register, by the names of variables without C(_decommission_)."""
+STATES = ("started", "done", "waiting", "failed", "written", "fleet")
 SECRETS = ("decommission_access_token", "decommission_login_password")
 
 
 class ActionModule(ActionBase):
-    """Looks up for itself what has been registered: what comes from servers goes through no template on its way."""
+    """Reads registered results from the variables: data of servers is never passed through a template."""
 
     _supports_check_mode = True
     _supports_async = False
@@ -41,53 +32,35 @@ class ActionModule(ActionBase):
                 "directory": {"type": "path", "required": True},
                 "server_name": {"type": "str"},
                 "stage": {"type": "str"},
-                "state": {
-                    "type": "str",
-                    "choices": ["started", "done", "waiting", "failed", "written", "fleet"],
-                    "default": "written",
-                },
+                "state": {"type": "str", "choices": list(STATES), "default": "written"},
                 "settings": {"type": "dict", "default": {}},
                 "ids": {"type": "bool", "default": False},
                 "server_names": {"type": "list", "elements": "str", "default": []},
             },
-            required_if=[
-                ("state", state, ["server_name"]) for state in ("started", "done", "waiting", "failed", "written")
-            ],
+            required_if=[("state", state, ["server_name"]) for state in STATES if state != "fleet"],
         )
-        variables = task_vars or {}
-        problem = _reason(variables) if arguments["state"] == "failed" else None
-        self._secrets = self._find_secrets(variables)
+        self._arguments: dict[str, Any] = arguments
+        self._variables = task_vars or {}
+        self._problem = _reason(self._variables) if arguments["state"] == "failed" else None
         self._now = int(time.time())
         try:
             if not self._task.check_mode:
                 directory = _certificate.Directory(arguments["directory"])
-                result.update(
-                    self._sum_up(directory, arguments["server_names"])
-                    if arguments["state"] == "fleet"
-                    else self._add(directory, arguments, variables, problem)
-                )
+                result.update(self._summarize(directory) if arguments["state"] == "fleet" else self._add(directory))
         except Exception as error:
-            written = (
-                f"The certificate can't be written: {error}. Run this again when {arguments['directory']} is a"
-                " directory that can be written to"
-            )
-            if problem:
-                return {**result, "failed": True, "msg": f"{problem} ({written})"}
+            path = arguments["directory"]
+            written = f"The certificate can't be written: {error}. Make {path} a writable directory, then run again"
+            if self._problem:
+                return {**result, "failed": True, "msg": f"{self._problem} ({written})"}
             if isinstance(error, OSError):
                 return {**result, "failed": True, "msg": written}
             raise
-        # Whoever records a failure must not end it.
-        return {"changed": True, "failed": True, "msg": problem} if problem else result
+        # A failure that is recorded stays one.
+        return {"changed": True, "failed": True, "msg": self._problem} if self._problem else result
 
-    def _add(
-        self,
-        directory: _certificate.Directory,
-        arguments: Mapping[str, Any],
-        variables: Mapping[str, Any],
-        problem: str | None,
-    ) -> dict[str, Any]:
-        name, stage, state = arguments["server_name"], arguments["stage"], arguments["state"]
-        if not name or (not directory.json_path(name).exists() and not self._may_begin(stage, state)):
+    def _add(self, directory: _certificate.Directory) -> dict[str, Any]:
+        name, stage, state = (self._arguments[option] for option in ("server_name", "stage", "state"))
+        if not name or (not directory.json_path(name).exists() and not _may_create(stage, state)):
             return {"changed": False, "began": self._now}
         with directory.locked():
             certificate = directory.read(name)
@@ -95,9 +68,8 @@ class ActionModule(ActionBase):
             if certificate is None:
                 aside = directory.set_aside(name, self._now)
                 certificate = _certificate.new(name, self._now)
-            self._change(certificate, stage, state, arguments, variables, problem)
-            _certificate.conclude(certificate, self._now)
-            certificate = self._redacted(certificate, arguments["ids"])
+            self._change(certificate)
+            certificate = _certificate.conclude(self._redacted(certificate), self._now)
             directory.write(certificate, _page.certificate_page(certificate))
             everybody = directory.read_all()
             if len(everybody) > 1:
@@ -112,105 +84,79 @@ class ActionModule(ActionBase):
         }
         return {**result, "aside": str(aside), "warnings": [f"Set aside {aside}"]} if aside else result
 
-    def _may_begin(self, stage: str | None, state: str) -> bool:
-        """Not before the server has said its name, or there would be one for each that was mistyped."""
-        if stage == "preflight":
-            return state == "done"
-        return state in ("started", "done") and stage is not None
-
-    def _change(
-        self,
-        certificate: _certificate.Certificate,
-        stage: str | None,
-        state: str,
-        arguments: Mapping[str, Any],
-        variables: Mapping[str, Any],
-        problem: str | None,
-    ) -> None:
-        if arguments["settings"]:
-            certificate["settings"] = plain(arguments["settings"])
+    def _change(self, certificate: _certificate.Certificate) -> None:
+        stage, state, settings = (self._arguments[option] for option in ("stage", "state", "settings"))
+        if settings:
+            certificate["settings"] = _certificate.plain(settings)
         if state == "written":
             return
         if state == "failed":
-            # Which one it was is in the certificate: what failed may be a task of the user's.
-            stage = _certificate.under_way(certificate) or stage or "preflight"
+            # The task that failed may be the user's own: the certificate says in which stage that was.
+            stage = _certificate.current_stage(certificate) or stage or "preflight"
         if stage is None:
             raise AnsibleError("stage is required")
-        if state == "started" or _certificate.under_way(certificate) != stage:
-            began = variables.get("_decommission_certificate")
+        if state == "started" or _certificate.current_stage(certificate) != stage:
+            began = self._variables.get("_decommission_certificate")
             before = state != "started" and isinstance(began, Mapping) and "path" not in began and began.get("began")
             _certificate.begin_stage(certificate, stage, int(before or self._now))
         if state != "started":
-            found = {name: plain(variables.get(f"_decommission_{name}")) for name in FACTS.get(stage, ())}
             try:
-                _certificate.add_facts(certificate, stage, found, self._now)
+                _certificate.add_facts(certificate, stage, self._variables, self._now)
             except Exception:
-                # That something failed is more than what it says of itself.
-                if not problem:
+                # The failure itself is what must be recorded.
+                if not self._problem:
                     raise
-            _certificate.end_stage(certificate, stage, state, self._now, problem)
+            _certificate.end_stage(certificate, stage, state, self._now, self._problem)
 
-    def _redacted(self, certificate: _certificate.Certificate, ids: bool) -> _certificate.Certificate:
-        name, salt = certificate["server"]["name"], certificate["salt"]
-        redaction = _certificate.Redaction(
-            name, salt, secrets=self._secrets, ids=ids, spared=certificate["server"].get("operator")
-        )
-        closed = certificate.get("accounts", {}).get("closed", {})
-        listed = {key: closed.pop(key) for key in ("user_ids", "digests") if key in closed}
+    def _redacted(self, certificate: _certificate.Certificate) -> _certificate.Certificate:
+        name, salt, ids = certificate["server"]["name"], certificate["salt"], self._arguments["ids"]
+        operator = certificate["server"].get("operator")
+        redaction = _certificate.Redaction(name, salt, secrets=self._find_secrets(), ids=ids, spared=operator)
         redacted: _certificate.Certificate = redaction(certificate)
-        redacted["server"]["name"], redacted["salt"] = name, salt
-        if listed:
-            redacted["accounts"]["closed"].update(listed)
+        redacted["server"]["name"] = name
         return redacted
 
-    def _find_secrets(self, variables: Mapping[str, Any]) -> list[str]:
+    def _find_secrets(self) -> list[str]:
         found = []
         for name in SECRETS:
-            if name in variables:
-                try:
-                    found.append(str(self._templar.template(variables[name])))
-                except AnsibleError:  # then nothing has used it
-                    continue
-        session = variables.get("_decommission_session")
-        if isinstance(session, Mapping):
-            found.append(str(session.get("access_token") or ""))
-        return found
+            if name in self._variables:
+                # Without its value, no task has used it.
+                with suppress(AnsibleError):
+                    found.append(str(self._templar.template(self._variables[name])))
+        session = self._variables.get("_decommission_session")
+        return [*found, str(session.get("access_token") or "")] if isinstance(session, Mapping) else found
 
-    def _sum_up(self, directory: _certificate.Directory, names: list[str]) -> dict[str, Any]:
-        """Say how these servers stand."""
+    def _summarize(self, directory: _certificate.Directory) -> dict[str, Any]:
+        """Say in which state the servers are."""
+        names = self._arguments["server_names"]
         found = {name: directory.read(name) for name in names}
         lines = [
             _certificate.summary(certificate) if certificate else f"{name}: there is no certificate"
             for name, certificate in sorted(found.items())
         ]
-        states = [certificate["state"] if certificate else "none" for certificate in found.values()]
-        words = {
-            "powered_off": "powered off",
-            "verified": "verified, and on",
-            "waiting": "waiting",
-            "begun": "not finished",
-            "failed": "failed",
-            "none": "without a certificate",
-        }
-        counted = ", ".join(f"{states.count(state)} {word}" for state, word in words.items() if state in states)
+        words = {state: title.lower() for state, (title, _text) in _certificate.STATES.items()}
+        states = [
+            words[certificate["state"]] if certificate else "without a certificate" for certificate in found.values()
+        ]
+        counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
         result = {"changed": False, "summary": f"{len(names)} servers: {counted}", "servers": lines}
         page = directory.path / "fleet.html"
         return {**result, "html_path": str(page)} if page.exists() else result
 
 
-def plain(value: Any) -> Any:
-    """The same without Ansible's own types."""
-    return json.loads(json.dumps(value, default=str))
+def _may_create(stage: str | None, state: str) -> bool:
+    """Whether there may be a certificate: not before the server name has been checked."""
+    return stage is not None and state in (("done",) if stage == "preflight" else ("started", "done"))
 
 
 def _reason(variables: Mapping[str, Any]) -> str:
-    """What went wrong, as the task that failed says; or only its name, if that is not to be logged."""
+    """The message of the task that failed, or only its name if the task has C(no_log)."""
     task, failed = variables.get("ansible_failed_task"), variables.get("ansible_failed_result")
     task = task if isinstance(task, Mapping) else {}
     failed = failed if isinstance(failed, Mapping) else {}
     where = f"The task {str(task.get('name') or '?')!r} failed"
     if task.get("no_log") or failed.get("_ansible_no_log") or "censored" in failed:
-        return f"{where}; what it said is hidden by no_log"
+        return f"{where}; its message is hidden by no_log"
     for item in [*[item for item in failed.get("results") or [] if isinstance(item, Mapping)], failed]:
         if item.get("failed", item is failed) and item.get("msg"):
             return str(item["msg"])

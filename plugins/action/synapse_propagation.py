@@ -17,76 +17,60 @@ from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import printable
 from ansible_collections.matrixops.synapse.plugins.module_utils._lease import TAKEN
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._watch import WatchedGhostModule
 
-PATIENCE = 6 * 3600.0
-"""For how long, in seconds, looks may fail one after the other."""
+MAX_FAILING = 6 * 3600.0
+"""For how long, in seconds, polls may fail one after the other."""
 PAUSE = 30.0
-"""How long to wait, in seconds, after a look that failed."""
+"""Seconds to wait after a poll that failed."""
 SHOWN_EVERY = 3600.0
-"""After how many seconds, at the latest, to say again how things stand."""
-
-ADDED_UP = ("released", "closed", "nudged", "rejoined")
+"""After how many seconds, at the latest, to show again how things stand."""
 
 display = Display()
 
 
-class ActionModule(ActionBase):
+class ActionModule(WatchedGhostModule):
     """Waits here, on the controller, since the host may restart, or the connection to it drop, in a week."""
 
-    _supports_check_mode = True
     _supports_async = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        host = (task_vars or {}).get("inventory_hostname", "")
-        arguments = dict(self._task.args)
-        waits = (
-            boolean(arguments.get("wait", True), strict=False)
-            and arguments.get("state", "ended") == "ended"
-            and not self._task.check_mode
-        )
-        self._changed = False
-        self._so_far = dict.fromkeys(ADDED_UP, 0)
+        result: dict[str, Any] = ActionBase.run(self, tmp, task_vars)
+        waits = boolean(self._task.args.get("wait", True), strict=False) and not self._task.check_mode
+        self._removed = 0
         self._left_behind: set[str] = set()
-        answer = self._look(arguments, task_vars)
+        host = (task_vars or {}).get("inventory_hostname", "")
+        answer = self._poll(task_vars)
         shown: tuple[str, float] = ("", float("-inf"))
         succeeded = time.monotonic()
         while waits and "next_poll" in answer and not answer.get("failed") and not answer.get("finished"):
             shown = self._show(host, answer, shown)
             self._hang_up()
             time.sleep(max(float(answer["next_poll"]), 1.0))
-            answer = self._look_patiently(host, arguments, task_vars, succeeded)
+            answer = self._poll_patiently(host, task_vars, succeeded)
             succeeded = time.monotonic()
         if self._left_behind:
             self._clean_up()
-        result.update(answer, changed=self._changed)
-        result.update((name, count) for name, count in self._so_far.items() if name in answer)
-        return result
+        # Also a poll that failed may have removed some.
+        return {**result, **answer, "changed": bool(answer.get("changed") or self._removed), "removed": self._removed}
 
-    def _look(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        answer: dict[str, Any] = self._execute_module(
-            module_args={**arguments, "clock": int(time.time())}, task_vars=task_vars
-        )
-        # Also one that failed may have done something.
-        self._changed = self._changed or bool(answer.get("changed"))
-        for name in ADDED_UP:
-            self._so_far[name] += int(answer.get(name, 0))
+    def _poll(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        answer = self.execute({**self._task.args, "clock": int(time.time())}, task_vars)
+        self._removed += int(answer.get("removed", 0))
         return answer
 
-    def _look_patiently(
-        self, host: str, arguments: dict[str, Any], task_vars: dict[str, Any] | None, succeeded: float
-    ) -> dict[str, Any]:
-        """The next answer that is none of a moment's trouble, or of too long a one."""
+    def _poll_patiently(self, host: str, task_vars: dict[str, Any] | None, succeeded: float) -> dict[str, Any]:
+        """The next answer that is not a temporary failure, or one of too long a failure."""
         while True:
             try:
-                answer = self._look(arguments, task_vars)
+                answer = self._poll(task_vars)
             except AnsibleError as error:
                 answer = {"failed": True, "unreachable": True, "msg": str(error)}
             if not answer.get("failed") or answer.get("status") in (401, 403) or answer.get("errcode") == TAKEN:
                 return answer
-            if time.monotonic() - succeeded > PATIENCE:
+            if time.monotonic() - succeeded > MAX_FAILING:
                 return answer
-            display.warning(f"{host}: {printable(str(answer.get('msg')))}; goes on waiting")
+            display.warning(f"{host}: {printable(str(answer.get('msg')))}; retrying")
             self._hang_up()
             time.sleep(PAUSE)
 
@@ -102,7 +86,7 @@ class ActionModule(ActionBase):
                 self._connection.reset()
 
     def _clean_up(self) -> None:
-        """Remove the temporary directories of all looks, which have the access token in them without pipelining.
+        """Remove the temporary directories of all polls, which have the access token in them without pipelining.
 
         Where the connection has dropped, that can't be done before the host answers again.
         """
@@ -115,7 +99,7 @@ class ActionModule(ActionBase):
                 self._left_behind.remove(path)
 
     def _show(self, host: str, answer: dict[str, Any], shown: tuple[str, float]) -> tuple[str, float]:
-        """Say how things stand, if that has changed, or was not said for long."""
+        """Show how things stand, if that has changed, or was not shown for long."""
         message, then = shown
         if answer["message"] == message and time.monotonic() - then < SHOWN_EVERY:
             return shown

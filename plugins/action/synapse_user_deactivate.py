@@ -13,14 +13,16 @@ from ansible_collections.matrixops.synapse.plugins.plugin_utils._watch import Wa
 
 class ActionModule(WatchedModule):
     def describe(self, progress: dict[str, Any]) -> str:
-        """C(120 of 500 accounts have left all rooms, 130 are deactivated; ...)."""
-        accounts, deactivated, parted = progress["accounts"], progress["deactivated"], progress["parted"]
-        # Without waiting for it, nobody is seen to part.
-        done = parted or deactivated
-        failed = f", {progress['failed']:,} failed" if progress["failed"] else ""
-        rate = done / progress["elapsed"] if progress["elapsed"] else 0.0
-        left = f"about {duration((accounts - done - progress['failed']) / rate)} left" if rate else "time left unknown"
+        """C(120 of 500 accounts have left all federated rooms, 130 are deactivated; ...)."""
+        accounts, failed, seconds = progress["accounts"], progress["failed"], progress["elapsed"]
+        deactivated, parted = progress["deactivated"], progress["parted"]
+        left = max(progress["left"], parted)
+        out = f", {parted:,} have left all rooms" if parted else ""
+        # Leaving the federated rooms is about half of the work, as long as nobody is waited for.
+        done = parted or (left + deactivated) / 2
+        rate = done / seconds if seconds else 0.0
+        remaining = f"about {duration((accounts - done - failed) / rate)} left" if rate else "time left unknown"
         return (
-            f"{parted:,} of {accounts:,} accounts have left all rooms, {deactivated:,} are deactivated{failed};"
-            f" {rate:.1f} per second, {left}"
+            f"{left:,} of {accounts:,} accounts have left all federated rooms, {deactivated:,} are deactivated{out}"
+            f"{f', {failed:,} failed' if failed else ''}; {rate:.1f} per second, {remaining}"
         )

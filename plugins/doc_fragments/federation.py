@@ -30,6 +30,41 @@ options:
     description:
       - The signing key itself, as the content of such a file. Takes precedence over O(signing_key_path).
     type: str
+  ip_allowlist:
+    description:
+      - IP addresses and CIDR ranges to connect to although they are private, loopback, link-local or otherwise not
+        public. All others of these are refused, since remote servers choose the addresses.
+    type: list
+    elements: str
+    default: []
+  proxy:
+    description:
+      - URL of an HTTP proxy to connect through, for example V(http://proxy.example:3128). Names are then resolved by
+        the proxy, and O(ip_allowlist) applies to IP addresses in server names only.
+    type: str
+  ca_path:
+    description:
+      - File with the CA certificates to check the certificates of all servers with, instead of the usual ones.
+    type: path
+  timeout:
+    description:
+      - Total time of one request in seconds.
+    type: int
+    default: 30
+  max_concurrent:
+    description:
+      - Maximum number of requests to one server at the same time.
+    type: int
+    default: 3
+  max_rate:
+    description:
+      - Maximum number of requests to one server in a second. Synapse delays requests from 10 in a second.
+    type: int
+    default: 8
+"""
+
+    GHOSTS = r"""
+options:
   rooms:
     description:
       - The rooms to ask about.
@@ -70,37 +105,6 @@ options:
       - Access token of an admin of the homeserver at O(base_url).
       - If not set, the value of the environment variable E(SYNAPSE_ACCESS_TOKEN) is used.
     type: str
-  ip_allowlist:
-    description:
-      - IP addresses and CIDR ranges to connect to although they are private, loopback, link-local or otherwise not
-        public. All others of these are refused, since remote servers choose the addresses.
-    type: list
-    elements: str
-    default: []
-  proxy:
-    description:
-      - URL of an HTTP proxy to connect through, for example V(http://proxy.example:3128). Names are then resolved by
-        the proxy, and O(ip_allowlist) applies to IP addresses in server names only.
-    type: str
-  ca_path:
-    description:
-      - File with the CA certificates to check the certificates of all servers with, instead of the usual ones.
-    type: path
-  timeout:
-    description:
-      - Total time of one request in seconds.
-    type: int
-    default: 30
-  max_concurrent:
-    description:
-      - Maximum number of requests to one server at the same time.
-    type: int
-    default: 3
-  max_rate:
-    description:
-      - Maximum number of requests to one server in a second. Synapse delays requests from 10 in a second.
-    type: int
-    default: 8
   max_state_size:
     description:
       - Maximum size of the state of a room in MiB. It is read as a stream, and only where O(rooms[].accounts) is empty

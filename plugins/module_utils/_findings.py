@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the retirement of a server would break in the rooms that it knows of.
+"""What decommissioning a server would break in the rooms that it knows of.
 
 The listing of rooms, one request per room for its aliases, and for each room that somebody of this server is joined to
 one more: its state. In rooms of more than C(FEW_EVENTS) state events, each type of C(TYPES) is one, and the members.
+For each federated room, one more: its forward extremities.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Iterator
 
-from ._client import CLIENT, Client, JsonDict, SynapseError
+from ._client import ADMIN, CLIENT, Client, JsonDict, SynapseError
 from ._pool import each
 from ._room_state import (
     CANONICAL_ALIAS,
@@ -41,6 +42,7 @@ KINDS = (
     "space_parents",
     "space_children",
     "upgraded",
+    "broken",
     "unreadable",
 )
 """What a room can be found to be; C(synapse_rooms_info) documents each."""
@@ -138,6 +140,23 @@ def _kinds(client: Client, room: Room) -> Iterator[str]:
             yield kind
     if (TOMBSTONE, "") in room.state:
         yield "upgraded"
+    if is_broken(client, room.room_id):
+        yield "broken"
+
+
+def is_broken(client: Client, room_id: str) -> bool:
+    """Whether a room has no forward extremities. Synapse then cannot create an event in it, so nobody can leave it.
+
+    False also if Synapse does not say.
+
+    API: C(GET /_synapse/admin/v1/rooms/<room_id>/forward_extremities).
+    """
+    try:
+        return client.get(f"{ADMIN}/v1/rooms/{{}}/forward_extremities", room_id).take("count", int) == 0
+    except SynapseError as error:
+        if error.fatal:
+            raise
+        return False
 
 
 def is_orphaned(room: Room) -> bool:

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the two modules that ask remote servers share: their options, opening the client, and the result."""
+"""What the modules that ask remote servers share: their options, opening the client, and the result."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from ._decommission.ghosts import GhostRun, Room
 from ._decommission.pairs import read_rooms
 from ._federation.checks import STATES, UNKNOWN, Known, Pair, PairResult
 from ._federation.client import FederationClient
-from ._federation.connect import Settings, connect
-from ._federation.errors import FederationError, InvalidNameError, MissingRequirementError, SigningKeyError
+from ._federation.connect import Connection, Settings, connect
+from ._federation.errors import FederationError, InvalidNameError, MissingRequirementError
+from ._federation.keys import read_key_file
 from ._federation.names import ServerName, check_room_id, check_user_id
 from ._federation.pacing import Pacing
 
@@ -31,8 +32,6 @@ MAX_SIZE = 200_000
 """Size limit of each list in a result in bytes. Names have up to 255 bytes, and remote servers choose their words."""
 MAX_ACCOUNTS = 10
 """How many accounts a result names for one pair."""
-MAX_KEY_FILE = 64 * 1024
-"""How much of a signing key file is read, in characters."""
 READERS = 8
 """How many rooms are read from Synapse side by side."""
 DEBIAN_KEY = "/etc/matrix-synapse/homeserver.signing.key"
@@ -41,6 +40,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "server_name": {"type": "str", "required": True},
     "signing_key_path": {"type": "path", "default": DEBIAN_KEY},
     "signing_key": {"type": "str", "no_log": True},
+    "ip_allowlist": {"type": "list", "elements": "str", "default": []},
+    "proxy": {"type": "str", "no_log": True},
+    "ca_path": {"type": "path"},
+    "timeout": {"type": "int", "default": 30},
+    "max_concurrent": {"type": "int", "default": 3},
+    "max_rate": {"type": "int", "default": 8},
+}
+GHOST_OPTIONS: dict[str, dict[str, Any]] = {
     "rooms": {
         "type": "list",
         "elements": "dict",
@@ -53,12 +60,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     },
     "base_url": {"type": "str", "fallback": (env_fallback, ["SYNAPSE_BASE_URL"])},
     "access_token": {"type": "str", "no_log": True, "fallback": (env_fallback, ["SYNAPSE_ACCESS_TOKEN"])},
-    "ip_allowlist": {"type": "list", "elements": "str", "default": []},
-    "proxy": {"type": "str", "no_log": True},
-    "ca_path": {"type": "path"},
-    "timeout": {"type": "int", "default": 30},
-    "max_concurrent": {"type": "int", "default": 3},
-    "max_rate": {"type": "int", "default": 8},
     "max_state_size": {"type": "int", "default": 128},
     "record_path": {"type": "path"},
     "progress_path": {"type": "path"},
@@ -88,24 +89,36 @@ def _option(name: str) -> Iterator[None]:
         raise InvalidNameError(f"{name}: {error}") from None
 
 
-class GhostsModule(AnsibleModule):
-    """A module that asks remote servers about rooms."""
+class FederationModule(AnsibleModule):
+    """A module that signs requests to remote servers."""
 
-    def __init__(self) -> None:
+    def __init__(self, options: dict[str, dict[str, Any]], **arguments: Any) -> None:
+        """
+        :param options: the options that the module has beside C(OPTIONS). Numbers must be 1 or more.
+        """
         self._client: FederationClient | None = None
-        super().__init__(
-            argument_spec=OPTIONS,
-            required_by={"base_url": ("access_token",)},
-            required_one_of=[("rooms", "base_url")],
-            supports_check_mode=True,
-        )
-        for option in ("timeout", "max_concurrent", "max_rate", "max_state_size"):
-            if self.params[option] < 1:
-                self.fail_json(msg=f"{option} is {self.params[option]}: set it to 1 or more")
+        super().__init__(argument_spec={**OPTIONS, **options}, supports_check_mode=True, **arguments)
+        for option, value in self.params.items():
+            if isinstance(value, int) and value < 1:
+                self.fail_json(msg=f"{option} is {value}: set it to 1 or more")
 
     @contextmanager
-    def open(self) -> Iterator[Run]:
-        """Find out which rooms to ask about, and connect. An error, also one out of the context, fails the module."""
+    def signing_key(self) -> Iterator[str]:
+        """Read the signing key, for C(connect). An error, also one out of the context, fails the module."""
+        try:
+            with _option("server_name"):
+                ServerName.parse(self.params["server_name"])
+            key = self.params["signing_key"]
+            yield read_key_file(self.params["signing_key_path"]) if key is None else key
+        except SynapseError as error:
+            message = f"{error}. {error.advice}" if error.advice else str(error)
+            self.fail_json(msg=message, status=error.status, errcode=error.errcode, changed=self._has_written())
+        except (FederationError, OSError, ValueError) as error:
+            self.fail_json(msg=str(error), changed=self._has_written())
+
+    @contextmanager
+    def connect(self, key: str, servers: Iterable[str]) -> Iterator[Connection]:
+        """Open a client with the settings of the options. Arguments and errors: see C(connect)."""
         params = self.params
         settings = Settings(
             ca_path=params["ca_path"],
@@ -114,31 +127,9 @@ class GhostsModule(AnsibleModule):
             timeout=float(params["timeout"]),
             pacing=Pacing(params["max_concurrent"], float(params["max_rate"])),
         )
-        # Check mode writes nothing, and still goes on from what is there.
-        progress_path = None if self.check_mode else params["progress_path"]
-        try:
-            with _option("server_name"):
-                ServerName.parse(params["server_name"])
-            key = self._key()
-            synapse = self._synapse()
-            with synapse or nullcontext():
-                self._assert_server_name(synapse)
-                rooms = self._rooms(synapse)
-                record = GhostRecord(params["record_path"], params["server_name"], progress_path=progress_path)
-                servers = dict.fromkeys(server for room in rooms for server in room.servers)
-                with connect(params["server_name"], key, settings, servers) as connection:
-                    self._client = connection.client
-                    ghosts = GhostRun(connection.client, record.add, state_limit=params["max_state_size"] * 1024 * 1024)
-                    pairs = [Pair(server, room.room_id) for room in rooms for server in room.servers]
-                    ghosts.results.update({pair: record.confirmed[pair] for pair in pairs if pair in record.confirmed})
-                    with nullcontext() if self.check_mode else record:
-                        record.expect(len(pairs) - len(ghosts.results))
-                        yield Run(ghosts, rooms, synapse, connection.homeserver)
-        except SynapseError as error:
-            message = f"{error}. {error.advice}" if error.advice else str(error)
-            self.fail_json(msg=message, status=error.status, errcode=error.errcode, changed=self._has_written())
-        except (FederationError, OSError, ValueError) as error:
-            self.fail_json(msg=str(error), changed=self._has_written())
+        with connect(params["server_name"], key, settings, servers) as connection:
+            self._client = connection.client
+            yield connection
 
     def _has_written(self) -> bool:
         """Whether a leave may have been sent, also in a run that ends with an error."""
@@ -147,22 +138,37 @@ class GhostsModule(AnsibleModule):
     def fail_json(self, msg: str, **result: Any) -> None:
         super().fail_json(msg=printable(msg), **result)
 
-    def _key(self) -> str:
-        """The content of the signing key file, which must not get into any message."""
-        if self.params["signing_key"] is not None:
-            return str(self.params["signing_key"])
-        path = self.params["signing_key_path"]
-        try:
-            with open(path, encoding="utf-8") as file:
-                return file.read(MAX_KEY_FILE)
-        except PermissionError:
-            raise SigningKeyError(f"signing_key_path: {path} can't be read by this user: set become: true") from None
-        except UnicodeDecodeError:
-            raise SigningKeyError(f"signing_key_path: {path} is not a signing key file") from None
-        except OSError as error:
-            raise SigningKeyError(
-                f"signing_key_path: {path}: {error.strerror}: set it to the signing_key_path of homeserver.yaml"
-            ) from None
+
+class GhostsModule(FederationModule):
+    """A module that asks remote servers about rooms."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            GHOST_OPTIONS,
+            required_by={"base_url": ("access_token",)},
+            required_one_of=[("rooms", "base_url")],
+        )
+
+    @contextmanager
+    def open(self) -> Iterator[Run]:
+        """Find out which rooms to ask about, and connect. An error, also one out of the context, fails the module."""
+        params = self.params
+        # Check mode writes nothing, and still goes on from what is there.
+        progress_path = None if self.check_mode else params["progress_path"]
+        with self.signing_key() as key:
+            synapse = self._synapse()
+            with synapse or nullcontext():
+                self._assert_server_name(synapse)
+                rooms = self._rooms(synapse)
+                record = GhostRecord(params["record_path"], params["server_name"], progress_path=progress_path)
+                servers = dict.fromkeys(server for room in rooms for server in room.servers)
+                with self.connect(key, servers) as connection:
+                    ghosts = GhostRun(connection.client, record.add, state_limit=params["max_state_size"] * 1024 * 1024)
+                    pairs = [Pair(server, room.room_id) for room in rooms for server in room.servers]
+                    ghosts.results.update({pair: record.confirmed[pair] for pair in pairs if pair in record.confirmed})
+                    with nullcontext() if self.check_mode else record:
+                        record.expect(len(pairs) - len(ghosts.results))
+                        yield Run(ghosts, rooms, synapse, connection.homeserver)
 
     def _synapse(self) -> Client | None:
         """The admin API of the homeserver that is to be read from, if there is a base_url."""

@@ -49,7 +49,7 @@ class Journal:
         self._progress.remove()
 
     def expect(self, accounts: int) -> None:
-        """There are so many more accounts to see out."""
+        """There are so many more accounts to deactivate, or to make leave."""
         self._expected += accounts
         self._show()
 
@@ -69,7 +69,7 @@ class Journal:
 
     @property
     def timeline(self) -> list[list[float]]:
-        """How it went: seconds since the beginning, and how many were deactivated and had parted by then."""
+        """How it went: seconds since the beginning, and how many were deactivated and had left all rooms by then."""
         return self._timeline
 
     def _point(self) -> list[float]:
@@ -79,7 +79,7 @@ class Journal:
     def _show(self) -> None:
         self._progress.write(
             accounts=self._expected,
-            **{result: self._results[result] for result in ("deactivated", "parted", "failed")},
+            **{result: self._results[result] for result in ("left", "deactivated", "parted", "failed")},
         )
 
 

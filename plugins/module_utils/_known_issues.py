@@ -55,7 +55,7 @@ KNOWN_ISSUES = (
         None,
         ("1.104.0",),
         "servers that were never reached before may never be told of the leaves, not even when they are back. Upgrade"
-        " before the retirement",
+        " before the decommissioning",
         "#16925",
     ),
     KnownIssue(
@@ -121,28 +121,28 @@ KNOWN_ISSUES = (
     KnownIssue(
         None,
         ("1.138.4", "1.139.2"),
-        "a local user can break the sending to other servers, at random, so that they are not told. Upgrade before the"
-        " retirement",
+        "a local user can break the sending to other servers, at random, so that leaves do not reach them. Upgrade"
+        " before the decommissioning",
         "CVE-2025-61672, #17097",
     ),
     KnownIssue(
         "1.140.0",
         ("1.147.0",),
-        "it uses more and more memory. Should it run out of it while other servers are waited for, that is a restart:"
-        " keep the anchors",
+        "it uses more and more memory, and may be restarted when it runs out of it: leaves that were not sent yet are"
+        " lost, and their ghosts are removed on the remote servers",
         "#19416",
     ),
     KnownIssue(
         None,
         ("1.154.0",),
-        "a session with a refresh token may live on for a while after it was ended, such as one of an anchor",
+        "a session with a refresh token may live on for a while after it was ended",
         "#19483",
     ),
     KnownIssue(
         None,
         ("1.155.0",),
         "where many to-device messages wait for a server, it takes nothing any more, the leaves included. Upgrade"
-        " before the retirement",
+        " before the decommissioning",
         "#19617",
     ),
 )

@@ -80,7 +80,7 @@ class Lease:
 
     def _read(self) -> JsonDict:
         """The lease as it is; nothing if there is none, or none that this version can make sense of."""
-        content = _state.read_lease(self._client)
+        content = _state.read_data(self._client, _state.LEASE_TYPE)
         former = content.get("former")
         if not (isinstance(content.get("holder"), str) and isinstance(content.get("until"), int)):
             return {}
@@ -100,7 +100,7 @@ class Lease:
 
     def _write(self, seconds: int) -> None:
         content = {"holder": self._holder, "until": self._now() + seconds, "former": self._former}
-        _state.write_lease(self._client, content)
+        _state.write_data(self._client, _state.LEASE_TYPE, content)
 
     def _now(self) -> int:
         return int(self._client.time().timestamp())

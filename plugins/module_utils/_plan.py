@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a retirement would do to a server, and what it would break, from reads alone."""
+"""What decommissioning would do to a server, and what it would break, from reads alone."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ from ._users import CLASSES, STATES, Account, account_class, account_state, get_
 
 SHOWN = 5
 """How many of the rooms or servers that a warning is about its message names. The plan has all."""
+SAMPLE_SERVERS = 5
+"""How many remote servers the plan names to ask whether they answer."""
 SAMPLES = 9
 """How many accounts are looked at to see how fast the server answers."""
 LEAVE = 13
@@ -34,7 +36,7 @@ docs/benchmarks.md, on one machine, so that no more than the order of magnitude 
 
 @dataclass(frozen=True)
 class Concern:
-    """Something that whoever retires the server should know before, and what to do about it."""
+    """Something that whoever decommissions the server should know before, and what to do about it."""
 
     about: str
     message: str
@@ -45,9 +47,10 @@ class Concern:
 class Plan:
     """What there is, and what would happen to it.
 
-    I(accounts) has the number of accounts by class and state, I(staying) those that leave their rooms and stay open,
-    I(servers) the number of other servers in rooms of ours, with the names of those that can't be reached, I(findings)
-    the rooms by what would become of them. I(seconds) is how long the drain may take, by the server's answers just now.
+    I(accounts) has the number of accounts by class and state, I(staying) those that leave their rooms and stay active,
+    I(servers) the number of remote servers in rooms of ours, with the names of unreachable ones and of a sample,
+    I(findings) the rooms by what would become of them. I(seconds) is how long the drain may take, by the server's
+    answers just now.
     """
 
     server: JsonDict
@@ -68,7 +71,7 @@ class Plan:
 
 
 def make_plan(client: Client, keep: Collection[str], options: Options) -> Plan:
-    """Look at everything that a retirement touches.
+    """Look at everything that decommissioning touches.
 
     :param keep: accounts that are not to be deactivated.
     :raises SynapseError: if what Synapse says does not fit together, so that nobody could tell whether all have left.
@@ -91,7 +94,7 @@ def make_plan(client: Client, keep: Collection[str], options: Options) -> Plan:
     plan.rooms = {"local": len(occupied) - len(federated), "federated": len(federated)}
     plan.memberships = sum(len(room["local_members"]) for room in occupied)
     plan.aliases = {alias: room["room_id"] for room in found.rooms for alias in room.get("aliases", ())}
-    plan.servers = _servers(client, {server for room in federated for server in room["remote_servers"]})
+    plan.servers = _servers(client, Counter(server for room in federated for server in room["remote_servers"]))
     plan.seconds = _estimate(client, sorted(to_close), plan.memberships)
     plan.warnings = list(_warnings(plan))
     return plan
@@ -125,13 +128,14 @@ def _check_statistics(client: Client, room_ids: set[str], accounts: Sequence[Acc
         )
 
 
-def _servers(client: Client, shared: set[str]) -> JsonDict:
-    """Of the servers that share rooms with this one, which can't be reached, as far as Synapse has noticed."""
+def _servers(client: Client, shared: Counter[str]) -> JsonDict:
+    """The remote servers, given with the number of rooms. Unreachable are those that Synapse has found to be."""
     known = {row.name: row for row in list_destinations(client) if row.name in shared}
     return {
         "total": len(shared),
+        "sample": sorted(shared, key=lambda name: (-shared[name], name))[:SAMPLE_SERVERS],
         "unreachable": {name: row.failing_since for name, row in sorted(known.items()) if row.failing},
-        "never_contacted": sorted(shared - known.keys()),
+        "never_contacted": sorted(shared.keys() - known.keys()),
     }
 
 
@@ -157,19 +161,19 @@ def _warnings(plan: Plan) -> Iterator[Concern]:
     for kind in ("appservice", "guest"):
         count = sum(plan.accounts.get(kind, {}).get(state, 0) for state in ("active", "suspended"))
         if count:
-            message = f"There are {count:,} open accounts of class {kind}, so more may come"
+            message = f"There are {count:,} active accounts of class {kind}, so more may come"
             yield Concern("cordon", message, _CLOSE[kind])
     for issue in server["known_issues"]:
         yield Concern(
             "version",
             f"Synapse {server['version']}: {issue['summary']} ({issue['reference']})",
-            f"Mended in {issue['mended_in']}",
+            f"Fixed in {issue['mended_in']}",
         )
     if server["delegated_auth"]:
         yield Concern(
             "delegated_auth",
-            "A Matrix Authentication Service handles login. Accounts that are closed in Synapse stay open there",
-            "Close them there, too. To go on, set decommission_delegated_auth to synapse_only",
+            "A Matrix Authentication Service handles login. Accounts that are deactivated in Synapse stay active there",
+            "Deactivate them there, too. To continue, set decommission_delegated_auth to synapse_only",
         )
     for kind, (message, advice) in _FINDINGS.items():
         room_ids = plan.findings.get(kind, [])
@@ -179,8 +183,9 @@ def _warnings(plan: Plan) -> Iterator[Concern]:
     if unreachable:
         yield Concern(
             "unreachable",
-            f"Servers that can't be reached just now, and will hear of it when they are back: {shown(unreachable)}",
-            "Wait for them if they matter, and keep decommission_anchors, so that they can heal meanwhile",
+            f"Remote servers that Synapse cannot reach at present: {shown(unreachable)}",
+            "They are retried until the propagation period ends. Ghosts on them can be removed later with"
+            " matrix_ghosts",
         )
 
 
@@ -189,6 +194,10 @@ _CLOSE = {
     "guest": "Set allow_guest_access to false, and restart Synapse",
 }
 _FINDINGS = {
+    "broken": (
+        "Rooms that accounts of this server cannot leave, since the rooms have no forward extremities",
+        "Ghosts in them are removed on the remote servers directly. This does not stop the run",
+    ),
     "unreadable": (
         "Rooms that could not be read, so that nothing is known of them",
         "See the error of each in the findings of synapse_rooms_info, and Synapse's log",
@@ -246,11 +255,11 @@ def as_text(plan: Plan) -> list[str]:
         f"{plan.server['server_name']}, Synapse {plan.server['version']}, as {plan.server['operator']}",
         "Accounts: " + "; ".join(_class(kind, states) for kind, states in plan.accounts.items()),
         f"To deactivate{' and erase' if plan.erase else ''}: {plan.to_deactivate:,} accounts",
-        f"To leave their rooms, and stay open: {', '.join(plan.staying)}",
-        f"Rooms: {plan.rooms['local']:,} that only this server is in, {plan.rooms['federated']:,} that others are in,"
-        f" too. Memberships to end: {plan.memberships:,}",
-        f"Other servers in these rooms: {plan.servers['total']:,}, of which {len(plan.servers['unreachable']):,} can't"
-        f" be reached just now, and {len(plan.servers['never_contacted']):,} were never sent anything",
+        f"To leave their rooms, and stay active: {', '.join(plan.staying)}",
+        f"Rooms: {plan.rooms['local']:,} that only this server is in, {plan.rooms['federated']:,} that remote servers"
+        f" are in, too. Memberships to end: {plan.memberships:,}",
+        f"Remote servers in these rooms: {plan.servers['total']:,}, of which {len(plan.servers['unreachable']):,} are"
+        f" unreachable, and {len(plan.servers['never_contacted']):,} were never sent anything",
     ]
     if plan.seconds is not None:
         lines.append(

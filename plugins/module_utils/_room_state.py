@@ -51,13 +51,20 @@ def read_state(client: Client, room_id: str, types: Iterable[str], state_events:
     state: dict[tuple[str, str], JsonDict] = {}
     for query in queries:
         events = client.get(f"{ROOM}/state", room_id, params=query).objects("state")
-        for event in events:
-            kind, key = event.get("type"), event.get("state_key")
-            if kind in wanted and isinstance(key, str):
-                state[kind, key] = _content(event)
+        state.update(as_state(events, wanted))
         if query and any(event.get("type") != query["type"] for event in events):
             break
     return state
+
+
+def as_state(events: Iterable[Answer], types: Collection[str]) -> dict[tuple[str, str], JsonDict]:
+    """The events of these types as C(State)."""
+    return {
+        (kind, key): _content(event)
+        for event in events
+        for kind, key in [(event.get("type"), event.get("state_key"))]
+        if isinstance(kind, str) and kind in types and isinstance(key, str)
+    }
 
 
 def _content(event: Answer) -> JsonDict:
@@ -149,6 +156,11 @@ class Powers:
         events = [_level(level, 0) for level in _object(self.content.get("events")).values()]
         notifications = [_level(level, 50) for level in _object(self.content.get("notifications")).values()]
         return max(*actions, *events, *notifications, self.to_send(POWER_LEVELS))
+
+    @property
+    def to_kick(self) -> int:
+        """The level that it takes to remove somebody else from the room."""
+        return _level(self.content.get("kick"), _ACTIONS["kick"])
 
     def administers(self, user_id: str) -> bool:
         """Whether an account has the power to say who may do what."""

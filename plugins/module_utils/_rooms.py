@@ -11,12 +11,13 @@ import time
 import uuid
 from collections import deque
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import islice
+from typing import Callable, Iterable, Iterator, List, Sequence
 
-from ._client import ADMIN, CLIENT, Client, JsonDict, SynapseError
+from ._client import ADMIN, CLIENT, Answer, Client, JsonDict, SynapseError
 from ._pool import each
-from ._users import Account, acting_as, existing_accounts, list_accounts, login_is_delegated
+from ._users import acting_as, existing_accounts, list_accounts, login_is_delegated
 
 JOINED_ROOMS = f"{ADMIN}/v1/users/{{}}/joined_rooms"
 """Where the exact answer is to the question whether an account is still in a room."""
@@ -24,9 +25,16 @@ JOINED_ROOMS = f"{ADMIN}/v1/users/{{}}/joined_rooms"
 MAX_POLL_PAUSE = 2.0
 """The longest pause, in seconds, between two looks at accounts that have yet to part."""
 
+MOST_ROOMS = 1000
+MOST_TEXT = 500
+"""How many of the rooms that can't be left a result names, and how long the reason of one may be."""
+
 SHUTDOWN_POLL = 0.2
 SHUTDOWN_TIMEOUT = 300.0
 """The pause between two looks at what has become of a room's shutdown, and how long to look; in seconds."""
+
+
+Look = Callable[[str], List[str]]
 
 
 @dataclass
@@ -45,7 +53,8 @@ class Memberships:
 class Departure:
     """What came of making one account leave: room IDs, for those in I(failed) with the reason of each.
 
-    I(error) says why the account could not be dealt with at all.
+    I(error) says why the account could not be dealt with at all, I(not_listed) why its invites and knocks could not be
+    listed: then it has left the rooms that it was joined to.
     """
 
     user_id: str
@@ -53,6 +62,7 @@ class Departure:
     rejected: list[str] = field(default_factory=list)
     retracted: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    not_listed: str | None = None
     error: str | None = None
 
     @property
@@ -61,7 +71,37 @@ class Departure:
 
     @property
     def complete(self) -> bool:
-        return not self.failed and self.error is None
+        return not self.failed and self.error is None and self.not_listed is None
+
+
+@dataclass
+class BrokenRoom:
+    """A room that can't be left: why, as the server says of the first of so many accounts in it."""
+
+    room_id: str
+    reason: str
+    federated: bool
+    accounts: int = 0
+
+
+def broken_rooms(failed: Iterable[dict[str, str]], federated: Callable[[str], bool]) -> dict[str, BrokenRoom]:
+    """The rooms that can't be left, by ID.
+
+    :param failed: of each account, the rooms that it can't leave, with reasons.
+    """
+    found: dict[str, BrokenRoom] = {}
+    for reasons in failed:
+        for room_id, reason in reasons.items():
+            if room_id not in found:
+                found[room_id] = BrokenRoom(room_id, reason[:MOST_TEXT], federated(room_id))
+            found[room_id].accounts += 1
+    return found
+
+
+def broken_rooms_result(broken: dict[str, BrokenRoom]) -> JsonDict:
+    """What a module returns of rooms that can't be left: not more than C(MOST_ROOMS) of them."""
+    rooms = [asdict(room) for room in islice(broken.values(), MOST_ROOMS)]
+    return {"broken_rooms": rooms, "broken_rooms_total": len(broken)}
 
 
 def list_rooms(client: Client, *, occupied: bool = False) -> Iterator[JsonDict]:
@@ -103,19 +143,15 @@ def local_members(client: Client, room_id: str) -> list[str]:
     return sorted(user_id for user_id in members if user_id.partition(":")[2] == client.server_name)
 
 
-def other_servers(client: Client, room_id: str) -> set[str]:
-    """The servers with a member in a room, but this one, as long as somebody of this one is in it."""
-    servers = {user_id.partition(":")[2] for user_id in joined_members(client, room_id)}
-    return servers - {client.server_name}
-
-
-def newest_received(client: Client, room_id: str) -> float:
-    """When the newest event of a room was received, which a leave would come after, in seconds since 1970.
-
-    By the server's clock. API: C(GET /_synapse/admin/v1/rooms/<room_id>/forward_extremities).
-    """
-    extremities = client.get(f"{ADMIN}/v1/rooms/{{}}/forward_extremities", room_id).objects("results")
-    return max((extremity.take("received_ts", int) / 1000 for extremity in extremities), default=0.0)
+def is_federated(client: Client, room_id: str) -> bool:
+    """Whether another server is in a room that an account of ours is in. A room that can't be read counts as one."""
+    try:
+        members = joined_members(client, room_id)
+    except SynapseError as error:
+        if error.fatal:
+            raise
+        return True
+    return any(user_id.partition(":")[2] != client.server_name for user_id in members)
 
 
 def joined_rooms(client: Client, user_id: str) -> list[str]:
@@ -131,34 +167,39 @@ def still_joined(client: Client, user_ids: Iterable[str], concurrency: int) -> d
 
     One request per account, and none of the cheaper ways: they all come from Synapse's statistics, which may be wrong.
     """
-    looks = each(lambda user_id: joined_rooms(client, user_id), user_ids, concurrency)
-    return {user_id: room_ids for user_id, room_ids in looks if room_ids}
+    return _with_rooms(lambda user_id: joined_rooms(client, user_id), user_ids, concurrency)
+
+
+def _with_rooms(look: Look, user_ids: Iterable[str], concurrency: int) -> dict[str, list[str]]:
+    return {user_id: room_ids for user_id, room_ids in each(look, user_ids, concurrency) if room_ids}
 
 
 def wait_until_parted(
     client: Client,
-    user_ids: Sequence[str],
+    user_ids: Iterable[str],
+    look: Look,
     *,
     timeout: float,
     concurrency: int,
     on_parted: Callable[[str], None],
 ) -> dict[str, list[str]]:
-    """Wait until none of these accounts is joined to a room; return those that still are, with their rooms.
+    """Wait until none of these accounts has a room to leave; return those that still have, with these rooms.
 
     Synapse parts accounts one after the other, so that most of the time there is nothing new to see: each poll looks
     at a few accounts only, and goes on to the next few at once when one of them has parted.
 
+    :param look: reads which rooms an account has yet to leave.
     :param timeout: seconds after which to give up, if in that time nobody on the whole server has left a room.
     """
     waiting: deque[str] = deque(user_ids)
     seen: dict[str, int] = {}
     pause = 0.1
     last_progress = time.monotonic()
-    members = _count_memberships(client) if waiting else 0
+    members: int | None = None
     while waiting:
         window = [waiting.popleft() for _account in range(min(concurrency, len(waiting)))]
         parted = progress = False
-        joined = still_joined(client, window, concurrency)
+        joined = _with_rooms(look, window, concurrency)
         for user_id in window:
             if user_id not in joined:
                 parted = True
@@ -173,13 +214,14 @@ def wait_until_parted(
         if time.monotonic() - last_progress > timeout:
             # Nobody of those looked at has moved. But Synapse may be busy with somebody in a thousand rooms.
             members, members_before = _count_memberships(client), members
-            if members >= members_before:
+            if members_before is not None and members >= members_before:
                 break
             last_progress = time.monotonic()
         if waiting and not parted:
+            members = _count_memberships(client) if members is None else members
             time.sleep(pause)
             pause = min(2 * pause, MAX_POLL_PAUSE)
-    return still_joined(client, waiting, concurrency)
+    return _with_rooms(look, waiting, concurrency)
 
 
 def _count_memberships(client: Client) -> int:
@@ -187,9 +229,21 @@ def _count_memberships(client: Client) -> int:
 
 
 def memberships(client: Client, user_id: str, token: str | None = None) -> Memberships:
-    """The rooms of a local account: the joined by the admin API, the others by C(/sync), which alone has them all.
+    """The rooms of a local account: the joined by the admin API, all others by C(/sync), which alone has them.
+
+    Each of the two may miss a joined room, of which the server's records do not fit together.
 
     :param token: an access token of the account, unless it is the operator.
+    """
+    rooms = sync_rooms(client, token)
+    joined = sorted({*joined_rooms(client, user_id), *rooms.object("join")})
+    return Memberships(joined, sorted(rooms.object("invite")), sorted(rooms.object("knock")))
+
+
+def sync_rooms(client: Client, token: str | None) -> Answer:
+    """The rooms of C(/sync).
+
+    API: C(GET /_matrix/client/v3/sync).
     """
     nothing: JsonDict = {"types": []}
     sync_filter = {
@@ -206,8 +260,7 @@ def memberships(client: Client, user_id: str, token: str | None = None) -> Membe
         },
     }
     params = {"filter": json.dumps(sync_filter), "set_presence": "offline", "timeout": "0"}
-    rooms = client.get(f"{CLIENT}/v3/sync", params=params, token=token).object("rooms")
-    return Memberships(joined_rooms(client, user_id), sorted(rooms.object("invite")), sorted(rooms.object("knock")))
+    return client.get(f"{CLIENT}/v3/sync", params=params, token=token).object("rooms")
 
 
 def visible_memberships(client: Client, user_id: str) -> Memberships:
@@ -259,7 +312,7 @@ def depart_all(client: Client, user_ids: Sequence[str], concurrency: int) -> Ite
         departure = Departure(user_id)
         try:
             with acting_as(client, user_id) as token:
-                found = memberships(client, user_id, token)
+                found = _all_memberships(client, token, departure)
                 if found:
                     with unlimited_messages(client):
                         _leave_all(client, found, token, concurrency, departure)
@@ -268,6 +321,17 @@ def depart_all(client: Client, user_ids: Sequence[str], concurrency: int) -> Ite
             if error.errcode == "M_UNRECOGNIZED":
                 _depart_without_session(client, set(user_ids), concurrency, departure)
         yield departure
+
+
+def _all_memberships(client: Client, token: str | None, departure: Departure) -> Memberships:
+    try:
+        return memberships(client, departure.user_id, token)
+    except SynapseError as error:
+        if error.fatal or error.status is None or error.status < 500:
+            raise
+        # A single event that can't be read is enough for that.
+        departure.not_listed = str(error)
+        return Memberships(joined_rooms(client, departure.user_id))
 
 
 def _depart_without_session(client: Client, leaving: set[str], concurrency: int, departure: Departure) -> None:
@@ -289,26 +353,18 @@ def _depart_without_session(client: Client, leaving: set[str], concurrency: int,
 
 
 def _clear_of(client: Client, room_id: str, leaving: set[str]) -> dict[str, str]:
-    others = open_members(client, room_id, leaving)
-    return dict.fromkeys(leaving, not_cleared(others)) if others else clear_room(client, room_id)
-
-
-def open_members(client: Client, room_id: str, leaving: Collection[str]) -> list[Account]:
-    """The accounts of ours in a room that are open, and not among those who are to leave it.
-
-    Without guests: where login is delegated, they are in no listing of accounts, and have no session.
-    """
+    """Shut a room down, unless an open account is in it that is not to leave; return who is still there, and why."""
     members = set(local_members(client, room_id)).difference(leaving)
     accounts = existing_accounts(client, sorted(members)).values()
-    return [a for a in accounts if a.state not in ("deactivated", "erased") and a.account_class != "guest"]
-
-
-def not_cleared(others: Sequence[Account]) -> str:
-    """Why a room was not shut down that these accounts are in."""
-    return (
+    # A guest is in no listing of accounts, and has no session.
+    others = [a for a in accounts if a.state not in ("deactivated", "erased") and a.account_class != "guest"]
+    if not others:
+        return clear_room(client, room_id)
+    reason = (
         "nobody can log in as it, since login is delegated, and the room can't be shut down, since "
         f"{len(others)} other open accounts are in it, such as {others[0].user_id}"
     )
+    return dict.fromkeys(leaving, reason)
 
 
 def _leave_all(client: Client, found: Memberships, token: str | None, concurrency: int, departure: Departure) -> None:

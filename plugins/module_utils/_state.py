@@ -11,12 +11,10 @@ from typing import Dict, Iterable
 from ._client import CLIENT, Client, JsonDict, SynapseError
 
 ACCOUNT_DATA_TYPE = "io.github.matrixops.decommission"
-ANCHORS_TYPE = f"{ACCOUNT_DATA_TYPE}.anchors"
-PROPAGATION_TYPE = f"{ACCOUNT_DATA_TYPE}.propagation"
 ALIASES_TYPE = f"{ACCOUNT_DATA_TYPE}.aliases"
 LEASE_TYPE = f"{ACCOUNT_DATA_TYPE}.lease"
 """By themselves, since they may be as large as a megabyte, and are written by other modules."""
-MILESTONES = ("started", "first_wave_ended", "second_wave_ended")
+MILESTONES = ("started", "left_federated_rooms")
 PATH = f"{CLIENT}/v3/user/{{}}/account_data/{{}}"
 
 Milestones = Dict[str, int]
@@ -25,20 +23,28 @@ Milestones = Dict[str, int]
 
 def read(client: Client) -> Milestones:
     """What is recorded; nothing, if it was recorded for a server of another name."""
-    milestones = _read(client, ACCOUNT_DATA_TYPE).get("milestones")
+    milestones = read_data(client, ACCOUNT_DATA_TYPE).get("milestones")
     if not isinstance(milestones, dict):
         return {}
     return {name: milestones[name] for name in MILESTONES if _is_time(milestones.get(name))}
 
 
-def _read(client: Client, kind: str) -> JsonDict:
+def read_data(client: Client, kind: str) -> JsonDict:
+    """The operator's account data of this type; nothing, if it was recorded for a server of another name."""
     try:
         content = client.get(PATH, client.user_id, kind)
     except SynapseError as error:
         if error.status != 404:
             raise
         return {}
+    if content and "server_name" not in content:
+        # Not written by this collection: taken for nothing, it would be overwritten.
+        raise content.error(f"the account data {kind} is not what was recorded")
     return content if content.get("server_name") == client.server_name else {}
+
+
+def write_data(client: Client, kind: str, content: JsonDict) -> None:
+    client.put(PATH, client.user_id, kind, json={**content, "server_name": client.server_name})
 
 
 def _is_time(value: object) -> bool:
@@ -47,48 +53,19 @@ def _is_time(value: object) -> bool:
 
 
 def write(client: Client, milestones: Milestones) -> None:
-    content = {"server_name": client.server_name, "milestones": milestones}
-    client.put(PATH, client.user_id, ACCOUNT_DATA_TYPE, json=content)
-
-
-def read_anchors(client: Client) -> JsonDict:
-    """What is recorded of the anchors, as it was written; nothing, if that was for a server of another name."""
-    return dict(_read(client, ANCHORS_TYPE))
-
-
-def write_anchors(client: Client, content: JsonDict) -> None:
-    client.put(PATH, client.user_id, ANCHORS_TYPE, json={**content, "server_name": client.server_name})
-
-
-def read_propagation(client: Client) -> JsonDict:
-    """What the poll before has left, as it was written; nothing, if that was for a server of another name."""
-    return dict(_read(client, PROPAGATION_TYPE))
-
-
-def write_propagation(client: Client, content: JsonDict) -> None:
-    client.put(PATH, client.user_id, PROPAGATION_TYPE, json={**content, "server_name": client.server_name})
+    write_data(client, ACCOUNT_DATA_TYPE, {"milestones": milestones})
 
 
 def read_aliases(client: Client) -> dict[str, str]:
     """The recorded aliases with the room ID of each; none, if they were recorded for a server of another name."""
-    aliases = _read(client, ALIASES_TYPE).get("aliases")
+    aliases = read_data(client, ALIASES_TYPE).get("aliases")
     if not isinstance(aliases, dict):
         return {}
     return {alias: room_id for alias, room_id in aliases.items() if isinstance(room_id, str)}
 
 
 def write_aliases(client: Client, aliases: dict[str, str]) -> None:
-    content = {"server_name": client.server_name, "aliases": aliases}
-    client.put(PATH, client.user_id, ALIASES_TYPE, json=content)
-
-
-def read_lease(client: Client) -> JsonDict:
-    """Who may change something, as it was written; nothing, if that was for a server of another name."""
-    return dict(_read(client, LEASE_TYPE))
-
-
-def write_lease(client: Client, content: JsonDict) -> None:
-    client.put(PATH, client.user_id, LEASE_TYPE, json={**content, "server_name": client.server_name})
+    write_data(client, ALIASES_TYPE, {"aliases": aliases})
 
 
 def changed(milestones: Milestones, *, mark: Iterable[str], clear: Iterable[str], now: int) -> Milestones:

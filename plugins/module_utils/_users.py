@@ -10,12 +10,10 @@ import time
 from contextlib import contextmanager
 from typing import Collection, Iterator, NamedTuple, Sequence
 
-from ._client import ADMIN, CLIENT, Answer, Client, JsonDict, SynapseError
+from ._client import ADMIN, Answer, Client, JsonDict, SynapseError
 
 CLASSES = ("operator", "admin", "appservice", "guest", "user")
 STATES = ("active", "suspended", "locked", "deactivated", "erased")
-
-DEVICES = f"{ADMIN}/v2/users/{{}}/devices"
 
 SESSION_MS = 3_600_000
 """How long a session lives, in milliseconds, that the operator opens as another account, should we fail to end it."""
@@ -195,36 +193,6 @@ def set_locked(client: Client, user_id: str, locked: bool) -> None:
     client.put(f"{ADMIN}/v2/users/{{}}", user_id, json={"locked": locked})
 
 
-def has_devices(client: Client, user_id: str) -> bool:
-    """Whether an account has a device, which is what it is with a session that was opened in the usual way.
-
-    API: C(GET /_synapse/admin/v2/users/<user_id>/devices).
-    """
-    return bool(client.get(DEVICES, user_id).objects("devices"))
-
-
-def end_sessions(client: Client, token: str | None) -> None:
-    """End all sessions of the account that the access token acts as, also if the account is locked.
-
-    What lasts are sessions that an admin opened as the account, this token's among them: they are the admin's.
-
-    API: C(POST /_matrix/client/v3/logout/all).
-    """
-    if token is None:
-        raise SynapseError("the operator's own sessions are not to be ended")
-    client.post(f"{CLIENT}/v3/logout/all", token=token)
-
-
-def delete_devices(client: Client, user_id: str) -> None:
-    """Delete all devices of an account, which ends the sessions that have one: where login is delegated, all.
-
-    API: C(POST /_synapse/admin/v2/users/<user_id>/delete_devices).
-    """
-    devices = client.get(DEVICES, user_id).objects("devices")
-    names = [device.take("device_id", str) for device in devices]
-    client.post(f"{ADMIN}/v2/users/{{}}/delete_devices", user_id, json={"devices": names})
-
-
 def login_is_delegated(client: Client) -> bool:
     """Whether a Matrix Authentication Service handles login. Then nobody can be acted as, and no lock has any effect.
 
@@ -253,9 +221,8 @@ def unlocked(client: Client, user_id: str) -> Iterator[None]:
             set_locked(client, user_id, True)
 
 
-@contextmanager
-def acting_as(client: Client, user_id: str) -> Iterator[str | None]:
-    """An access token of I(user_id), for as long as the context lasts; C(None), the client's own, for the operator.
+def log_in_as(client: Client, user_id: str) -> str:
+    """Open a session as another account, and return its access token. End it with C(log_out).
 
     API: C(POST /_synapse/admin/v1/users/<user_id>/login). The session has no device, the account's owner does not see
     it, and Synapse counts what is done with it against the operator's rate limits. Not even the deactivation of the
@@ -263,17 +230,31 @@ def acting_as(client: Client, user_id: str) -> Iterator[str | None]:
 
     :raises SynapseError: 404 M_UNRECOGNIZED if login is delegated.
     """
+    valid_until = int(client.time().timestamp() * 1000) + SESSION_MS
+    login = client.post(f"{ADMIN}/v1/users/{{}}/login", user_id, json={"valid_until_ms": valid_until})
+    return login.take("access_token", str)
+
+
+def log_out(client: Client, token: str) -> None:
+    """End a session that C(log_in_as) opened, unless it is a guest's."""
+    try:
+        client.logout(token)
+    except SynapseError as error:
+        if error.errcode != "M_GUEST_ACCESS_FORBIDDEN":
+            raise
+
+
+@contextmanager
+def acting_as(client: Client, user_id: str) -> Iterator[str | None]:
+    """An access token of I(user_id), for as long as the context lasts; C(None), the client's own, for the operator.
+
+    :raises SynapseError: as C(log_in_as) does.
+    """
     if user_id == client.user_id:
         yield None
         return
-    valid_until = int(client.time().timestamp() * 1000) + SESSION_MS
-    login = client.post(f"{ADMIN}/v1/users/{{}}/login", user_id, json={"valid_until_ms": valid_until})
-    token = login.take("access_token", str)
+    token = log_in_as(client, user_id)
     try:
         yield token
     finally:
-        try:
-            client.logout(token)
-        except SynapseError as error:
-            if error.errcode != "M_GUEST_ACCESS_FORBIDDEN":
-                raise
+        log_out(client, token)

@@ -7,53 +7,52 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: certificate
-short_description: Add to the certificate of a retirement, on the controller
+short_description: Write the certificate of a decommissioning on the controller
 version_added: 1.0.0
 description:
-  - Keeps a record of one retirement in O(directory) on the controller, as JSON and as a page of HTML. The role
-    P(matrixops.synapse.decommission#role) calls it at each stage; there is little use in calling it elsewhere.
-  - The files are replaced as a whole, so that there are valid ones at any time. What is there and is no valid
-    certificate of this server is set aside under another name.
-  - What the role has registered is taken from the variables that begin with C(_decommission_), as it is.
-  - Nothing is written for a server that has never been in the stage C(preflight) to its end.
+  - Keeps a record of the decommissioning of one server in O(directory) on the controller, as JSON and as an HTML page.
+    The role P(matrixops.synapse.decommission#role) calls it at each stage; it has no use elsewhere.
+  - The files are replaced atomically. A file that is not a valid certificate of this server is renamed.
+  - The results that the role has registered are read from the variables C(_decommission_*).
+  - Nothing is written before the stage C(preflight) has succeeded once for the server.
 author:
   - matrixops (@matrixops)
 options:
   directory:
     description:
-      - Where the certificates are. Relative to the directory that Ansible was started in.
+      - The directory of the certificates. A relative path is relative to the directory that Ansible was started in.
     type: path
     required: true
   server_name:
     description:
-      - The server that it is about. Required unless O(state=fleet).
+      - The name of the server. Required unless O(state=fleet).
     type: str
   stage:
     description:
-      - The stage that has begun or ended.
+      - The stage that O(state) applies to.
     type: str
   state:
     description:
-      - V(started), V(done) and V(waiting), for which there is nothing to do but to come again, are about a stage.
+      - V(started), V(done) and V(waiting) record the state of a stage. V(waiting) is for a stage to be run again later.
       - V(failed) is for a C(rescue). It records the failure, and fails with the same message.
-      - V(written) writes it once more.
-      - V(fleet) writes nothing, and returns how O(server_names) stand.
+      - V(written) writes the certificate again.
+      - V(fleet) writes nothing, and returns the state of O(server_names).
     type: str
     choices: [started, done, waiting, failed, written, fleet]
     default: written
   settings:
     description:
-      - What was asked for, to be in the certificate.
+      - The configuration to record.
     type: dict
     default: {}
   ids:
     description:
-      - Whether user IDs of this server may be in the certificate. Otherwise digests of them are.
+      - Whether to record user IDs of this server. By default, digests are recorded instead.
     type: bool
     default: false
   server_names:
     description:
-      - The servers to say something of with O(state=fleet).
+      - The servers to summarize with O(state=fleet).
     type: list
     elements: str
     default: []
@@ -78,7 +77,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: The drain begins
+- name: Record that the drain has started
   matrixops.synapse.certificate:
     directory: ./decommission-reports
     server_name: example.org
@@ -88,24 +87,24 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: The certificate.
+  description: The path of the certificate.
   returned: when it was written
   type: str
 html_path:
-  description: The same as a page of HTML. With O(state=fleet), the overview of all, if there is one.
+  description: The path of the HTML page. With O(state=fleet), the path of the overview, if there is one.
   returned: when it was written
   type: str
 summary:
-  description: How things stand, in one line.
+  description: The state in one line.
   returned: when it was written, or with O(state=fleet)
   type: str
 servers:
-  description: How each server stands, in one line.
+  description: The state of each server in one line.
   returned: with O(state=fleet)
   type: list
   elements: str
 salt:
-  description: What to make digests of user IDs with, see M(matrixops.synapse.synapse_users_digest).
+  description: The salt for digests of user IDs, see M(matrixops.synapse.synapse_users_digest).
   returned: when it was written
   type: str
 began:
@@ -113,7 +112,7 @@ began:
   returned: not in check mode
   type: int
 aside:
-  description: What was in the way, and is called that now.
-  returned: when something was
+  description: The new path of a file that was not a valid certificate.
+  returned: when there was such a file
   type: str
 """

@@ -24,6 +24,7 @@ author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
   - matrixops.synapse.federation
+  - matrixops.synapse.federation.ghosts
   - matrixops.synapse.attributes.federation
   - matrixops.synapse.attributes
 attributes:

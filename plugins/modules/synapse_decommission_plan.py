@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: synapse_decommission_plan
-short_description: Tell what the retirement of a Synapse homeserver would do, and what it would break
+short_description: Gather what decommissioning a Synapse homeserver would do, and what it would break
 version_added: 1.0.0
 description:
-  - Reads who and what there is on a homeserver, who would be deactivated, what would be orphaned, which other servers
-    would have to be told, and about how long it would take. Changes nothing.
+  - Gathers which accounts and rooms there are on a homeserver, which accounts would be deactivated, which rooms would
+    be orphaned, which remote servers are in these rooms, and about how long the drain would take. Changes nothing.
   - Fails if what the server says does not fit together, so that nobody could tell in the end whether everybody has
     left.
-  - This takes one request for each account that is open, and some for each room.
+  - This takes one request for each active account, and some for each room.
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
@@ -24,27 +24,28 @@ extends_documentation_fragment:
 options:
   keep:
     description:
-      - User IDs of accounts that are not to be deactivated.
+      - User IDs of accounts that are not deactivated.
     type: list
     elements: str
     default: []
   erase:
     description:
-      - Whether accounts are to be erased, too, so that those count that are deactivated, but not erased.
+      - Whether accounts are erased, too. Accounts that are deactivated, but not erased, then count as well.
     type: bool
     default: true
   concurrency:
     description:
-      - How many requests to have under way at the same time, at most.
+      - Maximum number of requests at the same time.
     type: int
     default: 8
 seealso:
   - module: matrixops.synapse.synapse_server_info
   - module: matrixops.synapse.synapse_rooms_info
+  - module: matrixops.synapse.matrix_federation_info
 """
 
 EXAMPLES = r"""
-- name: What would a retirement do?
+- name: Gather the plan
   matrixops.synapse.synapse_decommission_plan:
     access_token: "{{ synapse_access_token }}"
   register: plan
@@ -70,12 +71,12 @@ plan:
       description: How many accounts would be deactivated, or erased.
       type: int
     staying:
-      description: User IDs of those who would leave their rooms, and stay open.
+      description: User IDs of the accounts that would leave their rooms, and stay active.
       type: list
       elements: str
     rooms:
-      description: How many rooms somebody of this server is in that nobody else is in (C(local)), and others
-        (C(federated)).
+      description: How many rooms accounts of this server are joined to, by whether accounts of remote servers are
+        joined, too (C(federated)), or not (C(local)).
       type: dict
       sample: {"federated": 12, "local": 30}
     memberships:
@@ -83,9 +84,11 @@ plan:
       type: int
     servers:
       description:
-        - How many other servers are in these rooms (C(total)), which of them Synapse could not reach of late
+        - How many remote servers are in these rooms (C(total)), which of them Synapse could not reach of late
           (C(unreachable)), with the time since when, in seconds since 1970, and which it has never sent anything
           (C(never_contacted)).
+        - C(sample) names up to five of them, for M(matrixops.synapse.matrix_federation_info). Those in most rooms come
+          first.
       type: dict
     findings:
       description: What RV(matrixops.synapse.synapse_rooms_info#module:findings) has.

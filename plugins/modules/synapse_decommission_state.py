@@ -7,11 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: synapse_decommission_state
-short_description: Read or write the record of a retirement, which is kept on the Synapse homeserver itself
+short_description: Read or write the milestones of a decommissioning, kept on the Synapse homeserver itself
 version_added: 1.0.0
 description:
-  - The record says when each milestone of a retirement was reached, so that a run can go on where another stopped, from
-    any controller.
+  - The record says when each milestone of a decommissioning was reached, so that a run can be resumed where
+    another stopped, from any controller.
   - It is in the account data of the operator, under the type C(io.github.matrixops.decommission). All times are by the
     homeserver's clock, so that no controller's clock counts.
   - There is no record for another operator. A record for a server of another name is not looked at.
@@ -30,17 +30,19 @@ attributes:
 options:
   mark:
     description:
-      - Milestones that have been reached now. One that is recorded already keeps its time, unless it is in O(clear).
+      - Milestones that have been reached now. V(started) is the begin of the drain, V(left_federated_rooms) the time
+        when all accounts had left the rooms that remote servers are in, from which the propagation period runs.
+      - One that is recorded already keeps its time, unless it is in O(clear).
     type: list
     elements: str
-    choices: [started, first_wave_ended, second_wave_ended]
+    choices: [started, left_federated_rooms]
     default: []
   clear:
     description:
       - Milestones to strike out.
     type: list
     elements: str
-    choices: [started, first_wave_ended, second_wave_ended]
+    choices: [started, left_federated_rooms]
     default: []
   clock:
     description:
@@ -50,15 +52,15 @@ options:
 """
 
 EXAMPLES = r"""
-- name: When did the first wave end?
+- name: Read when all accounts had left the federated rooms
   matrixops.synapse.synapse_decommission_state:
     access_token: "{{ synapse_access_token }}"
   register: state
 
-- name: It has ended now
+- name: Record that all accounts have left the federated rooms
   matrixops.synapse.synapse_decommission_state:
     access_token: "{{ synapse_access_token }}"
-    mark: [first_wave_ended]
+    mark: [left_federated_rooms]
 """
 
 RETURN = r"""
@@ -66,7 +68,7 @@ milestones:
   description: When each milestone was reached, in seconds since 1970. Those that have not been reached are left out.
   returned: success
   type: dict
-  sample: {"started": 1795416000, "first_wave_ended": 1795416420}
+  sample: {"started": 1795416000, "left_federated_rooms": 1795416420}
 now:
   description: The time by the homeserver's clock, in seconds since 1970.
   returned: success

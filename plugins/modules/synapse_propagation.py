@@ -7,22 +7,23 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: synapse_propagation
-short_description: Wait until other servers have been told that the accounts of a Synapse homeserver have left
+short_description: Check all remote servers for ghosts until they have confirmed, and remove these
 version_added: 1.0.0
 description:
-  - Has the anchors join their rooms once more, see RV(rejoined), looks at what other servers have been told, lets the
-    anchors leave the rooms whose servers have all been told, and now and then ends the back-off of servers that can't
-    be reached. At the end of O(period), all anchors leave, and are closed.
-  - What the next look must know is in the account data of the operator, under the type
-    C(io.github.matrixops.decommission.propagation), and so is when it all began, by
-    M(matrixops.synapse.synapse_decommission_state). A run that is stopped at any point can be followed by another one
-    from anywhere.
-  - With O(wait), Ansible itself waits, on the controller, and runs the module on the host for each look. Between two of
-    them there is no connection. A look that fails, since the host can't be reached or the homeserver does not answer,
-    is followed by another one, for up to six hours; but the first must not fail.
+  - Asks every remote server in every room that M(matrixops.synapse.synapse_federated_rooms) has recorded, and that
+    Synapse knows of, whether it still lists an account of the homeserver. Ghosts are removed on it directly, as by
+    M(matrixops.synapse.matrix_ghosts). Servers that have not confirmed are asked again with backoff, from
+    O(poll_interval) up to an hour, until O(period) is over.
+  - What each server has said is recorded on the homeserver. A run that is killed at any point is resumed by the next
+    one, from any controller, and what was confirmed is not asked again.
+  - In a task, Ansible itself waits, on the controller, and runs the module on the host for each poll. There is no
+    connection between two of them. A poll that fails is repeated for up to six hours, but the first must not fail.
   - A host that waits takes up one of Ansible's forks.
 author:
   - matrixops (@matrixops)
+requirements:
+  - signedjson
+  - dnspython
 extends_documentation_fragment:
   - matrixops.synapse.connection
   - matrixops.synapse.attributes
@@ -30,356 +31,332 @@ attributes:
   check_mode:
     support: full
     details:
-      - Looks once, and does not wait.
+      - Asks all servers once, and removes nothing.
   diff_mode:
     support: none
   idempotent:
     support: full
 options:
-  state:
-    description:
-      - With V(begun), only notes where the ledger stands, unless that is noted. This must be done before the first
-        account leaves, since it is what tells those events that count from older ones.
-    type: str
-    choices: [begun, ended]
-    default: ended
   period:
     description:
-      - How long the other servers have, in seconds from when the first wave ended, as it is recorded.
-      - Required with O(state=ended).
+      - How long remote servers have, in seconds from when all accounts had left the federated rooms, as recorded by
+        M(matrixops.synapse.synapse_decommission_state).
     type: int
+    required: true
   wait:
     description:
-      - Whether to wait until there is nothing more to wait for. Otherwise looks once, does what is due, and says in how
-        many seconds to come again.
+      - Whether to wait until there is nothing more to wait for. Otherwise polls once, and says in how many seconds to
+        come again.
       - It is Ansible that waits, and not the module, so that this is of use in a task only.
     type: bool
     default: true
   early_exit:
     description:
-      - Don't wait for the end of O(period) once all servers but those that can't be reached have been told, and that
-        has been so for O(settling) seconds. Servers that can't be reached, and come back later, may then go on showing
-        accounts of this one for good.
+      - Do not wait for the end of O(period) once all servers that answer have confirmed, and the others have been tried
+        for O(unreachable_after) seconds.
     type: bool
     default: false
-  settling:
+  unreachable_after:
     description:
-      - How many seconds a server has to act on what it has taken, and to ask for what it lacks, before the anchor
-        leaves the room.
+      - With O(early_exit=true), for how many seconds servers that do not answer are tried.
     type: int
-    default: 60
-  last_leaves_timeout:
-    description:
-      - When the anchors have left, for how many seconds to wait for servers that have not taken that yet, but may. A
-        server that goes down is not known to be for ten minutes or so.
-    type: int
-    default: 900
-  nudge_interval:
-    description:
-      - How often to end the back-offs of the servers that can't be reached, in seconds; V(0) for never. Synapse's own
-        go up to a week, and after an hour it forgets what it was to send.
-      - Also how often anchors may join a room once more for servers that were never reached, see RV(rejoined).
-    type: int
-    default: 1800
+    default: 86400
   poll_interval:
     description:
-      - The shortest time between two looks, in seconds. The longer nothing changes, the longer it gets, up to ten
-        minutes.
+      - Minimum time in seconds until a server that has not confirmed is asked again.
     type: int
     default: 30
-  everything:
+  recheck:
     description:
-      - Look at all destinations, whatever was known before. Use it for a last look before something that can't be
-        undone.
+      - Ask also about what was confirmed, right before something that can't be undone. Of more than 10,000 pairs of
+        server and room, a random 10,000.
     type: bool
     default: false
+  ghost_checks:
+    description:
+      - Whether to ask remote servers. If not, no signing key is needed, the period is waited out, and every server is
+        C(unconfirmed).
+    type: bool
+    default: true
+  signing_key_path:
+    description:
+      - File with the signing key of the homeserver, on the host where the module runs. Reading it usually requires
+        C(become=true). The key never leaves the host.
+    type: path
+    default: /etc/matrix-synapse/homeserver.signing.key
+  federation_ca_path:
+    description:
+      - File with the CA certificates to check the certificates of remote servers with, instead of the usual ones.
+    type: path
+  federation_proxy:
+    description:
+      - URL of an HTTP proxy to reach remote servers through.
+    type: str
+  federation_ip_allowlist:
+    description:
+      - IP addresses and CIDR ranges to connect to although they are not public.
+    type: list
+    elements: str
+    default: []
+  federation_timeout:
+    description:
+      - Total time of one request to a remote server in seconds.
+    type: int
+    default: 30
+  ignore:
+    description:
+      - Names of remote servers that are not asked, and that need not confirm.
+    type: list
+    elements: str
+    default: []
+  broken_rooms:
+    description:
+      - The rooms that accounts could not leave on this server, with the reason of each by room ID, as of
+        RV(matrixops.synapse.synapse_user_deactivate#module:broken_rooms). Ghosts in them are removed although the
+        accounts are joined on this server.
+      - If not set, those that were recorded before.
+    type: dict
   clock:
     description:
       - The time in seconds since 1970, by another clock than the homeserver's. If the two differ by more than five
         minutes, nothing is done.
       - In a task, the controller's clock is taken.
     type: int
-  keep:
-    description:
-      - Accounts that stay open, as the admins do.
-    type: list
-    elements: str
-    default: []
-  ignore:
-    description:
-      - The names of servers that don't count, such as those that are being retired at the same time.
-    type: list
-    elements: str
-    default: []
-  erase:
-    description:
-      - Whether anchors that are closed are also marked as erased, as by M(matrixops.synapse.synapse_user_deactivate).
-    type: bool
-    default: true
-  wait_timeout:
-    description:
-      - When anchors are closed, for how many seconds nobody on the whole server must have left a room, before those
-        who are still in one count as forgotten by Synapse, see M(matrixops.synapse.synapse_user_deactivate).
-    type: int
-    default: 60
   concurrency:
     description:
-      - How many requests to have under way at the same time, at most.
+      - Maximum number of concurrent requests to the homeserver.
     type: int
     default: 8
+  progress_path:
+    description:
+      - File on the host where the module runs that says how far it has come, written anew about once a second. Ansible
+        itself sets this, to show the progress on the terminal.
+    type: path
 seealso:
-  - module: matrixops.synapse.synapse_anchors
-  - module: matrixops.synapse.synapse_federation_info
+  - module: matrixops.synapse.synapse_federated_rooms
+  - module: matrixops.synapse.matrix_ghosts
 """
 
 EXAMPLES = r"""
-- name: Before anybody leaves
+- name: Give remote servers a week, and remove the ghosts that they list
   matrixops.synapse.synapse_propagation:
     access_token: "{{ synapse_access_token }}"
-    state: begun
-
-- name: Give the other servers a week
-  matrixops.synapse.synapse_propagation:
-    access_token: "{{ synapse_access_token }}"
+    server_name: example.org
     period: 604800
+  become: true
 
-- name: See how things stand, and do what is due
+- name: Check once, and come again later
   matrixops.synapse.synapse_propagation:
     access_token: "{{ synapse_access_token }}"
+    server_name: example.org
     period: 604800
     wait: false
+  become: true
   register: propagation
 """
 
 RETURN = r"""
 message:
-  description: How things stand, for a person.
-  returned: with O(state=ended), on success
+  description: How things stand, in one line.
+  returned: success
   type: str
-  sample: 214 of 230 servers told; 3 pending; 13 unreachable, 9 of them for more than 30 days; 12 rooms still anchored;
-    ends 2026-11-30 14:00:00 UTC
+  sample: 12 of 13 remote servers confirmed; 1 unreachable; the propagation period ends 2026-11-30 14:00:00 UTC
 finished:
   description: Whether there is nothing more to wait for.
-  returned: with O(state=ended), on success
+  returned: success
   type: bool
 early:
   description: Whether the end is by O(early_exit).
-  returned: with O(state=ended), on success
+  returned: success
+  type: bool
+checked:
+  description: Whether remote servers were asked.
+  returned: success
   type: bool
 next_poll:
   description: In how many seconds to come again; 0 if there is no need.
-  returned: with O(state=ended), on success
+  returned: success
   type: int
 now:
   description: The time by the homeserver's clock, in seconds since 1970.
-  returned: with O(state=ended), on success
+  returned: success
   type: int
 ends:
   description: When the period is over, in seconds since 1970.
-  returned: with O(state=ended), on success
+  returned: success
   type: int
-second_wave_ended:
-  description: When the last anchor left its last room, in seconds since 1970, or V(none).
-  returned: with O(state=ended), on success
+removed:
+  description: How many ghosts were removed, each counted once for each server and room.
+  returned: success
   type: int
 summary:
-  description: As of M(matrixops.synapse.synapse_federation_info).
-  returned: with O(state=ended), on success
+  description:
+    - How many remote servers there are (C(servers)), how many are C(confirmed), C(ghosts), C(refused), C(unreachable)
+      and C(unconfirmed), by the room in which it is worst, and how many are C(ignored).
+    - How many pairs of server and room there are (C(pairs)), and are confirmed (C(pairs_confirmed)), and how many
+      ghosts were C(removed) in all polls.
+  returned: success
   type: dict
-destinations:
-  description: As of M(matrixops.synapse.synapse_federation_info). Those that have not been told.
-  returned: with O(state=ended), on success
-  type: list
-  elements: dict
-destinations_total:
-  description: How many destinations have not been told.
-  returned: with O(state=ended), on success
-  type: int
-anchored:
-  description: The rooms that have an anchor; no more than 1,000 of them, those that wait for somebody first.
-  returned: with O(state=ended), on success
+servers:
+  description: The remote servers, those that have not confirmed first; no more than 1,000 of them.
+  returned: success
   type: list
   elements: dict
   contains:
-    room_id:
-      description: The room ID.
+    server:
+      description: The server name.
       type: str
-    anchor:
-      description: The account that stays in it.
+    state:
+      description:
+        - V(confirmed), V(ghosts) if it lists accounts, V(refused) if it does not say, V(unreachable), or V(unconfirmed)
+          if its answer says nothing.
       type: str
-    waiting_for:
-      description: The servers that have not been told; no more than 5 of them.
-      type: list
-      elements: str
-    waiting_for_total:
-      description: How many servers these are.
+    text:
+      description: How it stands, in one line.
+      type: str
+      sample: "chat.example: ghosts removed (12); confirmed, 10 of 10 rooms"
+    rooms:
+      description: How many rooms it is in.
       type: int
-anchored_total:
-  description: How many rooms these are.
-  returned: with O(state=ended), on success
+    confirmed_rooms:
+      description: In how many of them it has confirmed.
+      type: int
+    removed:
+      description: How many ghosts were removed on it.
+      type: int
+    confirmed_at:
+      description: When it had confirmed all rooms, in seconds since 1970, or none.
+      type: int
+    unreachable_since:
+      description: Since when it has not answered, in seconds since 1970, or none.
+      type: int
+    reason:
+      description: Why it has not confirmed. Quotes the server.
+      type: str
+    open_rooms:
+      description:
+        - The rooms that it has not confirmed, with C(room_id), C(state), C(reason), how many C(ghosts) it lists, and
+          if it refuses, the accounts of remote servers that C(can_kick); no more than 5 rooms.
+      type: list
+      elements: dict
+    open_rooms_total:
+      description: How many rooms these are.
+      type: int
+servers_total:
+  description: How many remote servers there are.
+  returned: success
   type: int
+broken_rooms:
+  description:
+    - The federated rooms among O(broken_rooms), with C(room_id), C(reason), the remote C(servers) in them, and those
+      that have not confirmed (C(not_confirmed_by)).
+  returned: success
+  type: list
+  elements: dict
+unreadable_rooms:
+  description:
+    - Rooms that Synapse can't read, and that are not recorded, with C(room_id) and C(reason). Nobody can tell which
+      servers are in them.
+  returned: success
+  type: list
+  elements: dict
+ignored:
+  description: The servers of O(ignore) that are in federated rooms.
+  returned: success
+  type: list
+  elements: str
 history:
   description:
-    - How it went, in no more than 200 points, as it is kept on the homeserver. Each is a list of the time in seconds
-      since 1970, how many destinations were V(delivered), V(pending), V(unreachable) and V(unknown), and how many rooms
-      had an anchor, and stands until the next one. The last look may be later than the last point.
-  returned: with O(state=ended), on success
+    - How it went, in no more than 200 points. Each is a list of the time in seconds since 1970, and how many servers
+      were V(confirmed), V(ghosts), V(refused), V(unreachable) and V(unconfirmed).
+  returned: success
   type: list
   elements: list
-  sample: [[1795416420, 0, 40, 0, 0, 12], [1795416450, 38, 0, 2, 0, 3]]
-lost:
-  description: The rooms that have lost their anchor, see M(matrixops.synapse.synapse_anchors); no more than 1,000.
-  returned: with O(state=ended), on success
-  type: list
-  elements: dict
-lost_total:
-  description: How many rooms these are.
-  returned: with O(state=ended), on success
-  type: int
-released:
-  description: How many rooms their anchors left.
-  returned: with O(state=ended), on success
-  type: int
-closed:
-  description: How many anchors were deactivated.
-  returned: with O(state=ended), on success
-  type: int
-nudged:
-  description: How many back-offs were ended.
-  returned: with O(state=ended), on success
-  type: int
-rejoined:
-  description:
-    - In how many rooms the anchors joined once more, which changes nothing there, but makes Synapse send something.
-    - Each does so once after the first wave. Servers that have taken that ask for what they lack, should Synapse have
-      lost a leave, and the room counts as told only then.
-    - Later on, that is for servers that were never reached before Synapse was restarted, and that it would not tell
-      otherwise.
-  returned: with O(state=ended), on success
-  type: int
-failures:
-  description: What could not be done, see M(matrixops.synapse.synapse_anchors); no more than 1,000 of these.
-  returned: with O(state=ended), on success
-  type: list
-  elements: dict
+  sample: [[1795416420, 0, 0, 0, 1, 12], [1795416450, 12, 0, 0, 1, 0]]
 """
 
-from itertools import islice
 from typing import Any
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._anchors import Options as AnchorOptions
-from ansible_collections.matrixops.synapse.plugins.module_utils._destinations import as_rows
+from ansible_collections.matrixops.synapse.plugins.module_utils._client import SynapseError
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.propagation import Options, Propagation
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.connect import Settings, connect
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import FederationError
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.keys import read_key_file
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._propagation import (
-    Options,
-    Poll,
-    begin,
-    message,
-    poll,
-)
-from ansible_collections.matrixops.synapse.plugins.module_utils._server import check_clock, date
-
-SHOWN = 1000
-SHOWN_EACH = 5
+from ansible_collections.matrixops.synapse.plugins.module_utils._server import check_clock
 
 
-def as_result(outcome: Poll) -> dict[str, Any]:
-    rooms = sorted(outcome.anchored, key=lambda room_id: (room_id not in outcome.waiting, room_id))
-    return {
-        "changed": outcome.changed,
-        "message": message(outcome, date(outcome.ends)),
-        "finished": outcome.finished,
-        "early": outcome.early,
-        "next_poll": outcome.next_poll,
-        "now": outcome.now,
-        "ends": outcome.ends,
-        "second_wave_ended": outcome.second_wave_ended,
-        "summary": outcome.ledger.summary,
-        "destinations": as_rows(outcome.ledger),
-        "destinations_total": len(outcome.ledger.open),
-        "anchored": [
-            {
-                "room_id": room_id,
-                "anchor": outcome.anchored[room_id],
-                "waiting_for": outcome.waiting.get(room_id, [])[:SHOWN_EACH],
-                "waiting_for_total": len(outcome.waiting.get(room_id, [])),
-            }
-            for room_id in rooms[:SHOWN]
-        ],
-        "anchored_total": len(outcome.anchored),
-        "history": outcome.history,
-        "lost": [
-            {"room_id": room_id, "user_id": loss.user_id, "reason": loss.reason}
-            for room_id, loss in islice(sorted(outcome.lost.items()), SHOWN)
-        ],
-        "lost_total": len(outcome.lost),
-        "released": len(outcome.released),
-        "closed": len(outcome.closed),
-        "nudged": outcome.nudged,
-        "rejoined": outcome.rejoined,
-        "failures": [
-            {"user_id": user_id, "room_id": room_id, "reason": reason}
-            for user_id, room_id, reason in outcome.failed[:SHOWN]
-        ],
-    }
+def options_of(params: dict[str, Any]) -> Options:
+    broken = params["broken_rooms"]
+    return Options(
+        period=params["period"],
+        early_exit=params["early_exit"],
+        unreachable_after=params["unreachable_after"],
+        pause=params["poll_interval"],
+        recheck=params["recheck"],
+        ignore=frozenset(params["ignore"]),
+        broken_rooms=None if broken is None else {room_id: str(reason) for room_id, reason in broken.items()},
+        concurrency=params["concurrency"],
+    )
 
 
-def problem(outcome: Poll) -> str:
-    if not outcome.failed:
-        return ""
-    user_id, room_id, reason = outcome.failed[0]
-    where = f" in {room_id}" if room_id else ""
-    failures = f"{len(outcome.failed)} failures"
-    return f"Not everything could be done ({failures}), such as for {user_id}{where}: {reason}. Run this again"
+def check(propagation: Propagation, params: dict[str, Any]) -> None:
+    """Ask the remote servers, if there are any: without, no signing key is needed."""
+    if not propagation.servers:
+        propagation.checked = True
+        return
+    settings = Settings(
+        ca_path=params["federation_ca_path"],
+        proxy=params["federation_proxy"],
+        ip_allowlist=tuple(params["federation_ip_allowlist"]),
+        timeout=float(params["federation_timeout"]),
+    )
+    key = read_key_file(params["signing_key_path"])
+    with connect(propagation.client.server_name, key, settings, propagation.servers) as connection:
+        propagation.check(connection.client)
 
 
 def main() -> None:
     module = SynapseModule(
         {
-            "state": {"type": "str", "choices": ["begun", "ended"], "default": "ended"},
-            "period": {"type": "int"},
+            "period": {"type": "int", "required": True},
             "wait": {"type": "bool", "default": True},
             "early_exit": {"type": "bool", "default": False},
-            "settling": {"type": "int", "default": 60},
-            "last_leaves_timeout": {"type": "int", "default": 900},
-            "nudge_interval": {"type": "int", "default": 1800},
+            "unreachable_after": {"type": "int", "default": 86400},
             "poll_interval": {"type": "int", "default": 30},
-            "everything": {"type": "bool", "default": False},
-            "clock": {"type": "int"},
-            "keep": {"type": "list", "elements": "str", "default": []},
+            "recheck": {"type": "bool", "default": False},
+            "ghost_checks": {"type": "bool", "default": True},
+            "signing_key_path": {"type": "path", "default": "/etc/matrix-synapse/homeserver.signing.key"},
+            "federation_ca_path": {"type": "path"},
+            "federation_proxy": {"type": "str", "no_log": True},
+            "federation_ip_allowlist": {"type": "list", "elements": "str", "default": []},
+            "federation_timeout": {"type": "int", "default": 30},
             "ignore": {"type": "list", "elements": "str", "default": []},
-            "erase": {"type": "bool", "default": True},
-            "wait_timeout": {"type": "int", "default": 60},
+            "broken_rooms": {"type": "dict"},
+            "clock": {"type": "int"},
             "concurrency": {"type": "int", "default": 8},
-        },
-        required_if=[("state", "ended", ["period"])],
+            "progress_path": {"type": "path"},
+        }
     )
     params = module.params
-    for option in ("period", "settling", "last_leaves_timeout", "nudge_interval"):
-        if (params[option] or 0) < 0:
-            module.fail_json(msg=f"Nothing was changed: {option} is {params[option]}, but must be 0 or more.")
+    for option, least in (("period", 0), ("unreachable_after", 0), ("federation_timeout", 1)):
+        if params[option] < least:
+            module.fail_json(msg=f"{option} is {params[option]}: set it to {least} or more")
     with module.client(connections=params["concurrency"], changes=True) as client:
         if params["clock"] is not None:
             check_clock(client, params["clock"])
-        if params["state"] == "begun":
-            module.exit_json(changed=begin(client, params["concurrency"], dry_run=module.check_mode))
-        options = Options(
-            period=params["period"],
-            settling=params["settling"],
-            last_leaves=params["last_leaves_timeout"],
-            nudge=params["nudge_interval"],
-            pause=params["poll_interval"],
-            early_exit=params["early_exit"],
-            anchors=AnchorOptions(
-                keep=frozenset(params["keep"]),
-                ignore=frozenset(params["ignore"]),
-                erase=params["erase"],
-                wait_timeout=params["wait_timeout"],
-                concurrency=params["concurrency"],
-            ),
+        propagation = Propagation(
+            client, options_of(params), dry_run=module.check_mode, progress_path=params["progress_path"]
         )
-        outcome = poll(client, options, everything=params["everything"], dry_run=module.check_mode)
-    module.end(as_result(outcome), problem(outcome))
+        try:
+            if params["ghost_checks"]:
+                check(propagation, params)
+            result = propagation.finish()
+        except (FederationError, SynapseError, OSError, ValueError) as error:
+            # Ghosts may have been removed before.
+            cause = error if isinstance(error, SynapseError) else None
+            module.end({"changed": bool(propagation.removed), "removed": propagation.removed}, str(error), cause)
+    module.exit_json(**result)
 
 
 if __name__ == "__main__":

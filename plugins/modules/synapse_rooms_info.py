@@ -27,9 +27,10 @@ options:
     default: false
   findings:
     description:
-      - With V(true), look at every room for what the retirement of this server would break, and return RV(findings).
+      - With V(true), look at every room for what decommissioning this server would break, and return RV(findings).
       - That takes one request for each room, and one more for each that an account of this server is joined to. If such
-        a room has more than 200 state events, it takes six more instead, and for a space seven.
+        a room has more than 200 state events, it takes six more instead, and for a space seven. Each federated room
+        takes one more.
       - Needs no account of its own in the rooms.
     type: bool
     default: false
@@ -132,7 +133,7 @@ total:
   type: int
 findings:
   description:
-    - What the retirement would break, each with the IDs of the rooms that it is true of.
+    - What decommissioning would break, each with the IDs of the rooms that it is true of.
     - All but RV(findings.aliased), RV(findings.published) and RV(findings.unreadable) are of federated rooms, which
       accounts of this server and of others are joined to. Of the rest, nothing will be left to use.
   returned: O(findings=true)
@@ -190,6 +191,13 @@ findings:
     upgraded:
       description:
         - The room has been upgraded to a new one, and others are still in the old one.
+      type: list
+      elements: str
+    broken:
+      description:
+        - The room has no forward extremities, so Synapse cannot create an event in it, and no account of this server
+          can leave it. M(matrixops.synapse.matrix_ghosts) removes the accounts on remote servers.
+        - A room in which Synapse does not give the number of forward extremities is not in this list.
       type: list
       elements: str
     unreadable:

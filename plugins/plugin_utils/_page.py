@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The certificate as a page of HTML, of one file. What is in it is never a template, and always escaped."""
+"""The certificate as an HTML page in one file. Its contents are never a template, and always escaped."""
 
 from __future__ import annotations
 
@@ -12,40 +12,44 @@ import functools
 import hashlib
 import json
 import math
+from itertools import accumulate
 from typing import Any, Iterable, Sequence
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from ._certificate import ROLE, Certificate, file_name, plural
+from ._certificate import (
+    JOINED_ROOMS,
+    REMOTE_STATES,
+    ROLE,
+    STATES,
+    Certificate,
+    file_name,
+    plural,
+    servers_total,
+    unconfirmed,
+)
 
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 20, 16, 44
 LOGARITHMIC_FROM = 7200
-"""From how many seconds on an axis of time is logarithmic: most happens in the first minutes, the rest takes a week."""
+"""Span in seconds above which an axis of time is logarithmic: most happens in the first minutes of a week."""
 STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200)
 LOGARITHMIC_STEPS = ((60, "1 min"), (600, "10 min"), (3600, "1 h"), (6 * 3600, "6 h"), (86400, "1 d"), (604800, "7 d"))
 
-STATES = {
-    "begun": ("Not finished", "It has begun, and was not gone through to its end."),
-    "waiting": ("Waiting", "Other servers are given time to hear that everybody has left."),
-    "failed": ("Failed", "A stage could not be gone through. The host stays on until it is run again."),
-    "verified": ("Verified", "Everybody has left, and the host is still on."),
-    "powered_off": ("Retired", "Everybody has left, and the host was powered off."),
-}
 STAGES = {
-    "preflight": "The server was looked at",
-    "prepare": "Rooms and people were prepared",
-    "drain": "Accounts were closed, and left their rooms",
-    "leave_rooms": "Admins left their rooms",
-    "propagate": "Other servers were told",
-    "verify": "It was proven that nobody is left",
-    "power_off": "The host was powered off",
+    "preflight": "Preflight checks passed",
+    "prepare": "Rooms and users prepared",
+    "drain": "Accounts deactivated",
+    "leave_rooms": "Admins and kept accounts left their rooms",
+    "propagate": "Remote servers checked",
+    "verify": "Verified that no account is active or joined",
+    "power_off": "Host powered off",
 }
 RESULTS = {
     "started": "not ended",
     "done": "done",
-    "waiting": "not due yet",
+    "waiting": "waiting",
     "failed": "failed",
     "interrupted": "interrupted",
 }
@@ -101,15 +105,15 @@ def _environment() -> Environment:
 
 
 def _hash(text: str) -> str:
-    """What a policy of contents calls a script or a style by."""
+    """The hash of a script or a style in a content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
-# Words
+# Texts
 
 
 def visible(value: Any) -> Any:
-    """The same with a code for each character that can't be seen, or would turn around what comes after it."""
+    """The same with an escape for each character that is invisible or reverses the text after it."""
     if not isinstance(value, str) or isinstance(value, Markup) or value.isprintable():
         return value
     return "".join(each if each.isprintable() or each == "\n" else f"\\u{ord(each):04x}" for each in value)
@@ -147,36 +151,37 @@ def cell(value: Any) -> str:
 
 
 def _figures(certificate: Certificate) -> list[dict[str, str]]:
-    """The numbers that matter most, with what they are."""
-    accounts, ledger = certificate.get("accounts", {}), certificate.get("ledger")
-    figures = []
-    if "closed" in accounts:
-        figures.append({"key": "closed", "value": number(accounts["closed"]["total"]), "label": "accounts closed"})
+    """The most important numbers, each with a label."""
+    accounts, remote = certificate.get("accounts", {}), certificate.get("remote_servers")
+    figures: list[tuple[str, int | str, str]] = []
+    if "deactivated" in accounts:
+        figures.append(("deactivated", accounts["deactivated"]["total"], "accounts deactivated"))
     elif certificate.get("drains"):
-        closed = certificate["drains"][-1]["deactivated"] + certificate["drains"][-1]["unchanged"]
-        figures.append({"key": "closed", "value": number(closed), "label": "accounts closed"})
-    proofs = [proof for proof in certificate.get("proof", []) if "joined" in proof["claim"]]
-    if proofs:
-        figures.append({"key": "in_rooms", "value": number(proofs[0]["found"]), "label": "of them left in a room"})
-    if ledger:
-        summary = ledger["summary"]
-        told = f"{number(summary.get('delivered', 0))} / {number(summary.get('total', 0))}"
-        figures.append({"key": "told", "value": told, "label": "other servers told"})
-        label = "never told" if ledger["finished"] else "not told yet"
-        figures.append({"key": "not_told", "value": number(ledger["destinations_total"]), "label": label})
+        drain = certificate["drains"][-1]
+        figures.append(("deactivated", drain["deactivated"] + drain["unchanged"], "accounts deactivated"))
+    figures += [
+        ("joined", proof["found"], "accounts still joined")
+        for proof in certificate.get("proof", [])
+        if proof["read"] == JOINED_ROOMS
+    ]
+    if remote:
+        total, missing = servers_total(remote), unconfirmed(remote)[1]
+        figures.append(("confirmed", f"{total - missing:,} / {total:,}", "remote servers confirmed"))
+        figures.append(("unconfirmed", missing, "not confirmed"))
     if "handed_over_total" in certificate:
-        handed = number(certificate["handed_over_total"])
-        figures.append({"key": "handed_over", "value": handed, "label": "rooms handed over"})
-    failures = sum(stage["failures_total"] for stage in certificate["stages"])
-    figures.append({"key": "failures", "value": number(failures), "label": "failures"})
-    return figures
+        figures.append(("handed_over", certificate["handed_over_total"], "rooms handed over"))
+    figures.append(("failures", sum(stage["failures_total"] for stage in certificate["stages"]), "failures"))
+    return [
+        {"key": key, "value": value if isinstance(value, str) else number(value), "label": label}
+        for key, value, label in figures
+    ]
 
 
 # Charts
 
 
 class _Scale:
-    """Where in a chart a time and a number are."""
+    """The coordinates of a time and a number in a chart."""
 
     def __init__(self, span: float, most: float) -> None:
         self.span = span or 1
@@ -198,11 +203,11 @@ class _Scale:
             steps = [(i * size, duration(i * size)) for i in range(1, int(self.span / size + 0.001) + 1)]
         ticks: list[dict[str, Any]] = [{"at": LEFT, "label": "0"}]
         ticks += [{"at": self.x(step), "label": label} for step, label in steps]
-        # Labels that would run into the edge, or into each other.
+        # Leave out labels that would overlap, or cross the edge.
         kept: list[dict[str, Any]] = []
         for tick in ticks:
             if tick["at"] <= WIDTH - RIGHT and (not kept or tick["at"] - kept[-1]["at"] >= 70):
-                kept.append({**tick, "anchor": "end" if tick["at"] > WIDTH - RIGHT - 30 else "middle"})
+                kept.append({**tick, "align": "end" if tick["at"] > WIDTH - RIGHT - 30 else "middle"})
         return kept
 
     def number_ticks(self) -> list[dict[str, Any]]:
@@ -226,84 +231,76 @@ def _area(upper: Sequence[tuple[float, float]], lower: Sequence[tuple[float, flo
 
 
 def accounts_chart(certificate: Certificate) -> dict[str, Any] | None:
-    """How many accounts were deactivated and had parted, over the time that was spent in drains."""
+    """How many accounts were deactivated and had left all rooms, over the time that was spent in drains."""
     points: list[tuple[float, int, int]] = []
     begins: list[float] = []
-    seconds, deactivated, parted = 0.0, 0, 0
+    ends: dict[str, float] = {}
+    seconds, deactivated, left = 0.0, 0, 0
     for drain in certificate.get("drains", []):
         begins.append(seconds)
-        # Each begins at nothing.
-        points += [(seconds + at, deactivated + int(d), parted + int(p)) for at, d, p in drain["timeline"]]
-        seconds, deactivated, parted = points[-1] if points else (seconds, deactivated, parted)
-    if not points or not (deactivated or parted):
+        for key, what in (("federated_left_after", "last federated membership"), ("all_left_after", "last membership")):
+            if drain.get(key) is not None:
+                ends[what] = seconds + drain[key]
+        # The timeline of each drain begins at zero.
+        points += [(seconds + at, deactivated + int(d), left + int(p)) for at, d, p in drain["timeline"]]
+        seconds, deactivated, left = points[-1] if points else (seconds, deactivated, left)
+    if not points or not (deactivated or left):
         return None
-    scale = _Scale(seconds, max(deactivated, parted))
-    parting = [(scale.x(at), scale.y(p)) for at, _d, p in points]
-    closing = [(scale.x(at), scale.y(d)) for at, d, _p in points]
-    floor = [(x, scale.y(0)) for x, _y in parting]
-    rate = f", {parted / seconds:.1f} per second" if seconds else ""
+    scale = _Scale(seconds, max(deactivated, left))
+    leaving = [(scale.x(at), scale.y(p)) for at, _d, p in points]
+    deactivating = [(scale.x(at), scale.y(d)) for at, d, _p in points]
+    rate = f", {left / seconds:.1f} per second" if seconds else ""
     return {
         "id": "accounts",
-        "title": "Accounts out of every room",
+        "title": "Accounts deactivated and out of all rooms",
         "description": f"After {duration(seconds)} of draining, {plural(deactivated, 'account', 'accounts')} had been"
-        f" deactivated, and {parted:,} had been seen to have left every room{rate}.",
+        f" deactivated, and {left:,} had left all rooms{rate}."
+        + "".join(f" The {what} ended after {duration(after)}." for what, after in ends.items()),
         "scale": scale,
         "axis": "time spent draining",
-        "areas": [{"kind": "told", "d": _area(parting, floor)}],
-        "lines": [{"kind": "second", "d": _line(closing)}, {"kind": "first", "d": _line(parting)}],
+        "areas": [{"kind": "left", "d": _area(leaving, [(x, scale.y(0)) for x, _y in leaving])}],
+        "lines": [{"kind": "second", "d": _line(deactivating)}, {"kind": "first", "d": _line(leaving)}],
         "marks": [scale.x(begin) for begin in begins[1:]],
         "tail": None,
-        "legend": [("told", "has left every room"), ("second", "is deactivated")],
-        "headers": ["seconds", "deactivated", "left every room"],
+        "legend": [("left", "has left all rooms"), ("second", "is deactivated")],
+        "headers": ["seconds", "deactivated", "left all rooms"],
         "rows": points,
     }
 
 
 def servers_chart(certificate: Certificate) -> dict[str, Any] | None:
-    """How many destinations had been told, and the tail of those that had not, over the time since the first wave."""
-    history = certificate.get("propagation", [])
-    totals = [sum(point[1:5]) for point in history]
-    if not history or not max(totals):
+    """How many remote servers were in which state, over the time since all accounts had left federated rooms."""
+    history, remote = certificate.get("propagation", []), certificate.get("remote_servers", {})
+    totals = [sum(point[1:]) for point in history]
+    if not history or not max(totals) or not remote.get("checked"):
         return None
-    start = min(certificate.get("milestones", {}).get("first_wave_ended", history[0][0]), history[0][0])
-    end = max(certificate.get("ledger", {}).get("at", 0), history[-1][0])
+    start = min(certificate.get("milestones", {}).get("left_federated_rooms", history[0][0]), history[0][0])
+    end = max(remote["at"], history[-1][0])
     points = [(max(at - start, 0), *numbers) for at, *numbers in history]
     scale = _Scale(end - start, max(totals))
-    told: list[tuple[float, float]] = []
-    answering: list[tuple[float, float]] = []
-    everybody: list[tuple[float, float]] = []
-    # What was seen stands until the next look.
-    for (at, delivered, pending, unreachable, unknown, _anchored), until in zip(
-        points, [point[0] for point in points[1:]] + [end - start]
-    ):
-        total = delivered + pending + unreachable + unknown
-        for x in (scale.x(at), scale.x(until)):
-            told.append((x, scale.y(delivered)))
-            answering.append((x, scale.y(total - unreachable)))
-            everybody.append((x, scale.y(total)))
-    floor = [(x, scale.y(0)) for x, _y in told]
-    _at, delivered, pending, unreachable, unknown, _anchored = points[-1]
-    not_told = totals[-1] - delivered
-    never = "never" if certificate.get("ledger", {}).get("finished") else "not yet"
-    tail = f" {not_told:,} {'was' if not_told == 1 else 'were'} {never} told." if not_told else ""
+    # The upper edge of each state, from the floor. A state holds until the next check.
+    edges: list[list[tuple[float, float]]] = [[] for _edge in range(len(REMOTE_STATES) + 1)]
+    for (at, *numbers), until in zip(points, [point[0] for point in points[1:]] + [end - start]):
+        for edge, height in zip(edges, accumulate(numbers, initial=0)):
+            edge += [(scale.x(at), scale.y(height)), (scale.x(until), scale.y(height))]
+    confirmed = history[-1][1]
+    missing = totals[-1] - confirmed
+    tail = f"{missing:,} not confirmed" + ("" if remote["finished"] else " yet")
     return {
         "id": "servers",
-        "title": "Other servers told",
-        "description": f"After {duration(end - start)}, {delivered:,} of {plural(totals[-1], 'server', 'servers')} had"
-        f" been told that everybody has left.{tail}",
+        "title": "Remote servers by state",
+        "description": f"After {duration(end - start)}, {confirmed:,} of"
+        f" {plural(totals[-1], 'remote server', 'remote servers')} had confirmed that no account is joined"
+        + (f"; {tail}." if missing else "."),
         "scale": scale,
-        "axis": "since everybody but the anchors had left" + (", logarithmic" if scale.logarithmic else ""),
+        "axis": "since all accounts had left federated rooms" + (", logarithmic" if scale.logarithmic else ""),
         "areas": [
-            {"kind": "told", "d": _area(told, floor)},
-            {"kind": "pending", "d": _area(answering, told)},
-            {"kind": "unreachable", "d": _area(everybody, answering)},
+            {"kind": state, "d": _area(upper, lower)} for state, lower, upper in zip(REMOTE_STATES, edges, edges[1:])
         ],
-        "lines": [{"kind": "first", "d": _line(told)}],
+        "lines": [{"kind": "first", "d": _line(edges[1])}],
         "marks": [],
-        "tail": {"at": min(scale.y(delivered) + 24, HEIGHT - BOTTOM - 8), "label": f"{not_told:,} {never} told"}
-        if not_told
-        else None,
-        "legend": [("told", "told"), ("pending", "not told yet, or not known"), ("unreachable", "can't be reached")],
-        "headers": ["seconds", "told", "pending", "unreachable", "unknown", "anchored rooms"],
+        "tail": {"at": min(scale.y(confirmed) + 24, HEIGHT - BOTTOM - 8), "label": tail} if missing else None,
+        "legend": [(state, state) for state in REMOTE_STATES],
+        "headers": ["seconds", *REMOTE_STATES],
         "rows": points,
     }

@@ -43,18 +43,21 @@ class WatchedModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        arguments = dict(self._task.args)
+        result.update(self.execute(dict(self._task.args), task_vars))
+        return result
+
+    def execute(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Run the module once, and return its answer."""
         in_background = bool(self._task.async_val)
         if in_background or self._task.check_mode or arguments.get("progress_path"):
-            answer = self._execute_module(task_vars=task_vars, wrap_async=in_background)
+            answer = self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=in_background)
         else:
             directory = self._connection._shell.get_option("system_tmpdirs")[-1]
             arguments["progress_path"] = f"{directory}/matrixops.synapse-{uuid.uuid4()}"
             host = (task_vars or {}).get("inventory_hostname", "")
             with self._watching(arguments["progress_path"], host):
                 answer = self._execute_module(module_args=arguments, task_vars=task_vars)
-        result.update(answer)
-        return result
+        return dict(answer)
 
     @contextmanager
     def _watching(self, path: str, host: str) -> Iterator[None]:

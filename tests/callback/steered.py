@@ -35,8 +35,11 @@ class CallbackModule(CallbackBase):
         client = importlib.import_module(f"{PLUGINS}.module_utils._client")
         client.PATIENCE = client.REFUSED_PATIENCE = float(os.environ["STEERED_PATIENCE"])
         importlib.import_module(f"{PLUGINS}.module_utils._drain").RETURN_PAUSE = 0.2
-        propagation = importlib.import_module(f"{PLUGINS}.action.synapse_propagation")
-        propagation.PATIENCE, propagation.PAUSE = float(os.environ["STEERED_PATIENCE"]), 0.5
+        polls = importlib.import_module(f"{PLUGINS}.action.synapse_propagation")
+        polls.MAX_FAILING, polls.PAUSE = float(os.environ["STEERED_PATIENCE"]), 0.5
+        # On loopback, what is sent has arrived within a second.
+        propagation = importlib.import_module(f"{PLUGINS}.module_utils._decommission.propagation")
+        propagation.SPREAD_TIME, propagation.RETRY_DELAYS = 1, (1.0,)
         self._steering = socket.socket(socket.AF_UNIX)
         self._steering.connect(os.environ["STEERED_BY"])
         self._answers = self._steering.makefile()

@@ -117,13 +117,9 @@ class Playbook:
         variables = {
             "ansible_connection": "local",
             "ansible_python_interpreter": str(target(target_version)),
-            "decommission_base_url": retiring.base_url,
-            "decommission_access_token": retiring.admin_token,
-            "decommission_confirm": retiring.server_name,
+            **retiring.role_variables,
             "decommission_propagation_period": "3s",
             "decommission_poll_interval": 1,
-            "decommission_settling_time": 1,
-            "decommission_last_leaves_timeout": 15,
             "decommission_power_off_tasks": str(tasks),
             "mark": str(mark),
         }
@@ -153,7 +149,10 @@ class Playbook:
         output = run("matrixops.synapse.decommission")
         if not mark.exists():
             raise CheckError(f"not powered off\n{output}")
-        wait_until(lambda: not ghosts(), "the other server was told")
+        confirmed = rf"{re.escape(staying.server_name)}: (ghosts removed \(\d+\); )?confirmed, (\d+) of \2 rooms"
+        if not re.search(confirmed, output):
+            raise CheckError(f"the other server has not confirmed\n{output}")
+        wait_until(lambda: not ghosts(), "the other server lists nobody")
         output = run("matrixops.synapse.decommission", "-e", "decommission_power_off=false")
         if "changed=0 " not in output:
             raise CheckError(f"the second run has changed something\n{output}")

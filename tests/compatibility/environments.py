@@ -33,6 +33,8 @@ SYNAPSES: dict[str, tuple[str, ...]] = {
     "1.163": (),
 }
 _SYNAPSE_PYTHON = "3.11"
+#: What the modules need, as in meta/ee-requirements.txt.
+_REQUIREMENTS = ("requests", "signedjson", "dnspython")
 
 # ansible-test wants to download a script that installs pip in its environments; this one needs no download.
 _GET_PIP = """
@@ -54,12 +56,12 @@ def python_path() -> str:
 
 def ansible_core(core: str, python: str) -> Path:
     """The Python of an environment that has a version of ansible-core, for a version of Python."""
-    return _environment(f"ansible-{core}", python, f"ansible-core=={core}.*", "requests")
+    return _environment(f"ansible-{core}", python, f"ansible-core=={core}.*", *_REQUIREMENTS)
 
 
 def target(python: str) -> Path:
     """The Python of a managed host: what the modules need, and nothing else."""
-    return _environment(f"target-{python}", python, "requests")
+    return _environment(f"target-{python}", python, *_REQUIREMENTS)
 
 
 def synapse(version: str) -> Path:
@@ -71,14 +73,15 @@ def synapse(version: str) -> Path:
 def _environment(name: str, python: str, *packages: str) -> Path:
     environment = ROOT / ".cache" / name
     made = environment / "made"  # only once all of it is there
-    if not made.exists() or made.read_text() != python:
+    content = " ".join((python, *packages))
+    if not made.exists() or made.read_text() != content:
         found = [*map(str, _pyenv().glob(f"versions/{python}.*/bin/python3")), shutil.which(f"python{python}")]
         if not found[0]:
             raise MissingPythonError(f"no Python {python} here, for {name}")
         subprocess.run([found[0], "-m", "venv", "--clear", environment], check=True)
         pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
         subprocess.run([environment / "bin/python", *pip, *packages], check=True)
-        made.write_text(python)
+        made.write_text(content)
     return environment / "bin/python"
 
 

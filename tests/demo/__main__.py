@@ -10,13 +10,16 @@ retired with the playbook of this collection; the other is asked what it sees. N
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from lab import Homeserver, Lab, populate
+from lab.api import Api
 from lab.files import write_private
 from lab.show import show
 
@@ -41,7 +44,9 @@ def main() -> int:
         title("ansible-playbook matrixops.synapse.decommission")
         exit_code = run_playbook(inventory(retiring))
         after = seen_by(staying, retiring)
-        done = exit_code == 0 and after == (0, 0) and not retiring.running
+        remote = remote_servers(DIRECTORY, retiring)
+        confirmed = [server["state"] for server in remote] == ["confirmed"]
+        done = exit_code == 0 and confirmed and after == (0, 0) and not retiring.running
 
         title("What is left")
         show(lab)
@@ -52,6 +57,9 @@ def main() -> int:
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
         print(f"\n{'Done' if done else 'NOT done'}, in {minutes} min {seconds} s.", end=" ")
         print("The server is gone, and leaves no ghost." if done else f"Its log is {retiring.log}.")
+        print("What the other server has said when it was asked, as the certificate has it:")
+        for server in remote:
+            print(server["text"])
         return 0 if done else 1
 
 
@@ -63,6 +71,15 @@ def run_playbook(inventory: Path) -> int:
              "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"},
         check=False,
     ).returncode  # fmt: skip
+
+
+def remote_servers(directory: Path, server: Api) -> list[dict[str, Any]]:
+    """What the certificate says of the remote servers; nothing if there is none."""
+    for path in (directory / "decommission-reports").glob("*.json"):
+        certificate = json.loads(path.read_text())
+        if certificate["server"]["name"] == server.server_name:
+            return list(certificate["remote_servers"]["servers"])
+    return []
 
 
 def title(text: str) -> None:
@@ -80,12 +97,12 @@ def inventory(retiring: Homeserver) -> Path:
     variables = {
         "ansible_connection": "local",
         "ansible_python_interpreter": sys.executable,
-        "decommission_base_url": retiring.base_url,
-        "decommission_access_token": retiring.admin_token,
-        "decommission_confirm": retiring.server_name,
-        "decommission_propagation_period": "5s",
+        **retiring.role_variables,
+        "decommission_propagation_period": "10m",
+        # Nothing is waited for once the other server has confirmed.
+        "decommission_early_exit": True,
         "decommission_poll_interval": 2,
-        "decommission_settling_time": 5,
+        "decommission_report_dir": str(DIRECTORY / "decommission-reports"),
         "decommission_power_off_tasks": str(HERE / "power_off.yml"),
         "homeserver_pid": retiring.pid,
         "homeserver_port": retiring.base_url.rpartition(":")[2],

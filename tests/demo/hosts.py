@@ -19,7 +19,7 @@ from lab.files import write_private
 from lab.hosts import HostLab, populate
 from lab.show import table
 
-from .__main__ import run_playbook, title
+from .__main__ import remote_servers, run_playbook, title
 
 DIRECTORY = Path(__file__).parents[2] / ".cache/demo-hosts"
 RETIRING = ("one", "two", "three")
@@ -62,8 +62,13 @@ def retire(lab: HostLab) -> bool:
         + [[STAYING, lab[STAYING].server_name, state(lab, STAYING), "", ""]],
     )
     print(f"\nThe playbook ended with exit code {exit_code}.")
+    remote = {name: remote_servers(lab.directory, lab[name].homeserver) for name in RETIRING}
+    for name, servers in remote.items():
+        for server in servers:
+            print(f"{lab[name].server_name}: {server['text']}")
+    confirmed = all([row["state"] for row in servers] == ["confirmed"] for servers in remote.values())
     off = all(lab[name].exits == [0] for name in RETIRING) and lab[STAYING].running
-    return exit_code == 0 and off and not any(after.values())
+    return exit_code == 0 and off and confirmed and not any(after.values())
 
 
 def seen(lab: HostLab, name: str) -> int:
@@ -82,18 +87,12 @@ def inventory(lab: HostLab) -> Path:
     inventory = lab.inventory(user="deploy")
     group = inventory["matrix_retiring"]
     group["vars"] |= {
-        "decommission_propagation_period": "10s",
+        "decommission_propagation_period": "10m",
+        "decommission_early_exit": True,
         "decommission_poll_interval": 2,
-        "decommission_settling_time": 5,
+        "decommission_report_dir": str(lab.directory / "decommission-reports"),
     }
-    group["hosts"] = {
-        name: {
-            **group["hosts"][name],
-            "decommission_confirm": lab[name].server_name,
-            "decommission_access_token": lab[name].homeserver.admin_token,
-        }
-        for name in RETIRING
-    }
+    group["hosts"] = {name: {**group["hosts"][name], **lab[name].role_variables} for name in RETIRING}
     path = lab.directory / "demo.yml"
     write_private(path, inventory)
     return path

@@ -23,35 +23,37 @@ SPDX-License-Identifier: GPL-3.0-or-later
 Written by `make faults`; don't edit.
 -->
 
-# What goes wrong, and what comes of it
+# Injected faults, and how a run ends
 
-Two real Synapse servers, a proxy before the one that is retired, and the playbook. At a task of the stage, chosen by
-chance, something goes wrong; whoever runs it then mends that, and runs it again. In each case this was checked, on the
-servers and not by what the playbook says:
+Two real Synapse servers, a proxy in front of the one that is decommissioned, and the playbook. A fault is injected at a
+task of the stage, chosen at random. The operator then removes the fault, and runs the playbook again. After each run,
+these are checked on the servers themselves, and not by what the playbook says:
 
-- no admin is closed, and nothing of the other server's is touched;
-- nothing is powered off while an account is open or in a room;
-- the run ends with 0 only if the server is retired, and otherwise with a message that says what to do;
-- it ends well, at the latest in the next run in which nothing goes wrong: everybody is closed and out of all rooms, and
-  **the other server shows nobody**.
+- no admin is deactivated, and no account or membership of the remote server is changed;
+- nothing is powered off while an account is active or in a room;
+- a run exits with 0 only if the server is decommissioned, and otherwise with a message that says what to do;
+- a run that exits with 0 has removed all ghosts from **the remote server**, or names that server as unreachable;
+- the last run, without a fault, exits with 0: all accounts are deactivated, none is joined to a room, and **the remote
+  server lists nobody**.
 
-`4: 3 coped` means: it was tried four times, in three of them the run itself went on to the end or to the next stage,
-and in the other it stopped, or was killed, and a later one went on. **failed** would mean that one of the above did not
-hold, or that a run after it did not end well. `-` has not been tried: most often, since the run did not come there.
+`4: 3 coped` means: the fault was injected in four runs, and three of them went on to the next stage or to the end. The
+other one stopped or was killed, and a later run finished. **failed** means that one of the checks failed. `-` has not
+been tried, or the run did not reach the stage.
 """
 AFTER = """
-How it is done: `tests/faults`. The client's patience with a server that does not answer is shortened from two minutes
-to some seconds, the period is a second, and modules run in the process that Ansible forks for the task, instead of a
-Python of their own. A full disk is a limit to the size of files, set on the server's process; a database that is gone
-is one that somebody else has locked. (In another test PostgreSQL is stopped for a minute, and the patience is two.)
-The other server that the URL leads to takes the operator's token as well, which is the worst case. A token that has
-expired gets the same answer as one that was revoked.
+How it is done: `tests/faults`. Times are shortened: a request without an answer is retried for some seconds instead of
+two minutes, and the propagation period is a second. Modules run in the process that Ansible forks for the task. A full
+disk is a limit to the size of files, set on the server's process; a database that is gone is locked by another process.
+(In another test PostgreSQL is stopped for a minute, and requests are retried for two minutes.) The server that the URL
+leads to accepts the operator's token as well, which is the worst case. A token that has expired gets the same answer as
+one that was revoked. Requests to the remote server do not go through the proxy: it is killed, and starts again after
+some seconds, or when the playbook is run again.
 
-Who registers in the moment between the last look and the power-off is seen by nobody: close registration first.
+An account that registers between the last check and the power-off is seen by nobody: close registration first.
 
-`make faults` runs all of them, and 200 retirements with one or two mishaps each, chosen at random; no mishap comes
+`make faults` injects each fault at each stage, and one or two faults at random in 200 decommissionings; no fault comes
 again before all have come. `make nightly` does so, too. It prints its seed, and `SEED=<seed>` repeats it. `make test`
-runs the few that `tests/faults/cases.py` lists: those that failed once are among them.
+runs the sequences in `tests/faults/cases.py`, to which those that failed once are added.
 """
 
 
@@ -68,7 +70,7 @@ def main() -> None:
     table += [f"| {name} | {' | '.join(shown(cells[name, stage]) for stage in stages())} |" for name in MISHAPS]
     runs = sum(cell["runs"] for cell in cells.values())
     failed = sum(cell["failed"] for cell in cells.values())
-    total = f"\n{runs:,} mishaps in all; in {failed or 'none'} of them something did not hold.\n"
+    total = f"\n{runs:,} faults in all; checks failed in {failed or 'none'} of them.\n"
     (ROOT / "docs/faults.md").write_text("\n".join([BEFORE, *table, total]) + AFTER)
 
 

@@ -27,13 +27,17 @@ class Case:
         return ", ".join(f"{stage}: {name}" for stage, name, _task in self.steps)
 
 
-DEACTIVATE = "Deactivate everybody, and see them out of their rooms"
+DEACTIVATE = "Deactivate accounts and wait until they have left the federated rooms"
+LEAVE = "Leave all rooms as admins and kept accounts"
+PROPAGATE = "Check remote servers and remove ghosts until the propagation period is over"
 
 CASES = [
     # The homeserver, and what is between it and the controller.
     Case("1", [("prepare", "request torn", "Take back the aliases"), ("drain", "homeserver killed", DEACTIVATE)]),
     # The controller, and what it writes.
     Case("2", [("drain", "controller killed", DEACTIVATE), ("report", "certificate can't be written", "")]),
+    # A remote server: back by itself during the drain, and down until the next run.
+    Case("4", [("drain", "remote server killed", DEACTIVATE), ("propagate", "remote server down", PROPAGATE)]),
     # People.
-    Case("3", [("drain", "token revoked", DEACTIVATE), ("leave_rooms", "newcomers", "Leave all rooms")]),
+    Case("3", [("drain", "token revoked", DEACTIVATE), ("leave_rooms", "newcomers", LEAVE)]),
 ]

@@ -77,6 +77,21 @@ def _restarted(retirement: Retirement, chance: Random) -> None:
     _while_it_works(retirement, chance, retirement.retiring.restart)
 
 
+def _remote_restarted(retirement: Retirement, chance: Random) -> None:
+    """Killed, and back after some seconds: as long as Synapse takes to start."""
+
+    def restart() -> None:
+        retirement.staying.kill()
+        retirement.staying.start()
+
+    _while_it_works(retirement, chance, restart)
+
+
+def _remote_down(retirement: Retirement, chance: Random) -> None:
+    """Until whoever runs the playbook runs it again."""
+    _while_it_works(retirement, chance, retirement.staying.kill)
+
+
 def _disk_full(retirement: Retirement, chance: Random) -> None:
     """No file of the server's can grow: what a full disk is to it, without one."""
     server = retirement.retiring
@@ -205,6 +220,8 @@ MISHAPS = {
         Mishap("homeserver restarted", _restarted),
         Mishap("homeserver's disk full", _disk_full),
         Mishap("database gone for 8 s", _database_gone),
+        Mishap("remote server killed", _remote_restarted),
+        Mishap("remote server down", _remote_down),
         Mishap("10 s latency", _spoil(Fault.DELAY_BEFORE, first=2, seconds=10)),
         Mishap("429 without Retry-After", _spoil(Fault.TOO_MANY_REQUESTS, lasting=2)),
         Mishap("429 with Retry-After", _spoil(Fault.RETRY_AFTER, lasting=2)),

@@ -23,6 +23,7 @@ from .test_fleet import AT_ONCE, DRAIN_LOG, STAYING, Fleet, found_on_disk
 ROOT = Path(__file__).parents[2]
 CORDON = "/etc/matrix-synapse/conf.d/zz-matrixops-cordon.yaml"
 OPEN = "/etc/matrix-synapse/conf.d/open.yaml"
+KEY_FILE = "etc/matrix-synapse/signing.key"
 STATE = "io.github.matrixops.decommission"
 
 
@@ -160,3 +161,5 @@ def test_power_off(fleet: Fleet) -> None:
     fleet.assert_no_ghosts("a")
     assert found_on_disk(host, host.homeserver.admin_token.encode()) == []
     assert found_on_disk(host, b"syt_") == []
+    key = (host.root / KEY_FILE).read_text().split()[2]
+    assert found_on_disk(host, key.encode()) == [Path(KEY_FILE)]

@@ -45,13 +45,9 @@ class Federation:
     def role_variables(self) -> dict[str, Any]:
         """The variables of a host whose server is to be retired. To power off means to write a file."""
         return {
-            "decommission_base_url": self.retiring.base_url,
-            "decommission_access_token": self.retiring.admin_token,
-            "decommission_confirm": self.retiring.server_name,
+            **self.retiring.role_variables,
             "decommission_propagation_period": "3s",
             "decommission_poll_interval": 1,
-            "decommission_settling_time": 1,
-            "decommission_last_leaves_timeout": 15,
             "decommission_power_off_tasks": str(Path(__file__).with_name("power_off.yml")),
             "off_marker": str(self.lab.directory / "a" / "powered_off"),
         }
@@ -144,7 +140,7 @@ def unchanged(server: Homeserver, *, but: Collection[str] = ()) -> Iterator[None
 
 def talk(federation: Federation) -> None:
     """Have the servers talk. With the first event after a restart, Synapse begins to catch up: as long as it does, it
-    sends the newest event of each room only, which makes ghosts of those who leave a room that no anchor is in."""
+    sends the newest event of each room only, which makes ghosts of those who leave meanwhile."""
     retiring = federation.retiring
     retiring.send(retiring.admin_token, federation.population.admin_rooms[1], "hello")
     wait_until(lambda: not retiring.undelivered(), "the other server has heard it")

@@ -110,6 +110,11 @@ ROLE_VARIABLES: dict[str, tuple[dict[str, Any], str]] = {
     "confirm missing": ({"decommission_confirm": None}, "decommission_confirm is not set"),
     "confirm wrong": ({"decommission_confirm": "example.org"}, "decommission_confirm is 'example.org'"),
     "a period without a unit": ({"decommission_propagation_period": "7"}, "a number and one of the units"),
+    "a time without a unit": ({"decommission_unreachable_after": "1"}, "decommission_unreachable_after is '1', but"),
+    "no signing key": (
+        {"decommission_signing_key_path": "/nowhere/signing.key"},
+        "set decommission_ghost_checks to false",
+    ),
     "a word for a boolean": ({"decommission_erase": "perhaps"}, "decommission_erase"),
     "a stage that there is not": ({"decommission_stages": ["drian"]}, "drian"),
     "a variable that there is not": ({"decommission_poweroff": False}, "there is no variable decommission_poweroff"),

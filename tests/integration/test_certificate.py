@@ -2,8 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The certificate, from runs of the whole playbook: on real servers, and on a stub of one with 100 accounts and 40
-destinations, whose certificate is opened in a browser."""
+"""The certificate of runs of the whole playbook: on real servers, and on a stub with 100 accounts, whose certificate is
+opened in a browser with 40 remote servers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,6 @@ import shutil
 import stat
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,6 +27,8 @@ import jsonschema
 import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_collections.matrixops.synapse.plugins.module_utils._digest import digest
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._certificate import conclude
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._page import certificate_page
 from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     OPERATOR,
     SERVER,
@@ -48,7 +49,8 @@ from .test_playbook import PLAYBOOK
 
 SCHEMA = json.loads((ROOT / "roles/decommission/files/certificate.schema.json").read_text())
 IMAGE = ROOT / "docs/images/certificate.png"
-ACCOUNTS, DESTINATIONS, ROOMS = 100, 40, 40
+ACCOUNTS, SERVERS, ROOMS = 100, 40, 40
+STATES = ("confirmed", "ghosts", "refused", "unreachable", "unconfirmed")
 HOSTILE = (
     "{{ 7 * 7 }} {% raw %} <script>document.title = 'owned'</script> <img src=http://127.0.0.1/x onerror=alert(1)>"
 )
@@ -73,8 +75,8 @@ def results(certificate: dict[str, Any]) -> dict[str, str]:
 # On real servers
 
 
-def test_certificate_of_a_retirement(federation: Federation, run_playbook: RunPlaybook, tmp_path: Path) -> None:
-    """Checked through the other server, and the retired one's own records."""
+def test_certificate_of_a_decommissioning(federation: Federation, run_playbook: RunPlaybook, tmp_path: Path) -> None:
+    """Compared with the remote server, and with the decommissioned one's own records."""
     directory = tmp_path / "decommission-reports"
     retiring, made = federation.retiring, federation.population
     to_close = federation.to_close
@@ -94,25 +96,25 @@ def test_certificate_of_a_retirement(federation: Federation, run_playbook: RunPl
     assert certificate["state"] == "powered_off"
     stages = ["preflight", "prepare", "drain", "leave_rooms", "propagate", "verify", "power_off"]
     assert results(certificate) == dict.fromkeys(stages, "done")
-    assert set(certificate["milestones"]) == {"started", "first_wave_ended", "second_wave_ended"}
-    closed = certificate["accounts"]["closed"]
+    assert set(certificate["milestones"]) == {"started", "left_federated_rooms"}
+    deactivated = certificate["accounts"]["deactivated"]
     accounts = retiring.accounts()
     gone = {account["name"] for account in accounts if account["deactivated"]}
-    assert to_close <= gone and closed["total"] == len(gone)
-    width = closed["width"]
-    listed = {closed["digests"][i : i + width] for i in range(0, len(closed["digests"]), width)}
-    assert listed == {digest(user_id, closed["salt"])[:width] for user_id in gone}
-    opened = certificate["accounts"]["open"]["counts"]
-    assert sum(sum(states.values()) for states in opened.values()) == len(accounts) - len(gone)
+    assert to_close <= gone and deactivated["total"] == len(gone)
+    width, digests = deactivated["width"], deactivated["digests"]
+    listed = {digests[i : i + width] for i in range(0, len(digests), width)}
+    assert listed == {digest(user_id, deactivated["salt"])[:width] for user_id in gone}
+    active = certificate["accounts"]["active"]["counts"]
+    assert sum(sum(states.values()) for states in active.values()) == len(accounts) - len(gone)
     assert certificate["accounts"]["before"]["counts"]["appservice"]
-    ledger = certificate["ledger"]
-    print(ledger)
-    assert [proof["found"] for proof in certificate["proof"]] == [0, 0, 0, ledger["destinations_total"]]
-    # What the other server shows it was not told of.
-    assert not federation.ghosts() or federation.staying.server_name in str(ledger["destinations"])
-    assert certificate["propagation"][-1][1:5] == [
-        ledger["summary"][state] for state in ("delivered", "pending", "unreachable", "unknown")
-    ]
+    remote = certificate["remote_servers"]
+    print(remote)
+    assert [proof["found"] for proof in certificate["proof"]] == [0, 0, 0, 0]
+    # The remote server's own answer.
+    (row,) = remote["servers"]
+    assert (row["server"], row["state"]) == (federation.staying.server_name, "confirmed")
+    assert row["text"] in done.stdout and not federation.ghosts()
+    assert certificate["propagation"][-1][1:] == [remote["summary"][state] for state in STATES]
     (drain,) = certificate["drains"]
     assert drain["timeline"][-1][1:] == [drain["deactivated"], drain["parted"]]
     for page in (path.read_text(), path.with_suffix(".html").read_text()):
@@ -136,7 +138,7 @@ def test_certificate_of_a_retirement(federation: Federation, run_playbook: RunPl
 
 
 class Homeserver(FederatedSimulation):
-    """Half of the destinations take everything at once, most others by the second poll, and the last two nothing."""
+    """A homeserver that refuses to deactivate one account at first."""
 
     def __init__(self) -> None:
         names = [f"user{number}" for number in range(ACCOUNTS)]
@@ -145,15 +147,9 @@ class Homeserver(FederatedSimulation):
         mock: Any = SimpleNamespace(add_callback=lambda *_arguments: None)
         accounts = [user(name, displayname=HOSTILE) for name in names]
         super().__init__(mock, user("op", admin=True), *accounts, op=rooms[:3], **joined)
-        self.names = [f"matrix{number:02}.example.net" for number in range(DESTINATIONS - 1)] + [HOSTILE]
-        self.position = 1000
-        self.polls = 0
-        self.sent: dict[str, dict[str, int]] = {name: {} for name in self.names}
-        self.log: dict[str, list[tuple[int, int]]] = {name: [(-1, self.position)] for name in self.names}
-        for number, name in enumerate(self.names):
+        for number in range(SERVERS):
             for room in (rooms[number], rooms[(number + 1) % ROOMS]):
-                self.federate(room, server=name)
-                self.sent[name][room_id(room)] = self.position
+                self.federate(room, server=f"matrix{number:02}.example.net")
         self.errors[f"POST deactivate {REFUSED}"] = [(400, matrix_error("M_UNKNOWN", f"{REFUSED} {HOSTILE}"))] * 2
 
     def _answer(self, request: Any) -> tuple[int, dict[str, str], str]:
@@ -163,38 +159,9 @@ class Homeserver(FederatedSimulation):
             body = json.dumps({"users": [account for account in listed["users"] if not account["deactivated"]]})
         return status, headers, body
 
-    def _send(self, room: str) -> None:
-        super()._send(room)
-        self.position += 1
-        for member in self.remote.get(room, ()):
-            name = member.partition(":")[2]
-            self.sent[name][room] = self.position
-            self.log[name].append((self.polls, self.position))
-
-    def _taken(self, number: int, name: str) -> int:
-        if number >= DESTINATIONS - 2:
-            return 1000
-        delay = 1 if number > DESTINATIONS / 2 else 0
-        return max(position for polls, position in self.log[name] if polls + delay < self.polls)
-
-    def _destination(self, number: int, name: str) -> dict[str, Any]:
-        dead = number >= DESTINATIONS - 2
-        now = int(time.time() * 1000)
-        return {
-            "destination": name,
-            "retry_last_ts": now if dead else 0,
-            "retry_interval": 600_000 if dead else 0,
-            "failure_ts": now - 40 * 86_400_000 if dead else None,
-            "last_successful_stream_ordering": self._taken(number, name),
-        }
-
     def _act(self, before: str, last: str, user_id: str) -> tuple[int, Any]:
         if last == "destinations":
-            self.polls += 1
-            return 200, {"destinations": [self._destination(*pair) for pair in enumerate(self.names)]}
-        if last == "rooms" and before != "v1":
-            rows = [{"room_id": room, "stream_ordering": at} for room, at in self.sent[before].items()]
-            return 200, {"rooms": rows, "total": len(rows)}
+            return 200, {"destinations": []}
         if last == "server_version":
             return 200, {"server_version": f"1.163.0 {HOSTILE}"}
         if last == "auth_metadata":
@@ -232,8 +199,51 @@ def serve(pipe: Any) -> None:
         server.serve_forever()
 
 
-class Retired:
-    """What two runs of the playbook left: in the first, the server would not close one account."""
+def with_remote_servers(certificate: dict[str, Any]) -> dict[str, Any]:
+    """The same after checks of 40 remote servers: two have not confirmed, and one has a hostile name."""
+
+    def row(name: str, state: str, reason: str, *can_kick: str) -> dict[str, Any]:
+        open_room = {"room_id": room_id("x"), "state": state, "reason": reason, "ghosts": 1, "can_kick": list(can_kick)}
+        return {
+            "server": name,
+            "state": state,
+            "rooms": 2,
+            "confirmed_rooms": 2 - bool(reason),
+            "removed": 0,
+            "confirmed_at": None if reason else ended,
+            "unreachable_since": started if state == "unreachable" else None,
+            "reason": reason,
+            "text": f"{name}: {state}; confirmed, {2 - bool(reason)} of 2 rooms",
+            "open_rooms": [open_room] if reason else [],
+            "open_rooms_total": int(bool(reason)),
+        }
+
+    started = certificate["milestones"]["left_federated_rooms"]
+    ended = started + 30
+    history = [[started + 1, 0, 0, 0, 0, 40], [started + 4, 20, 3, 1, 1, 15], [started + 11, 38, 0, 1, 1, 0]]
+    remote = {
+        **certificate["remote_servers"],
+        "at": ended,
+        "checked": True,
+        "message": "38 of 40 remote servers confirmed",
+        "summary": {**dict(zip(STATES, history[-1][1:], strict=True)), "pairs": 80, "pairs_confirmed": 78},
+        "servers": [
+            row("acl.example.net", "refused", "a server ACL of the room bars us", "@mod:example.net"),
+            row(HOSTILE, "unreachable", HOSTILE),
+            *(row(f"matrix{number:02}.example.net", "confirmed", "") for number in range(SERVERS - 2)),
+        ],
+        "servers_total": SERVERS,
+    }
+    return conclude({**certificate, "remote_servers": remote, "propagation": history}, certificate["updated"])
+
+
+class Decommissioned:
+    """The certificate of two runs of the playbook. In the first, the server refuses to deactivate one account.
+
+    :ivar certificate: of these runs.
+    :ivar shown: the same with the results of checks of remote servers.
+    :ivar page: the page of that.
+    """
 
     def __init__(self, directory: Path) -> None:
         context = multiprocessing.get_context("fork")
@@ -249,11 +259,10 @@ class Retired:
                 "decommission_confirm": SERVER,
                 "decommission_propagation_period": "12s",
                 "decommission_poll_interval": 1,
-                "decommission_settling_time": 1,
-                "decommission_last_leaves_timeout": 15,
+                "decommission_ghost_checks": False,
                 "decommission_power_off_tasks": str(directory / "off.yml"),
                 "decommission_afterlife": True,
-                "decommission_afterlife_signing_key_path": str(directory / "signing.key"),
+                "decommission_signing_key_path": str(directory / "signing.key"),
                 "decommission_afterlife_vault_password_file": "password",
                 "ansible_become": False,
             }
@@ -277,21 +286,23 @@ class Retired:
             process.terminate()
             process.join()
         self.directory = directory / "decommission-reports"
-        self.page = self.directory / f"{SERVER}.html"
         self.certificate = read(self.directory, SERVER)
+        self.shown = with_remote_servers(self.certificate)
+        self.page = directory / "page.html"
+        self.page.write_text(certificate_page(self.shown))
 
 
 @pytest.fixture(scope="module")
-def retired(tmp_path_factory: pytest.TempPathFactory) -> Retired:
-    return Retired(tmp_path_factory.mktemp("retired"))
+def decommissioned(tmp_path_factory: pytest.TempPathFactory) -> Decommissioned:
+    return Decommissioned(tmp_path_factory.mktemp("decommissioned"))
 
 
-def test_failure_is_one(retired: Retired) -> None:
+def test_failure_is_one(decommissioned: Decommissioned) -> None:
     """It is in the certificate, with its reason as it was said, without the name, and the host has failed."""
-    first, second = retired.runs
+    first, second = decommissioned.runs
     assert first.returncode == 2, first.stdout
     assert second.returncode == 0, second.stdout
-    failed = retired.failed
+    failed = decommissioned.failed
     assert failed["state"] == "failed"
     assert results(failed) == {"preflight": "done", "prepare": "done", "drain": "failed"}
     drain = failed["stages"][2]
@@ -300,36 +311,37 @@ def test_failure_is_one(retired: Retired) -> None:
     assert failure["subject"] == alias
     assert failure["reason"].endswith(f"{alias} {HOSTILE}")
     assert HOSTILE in drain["attempts"][0]["reason"]
-    text = (retired.directory / f"{SERVER}.json").read_text()
+    text = (decommissioned.directory / f"{SERVER}.json").read_text()
     assert REFUSED not in text and TOKEN not in text and OPERATOR in text
 
 
-def test_run_that_goes_on(retired: Retired) -> None:
-    certificate = retired.certificate
-    assert certificate["created"] == retired.failed["created"]
+def test_run_that_goes_on(decommissioned: Decommissioned) -> None:
+    certificate = decommissioned.certificate
+    assert certificate["created"] == decommissioned.failed["created"]
     assert certificate["state"] == "powered_off"
     drain = certificate["stages"][2]
     assert [attempt["result"] for attempt in drain["attempts"]] == ["failed", "done"]
     assert drain["failures"] == []
     assert certificate["accounts"]["before"]["counts"]["user"]["active"] == ACCOUNTS
-    assert certificate["accounts"]["closed"]["total"] == ACCOUNTS
+    assert certificate["accounts"]["deactivated"]["total"] == ACCOUNTS
     assert len(certificate["drains"]) == 2
-    assert certificate["ledger"]["summary"]["total"] == DESTINATIONS
-    not_told = {row["destination"] for row in certificate["ledger"]["destinations"]}
-    assert HOSTILE in not_told and len(not_told) == 2
-    assert [warning["kind"] for warning in certificate["warnings"]] == ["never_told"]
-    assert len((retired.directory / f"{SERVER}.json").read_text()) < 100_000
+    remote = certificate["remote_servers"]
+    assert remote["checked"] is False
+    assert remote["summary"]["servers"] == remote["summary"]["unconfirmed"] == SERVERS
+    assert [warning["kind"] for warning in certificate["warnings"]] == ["not_checked"]
+    assert "No remote server was asked" in (decommissioned.directory / f"{SERVER}.html").read_text()
+    assert len((decommissioned.directory / f"{SERVER}.json").read_text()) < 100_000
 
 
-def test_afterlife_kit_is_made_before_the_power_off(retired: Retired) -> None:
+def test_afterlife_kit_is_made_before_the_power_off(decommissioned: Decommissioned) -> None:
     """Not before the gate has opened; and what could hold it up is seen before anybody is closed."""
-    first, second = retired.runs
+    first, second = decommissioned.runs
     assert "The after-life kit can be made" in first.stdout and "Keep what is needed afterwards" not in first.stdout
     assert "The keys are archived by now" in second.stdout
-    archive = retired.directory / f"{SERVER}-afterlife/signing.key.vault"
+    archive = decommissioned.directory / f"{SERVER}-afterlife/signing.key.vault"
     vault = VaultLib([("default", VaultSecret(b"correct horse"))])
     assert vault.decrypt(archive.read_text()) == f"ed25519 a_1 {SEED}\n".encode()
-    shown = [path.read_text() for path in retired.directory.rglob("*") if path.is_file()]
+    shown = [path.read_text() for path in decommissioned.directory.rglob("*") if path.is_file()]
     assert not [text for text in (first.stdout, second.stdout, *shown) if SEED in text]
 
 
@@ -394,78 +406,79 @@ def points(browser: Chrome, chart: str, kind: str) -> list[tuple[float, float]]:
     return [((x - 64) / 556 * span, (256 - y) / 240 * most) for x, y in found]
 
 
-def test_page_runs_nothing_and_loads_nothing(retired: Retired, browser: Chrome) -> None:
+def test_page_runs_nothing_and_loads_nothing(decommissioned: Decommissioned, browser: Chrome) -> None:
     browser.get_log("performance")
-    show(browser, retired.page, 1200, 900)
-    assert browser.title == f"The retirement of {SERVER}"
+    show(browser, decommissioned.page, 1200, 900)
+    assert browser.title == f"Decommissioning of {SERVER}"
     assert HOSTILE in browser.find_element(By.TAG_NAME, "main").text
     assert len(browser.find_elements(By.TAG_NAME, "script")) == 1 and not browser.find_elements(By.TAG_NAME, "img")
     asked = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     sent = [event["params"] for event in asked if event["method"] == "Network.requestWillBeSent"]
     # The browser's own pages are made of many.
-    urls = [request["request"]["url"] for request in sent if request["documentURL"] == retired.page.as_uri()]
-    assert [url for url in urls if not url.startswith("data:")] == [retired.page.as_uri()]
+    urls = [request["request"]["url"] for request in sent if request["documentURL"] == decommissioned.page.as_uri()]
+    assert [url for url in urls if not url.startswith("data:")] == [decommissioned.page.as_uri()]
     assert not [request for request in sent if request["request"]["url"].startswith("http")]
     assert messages_of(browser) == []
 
 
 @nightly
-def test_charts_show_the_numbers(retired: Retired, browser: Chrome) -> None:
-    show(browser, retired.page, 1200, 900)
-    certificate = retired.certificate
+def test_charts_show_the_numbers(decommissioned: Decommissioned, browser: Chrome) -> None:
+    show(browser, decommissioned.page, 1200, 900)
+    certificate = decommissioned.shown
     expected: list[tuple[float, float]] = []
     offset = (0.0, 0.0)
     for drain in certificate["drains"]:
         expected += [(offset[0] + at, offset[1] + parted) for at, _deactivated, parted in drain["timeline"]]
         offset = expected[-1]
-    # That of the anchors comes later.
     assert offset[1] > ACCOUNTS * 0.8
     shown = points(browser, "accounts", "first")
     assert shown == [pytest.approx(point, abs=offset[1] / 1000 + 0.05) for point in expected]
-    told = points(browser, "servers", "first")
-    # Each stands until the next.
-    assert [y for _x, y in told[::2]] == [pytest.approx(point[1], abs=0.1) for point in certificate["propagation"]]
-    start = certificate["milestones"]["first_wave_ended"]
-    starts = [max(point[0] - start, 0) for point in certificate["propagation"]]
-    assert [x for x, _y in told[::2]] == [pytest.approx(at, abs=0.1) for at in starts]
-    assert told[-1][1] == pytest.approx(DESTINATIONS - 2, abs=0.1)
+    confirmed = points(browser, "servers", "first")
+    # A state holds until the next check.
+    assert [y for _x, y in confirmed[::2]] == [pytest.approx(point[1], abs=0.1) for point in certificate["propagation"]]
+    start = certificate["milestones"]["left_federated_rooms"]
+    starts = [point[0] - start for point in certificate["propagation"]]
+    assert [x for x, _y in confirmed[::2]] == [pytest.approx(at, abs=0.1) for at in starts]
+    assert confirmed[-1][1] == pytest.approx(SERVERS - 2, abs=0.1)
+    assert len(browser.find_elements(By.CSS_SELECTOR, "#chart-servers path.area")) == len(STATES)
     rows = browser.find_elements(By.CSS_SELECTOR, "#numbers-servers tbody tr")
     assert len(rows) == len(certificate["propagation"])
-    assert "2 were never told" in browser.find_element(By.ID, "chart-servers-desc").get_attribute("textContent")
+    assert "2 not confirmed" in browser.find_element(By.ID, "chart-servers-desc").get_attribute("textContent")
 
 
 @nightly
-def test_tables_and_the_check_of_an_account(retired: Retired, browser: Chrome, tmp_path: Path) -> None:
-    """Of more rows than this run has: the page is made anew."""
-    from ansible_collections.matrixops.synapse.plugins.plugin_utils._page import certificate_page
-
-    row = retired.certificate["ledger"]["destinations"][0]
+def test_tables_and_the_check_of_an_account(decommissioned: Decommissioned, browser: Chrome, tmp_path: Path) -> None:
+    remote = decommissioned.shown["remote_servers"]
     names = [f"matrix{number}.example.net" for number in range(1, 31)] + [HOSTILE]
-    many = [{**row, "destination": name, "rooms_total": number * 7 % 31} for number, name in enumerate(names)]
-    ledger = {**retired.certificate["ledger"], "destinations": many, "destinations_total": 31}
+    many = [
+        {**remote["servers"][0], "server": name, "text": f"{name}: refused", "rooms": number * 7 % 31}
+        for number, name in enumerate(names)
+    ]
+    remote = {**remote, "servers": many, "servers_total": 31}
     page = tmp_path / "page.html"
-    page.write_text(certificate_page({**retired.certificate, "ledger": ledger}))
+    page.write_text(certificate_page({**decommissioned.shown, "remote_servers": remote}))
     show(browser, page, 1200, 900)
 
     def rows() -> list[str]:
-        return [r.text for r in browser.find_elements(By.CSS_SELECTOR, "#destinations tbody tr") if r.is_displayed()]
+        return [r.text for r in browser.find_elements(By.CSS_SELECTOR, "#servers tbody tr") if r.is_displayed()]
 
-    search = browser.find_element(By.ID, "destinations-search")
+    search = browser.find_element(By.ID, "servers-search")
     assert len(rows()) == 31
     search.send_keys("MATRIX7")
     assert len(rows()) == 1 and "matrix7.example.net" in rows()[0]
-    assert browser.find_element(By.ID, "destinations-found").text == "1 of 31"
+    assert browser.find_element(By.ID, "servers-found").text == "1 of 31"
     search.send_keys(Keys.CONTROL, "a", Keys.BACKSPACE)
     assert len(rows()) == 31
-    head = browser.find_elements(By.CSS_SELECTOR, "#destinations th")[4]
+    head = browser.find_elements(By.CSS_SELECTOR, "#servers th")[3]
     # With the keyboard alone.
     for order, expected in (("ascending", list(range(31))), ("descending", list(range(30, -1, -1)))):
         head.find_element(By.TAG_NAME, "button").send_keys(Keys.ENTER)
         assert head.get_attribute("aria-sort") == order
-        cells = browser.find_elements(By.CSS_SELECTOR, "#destinations td:nth-child(5)")
+        cells = browser.find_elements(By.CSS_SELECTOR, "#servers td:nth-child(4)")
         assert [int(cell.text) for cell in cells] == expected
 
-    for user_id, says in ((f"@user1:{SERVER}", " was here, and is closed."), (f"@user999:{SERVER}", " is not among")):
+    known = " was an account here and is deactivated."
+    for user_id, says in ((f"@user1:{SERVER}", known), (f"@user999:{SERVER}", " is not among")):
         field = browser.find_element(By.ID, "check")
         field.clear()
         field.send_keys(user_id, Keys.ENTER)
@@ -493,7 +506,7 @@ for (const element of document.querySelectorAll("main *")) {
   const own = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
   if (!own || element.closest("script, style, svg defs, title, desc")) continue;
   const style = getComputedStyle(element);
-  const ink = light(parse(element.closest("svg") ? style.fill : style.color));
+  const ink = light(parse(element.closest("svg") && !element.closest("foreignObject") ? style.fill : style.color));
   const paper = light(ground(element));
   const ratio = (Math.max(ink, paper) + 0.05) / (Math.min(ink, paper) + 0.05);
   if (ratio < 4.5) bad.push([element.textContent.slice(0, 40), ratio]);
@@ -508,10 +521,10 @@ return bad;
     [("desktop", 1200, 1380, "light"), ("phone", 390, 1600, "light"), ("dark", 1200, 1380, "dark")],
 )
 def test_it_can_be_read(
-    retired: Retired, browser: Chrome, tmp_path: Path, name: str, width: int, height: int, scheme: str
+    decommissioned: Decommissioned, browser: Chrome, tmp_path: Path, name: str, width: int, height: int, scheme: str
 ) -> None:
     """Nothing is wider than the window, all text stands out by WCAG's measure, whatever can be used has a name."""
-    show(browser, retired.page, width, height, scheme)
+    show(browser, decommissioned.page, width, height, scheme)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.execute_script(CONTRAST) == []
     for field in browser.find_elements(By.CSS_SELECTOR, "input"):
@@ -525,8 +538,8 @@ def test_it_can_be_read(
 
 
 @nightly
-def test_print(retired: Retired, browser: Chrome) -> None:
-    show(browser, retired.page, 800, 1000, media="print")
+def test_print(decommissioned: Decommissioned, browser: Chrome) -> None:
+    show(browser, decommissioned.page, 800, 1000, media="print")
     assert not browser.find_element(By.CSS_SELECTOR, "form.check").is_displayed()
     printed = browser.execute_cdp_cmd("Page.printToPDF", {"printBackground": True})
     assert base64.b64decode(printed["data"]).startswith(b"%PDF")

@@ -23,7 +23,6 @@ OTHERS = f"^(?!{DEACTIVATE}|.*/whoami$)"
 Rooms = dict[str, list[str]]
 
 variation = pytest.mark.nightly(category="variations")
-both_strategies = pytest.mark.parametrize("strategy", ["leave", pytest.param("deactivate", marks=variation)])
 
 
 class Drain:
@@ -38,7 +37,7 @@ class Drain:
         self._ghosts = self._only_who_stays(federation.ghosts())
         self._members = self._only_who_stays(self._list_members())
 
-    def run(self, strategy: str, **more: Any) -> Result:
+    def run(self, **more: Any) -> Result:
         """Run the module. If it says that all is well, then see that it is so."""
         to_close = self.federation.to_close
         options = {
@@ -46,7 +45,6 @@ class Drain:
             "base_url": self.proxy.base_url,
             "server_name": self.federation.retiring.server_name,
             "all_users": True,
-            "strategy": strategy,
         }
         result = self._run_module("synapse_user_deactivate", {**options, **more})
         if not result.get("failed"):
@@ -54,8 +52,8 @@ class Drain:
             self._assert_done()
         return result
 
-    def must_succeed(self, strategy: str, **more: Any) -> None:
-        result = self.run(strategy, **more)
+    def must_succeed(self, **more: Any) -> None:
+        result = self.run(**more)
         assert not result.get("failed"), result
 
     @property
@@ -92,7 +90,7 @@ class Drain:
                 assert account["deactivated"] and account["erased"], account
                 assert self.federation.retiring.joined_rooms(user_id) == []
         assert self._list_members() == self._members
-        wait_until(lambda: self.federation.ghosts() == self._ghosts, "the other server was told")
+        wait_until(lambda: self.federation.ghosts() == self._ghosts, "the other server lists nobody")
         operator = self.federation.retiring.operator.user_id
         assert self.federation.retiring.admin("GET", f"/v1/users/{operator}/override_ratelimit") == {}
 
@@ -118,7 +116,6 @@ def drain(federation: Federation, proxy: Proxy, run_module: RunModule) -> Drain:
     return Drain(federation, proxy, run_module)
 
 
-@both_strategies
 @pytest.mark.parametrize(
     ("storm", "hail", "share"),
     [
@@ -126,35 +123,33 @@ def drain(federation: Federation, proxy: Proxy, run_module: RunModule) -> Drain:
         pytest.param(Fault.TOO_MANY_REQUESTS, Fault.TOO_MANY_REQUESTS, 0.05, id="not_told", marks=variation),
     ],
 )
-def test_too_many_requests(drain: Drain, proxy: Proxy, strategy: str, storm: Fault, hail: Fault, share: float) -> None:
+def test_too_many_requests(drain: Drain, proxy: Proxy, storm: Fault, hail: Fault, share: float) -> None:
     """Many requests are turned away all the time, and from the first deactivation on all of them for a while."""
     everything = proxy.rule(storm, path=DEACTIVATE, lasting=2)
     some = proxy.rule(hail, share=share, seed=1, seconds=0.1)
-    drain.must_succeed(strategy)
+    drain.must_succeed()
     assert everything.injected and some.injected
     drain.assert_each_deactivated_once()
 
 
-@both_strategies
-def test_late_answers(drain: Drain, proxy: Proxy, strategy: str) -> None:
+def test_late_answers(drain: Drain, proxy: Proxy) -> None:
     """Deactivations for which a proxy, or the module, has not the patience, and which are carried out all the same."""
     proxy.rule(Fault.GATEWAY_TIMEOUT_AFTER, path=DEACTIVATE, every=3)
     proxy.rule(Fault.DELAY_BEFORE, path=DEACTIVATE, every=4, seconds=4)
-    drain.must_succeed(strategy, timeout=3)
+    drain.must_succeed(timeout=3)
     assert set(proxy.injected) == {Fault.GATEWAY_TIMEOUT_AFTER, Fault.DELAY_BEFORE}
     drain.assert_looked_before_repeating()
     drain.assert_each_deactivated_once()
 
 
-@both_strategies
-def test_broken_connections(drain: Drain, proxy: Proxy, strategy: str) -> None:
+def test_broken_connections(drain: Drain, proxy: Proxy) -> None:
     proxy.rule(Fault.TORN, path=DEACTIVATE, every=3)
     proxy.rule(Fault.HALF_ANSWERED, path=DEACTIVATE, every=4)
     proxy.rule(Fault.TORN, path=OTHERS, every=19)
     proxy.rule(Fault.HALF_ANSWERED, path=OTHERS, every=23)
     proxy.rule(Fault.CUT, path=OTHERS, every=29)
     proxy.rule(Fault.BAD_GATEWAY, path=OTHERS, every=31)
-    drain.must_succeed(strategy)
+    drain.must_succeed()
     assert set(proxy.injected) == {Fault.TORN, Fault.HALF_ANSWERED, Fault.CUT, Fault.BAD_GATEWAY}
     drain.assert_looked_before_repeating()
     drain.assert_each_deactivated_once()
@@ -165,12 +160,12 @@ def test_pages_of_html(federation: Federation, drain: Drain, proxy: Proxy) -> No
     victim = federation.population.users[0]
     listing = proxy.rule(Fault.HTML, path=f"{ACCOUNT.rstrip('/')}$", first=1)
     proxy.rule(Fault.HTML, path=DEACTIVATE + victim)
-    failed = drain.run("leave")
+    failed = drain.run()
     assert listing.injected == 1
     (failure,) = failed["failures"]
     assert failure["user_id"] == victim and "text/html" in failure["reason"]
     assert not federation.retiring.account(victim)["deactivated"]
 
     proxy.clear()
-    drain.must_succeed("leave")
+    drain.must_succeed()
     drain.assert_each_deactivated_once()

@@ -166,7 +166,7 @@ def test_user_ids_and_errors(stub: tuple[str, Nasty], play: Callable[..., str]) 
         # With a diff of their names, and then without check mode, with a reason for each.
         {"matrixops.synapse.synapse_user_deactivate": {"all_users": True}},
         {
-            "matrixops.synapse.synapse_user_deactivate": {"all_users": True, "wait": False, "strategy": "deactivate"},
+            "matrixops.synapse.synapse_user_deactivate": {"all_users": True, "wait_for": "none"},
             "check_mode": False,
             "register": "failed",
         },

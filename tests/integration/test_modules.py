@@ -69,14 +69,13 @@ def test_rooms_info_names_local_members(filled: Federation, run_module: RunModul
     assert {room["room_id"] for room in everything["rooms"]} == {r["room_id"] for r in filled.retiring.rooms()}
 
 
-@pytest.mark.parametrize(
-    "strategy", [pytest.param("deactivate", marks=pytest.mark.nightly(category="variations")), "leave"]
-)
-def test_deactivate_everybody(federation: Federation, run_module: RunModule, tmp_path: Path, strategy: str) -> None:
+@pytest.mark.parametrize("wait_for", ["all", "federated"])
+def test_deactivate_everybody(federation: Federation, run_module: RunModule, tmp_path: Path, wait_for: str) -> None:
     retiring, made = federation.retiring, federation.population
     to_close = federation.to_close
+    federated = set(retiring.members_of(federation.staying.server_name))
     log = tmp_path / "log.jsonl"
-    options = {**federation.connection, "all_users": True, "strategy": strategy, "log_path": str(log)}
+    options = {**federation.connection, "all_users": True, "wait_for": wait_for, "log_path": str(log)}
 
     before = retiring.database_fingerprint()
     with unchanged(retiring):
@@ -93,18 +92,29 @@ def test_deactivate_everybody(federation: Federation, run_module: RunModule, tmp
         admin = account["name"] in (made.operator, made.second_admin)
         assert account["deactivated"] is account["erased"] is not admin, account
         if not admin:
-            assert retiring.joined_rooms(account["name"]) == []
+            joined = retiring.joined_rooms(account["name"])
+            assert federated.isdisjoint(joined) if wait_for == "federated" else joined == []
+    assert 0 < done["federated_left_after"] < done["elapsed"]
+    if wait_for == "all":
+        assert done["federated_left_after"] <= done["all_left_after"] < done["elapsed"]
+    else:
+        assert done["all_left_after"] is None
     # Neither a session as somebody else nor a lifted rate limit is left.
     after = retiring.database_fingerprint()
     assert after["ratelimit_override"] == before["ratelimit_override"]
     assert after["access_tokens"].startswith("2 rows"), "those of the two admins"
     logged = [json.loads(line) for line in log.read_text().splitlines()]
-    for result in ("deactivated", "parted"):
+    for result in ("deactivated", "parted" if wait_for == "all" else "left"):
         assert {line["user_id"] for line in logged if line["result"] == result} == to_close
+    # Synapse makes those leave who can't before they are deactivated; all others leave before the first of them is.
+    others = to_close - {made.locked, made.guest}
+    order = [line["result"] for line in logged if line["user_id"] in others]
+    assert order[: len(others)] == ["left"] * len(others)
 
     spared = {made.operator, made.second_admin, made.appservice_bot}
     wait_until(lambda: {m for room in federation.ghosts().values() for m in room} <= spared, "the other was told")
 
+    wait_until(lambda: not any(map(retiring.joined_rooms, to_close)), "Synapse has made them leave all rooms")
     again = run_module("synapse_user_deactivate", options, "--diff")
     assert (again["changed"], again["deactivated"], again["unchanged"]) == (False, 0, len(to_close) + 1)
 
@@ -200,7 +210,7 @@ def test_those_whom_nobody_can_log_in_as_leave_last(federation: Federation, run_
     late = run_module("synapse_admin_leave_rooms", options)
     assert {account["user_id"]: set(account["left"]) for account in late["accounts"]}[bot] == rooms
     assert federation.retiring.members_of(federation.retiring.server_name) == {}
-    wait_until(lambda: not federation.ghosts(), "the other server was told")
+    wait_until(lambda: not federation.ghosts(), "the other server lists nobody")
 
 
 def test_session(filled: Federation, run_module: RunModule) -> None:
@@ -229,12 +239,12 @@ def test_a_session_that_a_module_opened_is_closed(filled: Federation, run_module
 
 def test_state(federation: Federation, run_module: RunModule) -> None:
     assert run_module("synapse_decommission_state", federation.connection)["milestones"] == {}
-    mark = {**federation.connection, "mark": ["started", "first_wave_ended"]}
+    mark = {**federation.connection, "mark": ["started", "left_federated_rooms"]}
     with unchanged(federation.retiring):
         assert run_module("synapse_decommission_state", mark, "--check")["changed"] is True
     first = run_module("synapse_decommission_state", mark)
     assert first["changed"] is True
     again = run_module("synapse_decommission_state", mark)
     assert (again["changed"], again["milestones"]) == (False, first["milestones"])
-    cleared = run_module("synapse_decommission_state", {**federation.connection, "clear": ["first_wave_ended"]})
+    cleared = run_module("synapse_decommission_state", {**federation.connection, "clear": ["left_federated_rooms"]})
     assert cleared["milestones"] == {"started": first["milestones"]["started"]}

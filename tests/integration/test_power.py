@@ -97,6 +97,8 @@ def test_findings_name_each_room(federation: Federation, rooms: Rooms, run_modul
     ]
     named = {"ours": aliased, "lonely": alone, "left": left}
     local_room = next(room for room in made.small_rooms if room not in rooms.newest)
+    broken = rooms.make(rooms.alice)
+    rooms.set_powers(broken, {rooms.alice: 100})
 
     def listed() -> dict[str, Json]:
         return {room["room_id"]: room for room in retiring.rooms()}
@@ -106,6 +108,7 @@ def test_findings_name_each_room(federation: Federation, rooms: Rooms, run_modul
         return counts.get(new) == counts.get(orphan) == 1 and counts.get(left) == 0
 
     wait_until(counted, "Synapse's statistics are up to date")
+    retiring.database.execute(f"DELETE FROM event_forward_extremities WHERE room_id = '{broken}'")  # noqa: S608
     with unchanged(retiring):
         result = run_module("synapse_rooms_info", {**federation.connection, "findings": True})
         plan = run_module("synapse_decommission_plan", federation.connection)["plan"]
@@ -123,6 +126,7 @@ def test_findings_name_each_room(federation: Federation, rooms: Rooms, run_modul
             "space_parents": [child],
             "space_children": [space],
             "upgraded": [old],
+            "broken": [broken],
             "unreadable": [],
         }.items()
     }
@@ -130,7 +134,7 @@ def test_findings_name_each_room(federation: Federation, rooms: Rooms, run_modul
     assert plan["findings"] == result["findings"]
     assert plan["aliases"] == {f"#{name}:{rooms.server_name}": r for name, r in named.items()}
     assert plan["to_deactivate"] == len(federation.to_close)
-    assert plan["servers"]["total"] == 1
+    assert (plan["servers"]["total"], plan["servers"]["sample"]) == (1, [federation.staying.server_name])
     warned = {warning["about"]: warning["message"] for warning in plan["warnings"]}
     assert warned.keys() - {"cordon"} == {kind for kind in result["findings"] if result["findings"][kind]} - {
         "unadministered"

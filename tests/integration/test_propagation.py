@@ -2,85 +2,92 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The whole playbook on a server that federates with one that is up, one that is down, and one that is lost.
+"""The whole playbook on a server that federates with others that are up, down, back, or barred.
 
-What the other servers were told is what their own admin APIs say.
+Whom another server lists is what its own admin API says.
 """
 
 from __future__ import annotations
 
-import os
 import re
-import signal
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lab import Homeserver, Lab, MissingError, Settings
-from lab.homeserver import FEDERATION
+from lab.api import quote
 from lab.waiting import wait_until
 
-from .conftest import ROOT, Result, RunModule, RunPlaybook, StartPlaybook
-from .test_kill import kill
+from .conftest import ROOT, RunPlaybook
 from .test_playbook import PLAYBOOK
 
-pytestmark = pytest.mark.nightly(category="anchors")
-
-ACCOUNTS = 100
+ACCOUNTS = 18
 ROOMS = {"b": "b", "c": "c", "bc": "bc", "d": "d", "bcd": "bcd", "alone": ""}
+RECORD = "io.github.matrixops.decommission.rooms"
+
+nightly = pytest.mark.nightly(category="scenarios")
 
 
 class Net:
-    """The servers: a is to be retired, b is up, c comes and goes, and d is lost. All rooms are shared in turn."""
+    """The servers: a is to be decommissioned, b, c and d share rooms with it."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
         self.rooms: dict[str, str] = {}
+        self.pending: dict[str, str] = {}
+        """The user ID of whom a server has invited, or who knocks there, by the server's name and what it is."""
 
     def __getitem__(self, name: str) -> Homeserver:
         return self.lab[name]
 
     def populate(self) -> None:
+        a, c = self["a"], self["c"]
         others = {name: self[name].register("somebody") for name in "bcd"}
-        accounts = [self["a"].register(f"user{number:03}") for number in range(ACCOUNTS)]
+        accounts = [a.register(f"user{number:02}") for number in range(ACCOUNTS)]
         for number, (name, servers) in enumerate(ROOMS.items()):
             host, *members = accounts[number :: len(ROOMS)]
-            room = self.rooms[name] = self["a"].create_room(host.token, preset="public_chat")
+            room = self.rooms[name] = a.create_room(host.token, preset="public_chat")
             for member in members:
-                self["a"].join(member.token, room)
+                a.join(member.token, room)
             for server in servers:
-                self[server].join(others[server].token, room, via=self["a"].server_name)
-        # In every room with others: with the one of each room who may come next, the fewest that cover them.
-        for name in ("b", "c", "bc"):
-            self["a"].join(accounts[0].token, self.rooms[name])
-        wait_until(lambda: not any(self[name].undelivered() for name in "abcd"), "all is told")
+                self[server].join(others[server].token, room, via=a.server_name)
+        invited, ignoring, knocking = (a.register(name) for name in ("invited", "ignoring", "knocking"))
+        ignored = {"ignored_users": {others["c"].user_id: {}}}
+        path = f"/_matrix/client/v3/user/{quote(ignoring.user_id)}/account_data/m.ignored_user_list"
+        a.call("PUT", path, token=ignoring.token, json=ignored)
+        for account in (invited, ignoring):
+            c.invite(others["c"].token, c.create_room(others["c"].token), account.user_id)
+        knock = {"join_rule": "knock"}
+        initial_state = [{"type": "m.room.join_rules", "state_key": "", "content": knock}]
+        a.knock(knocking.token, c.create_room(others["c"].token, initial_state=initial_state), via=c.server_name)
+        wait_until(lambda: not any(self[name].undelivered() for name in "abcd"), "all is delivered")
+        wait_until(lambda: len(self.pending_at("c")) == 3, "c lists the invites and the knock")
 
-    def seen_by(self, name: str) -> dict[str, list[str]]:
-        """Who of a is in which room, as another server sees it."""
+    def listed_by(self, name: str) -> dict[str, list[str]]:
+        """The accounts of a that another server lists as joined, by room ID."""
         return self[name].members_of(self["a"].server_name)
 
-    def anchored(self) -> set[str]:
-        """The rooms, by their names, that somebody of a is in."""
-        occupied = self["a"].members_of(self["a"].server_name)
-        return {name for name, room_id in self.rooms.items() if room_id in occupied}
+    def pending_at(self, name: str) -> list[str]:
+        """The accounts of a that another server lists as invited or knocking."""
+        found = []
+        for room in self[name].rooms():
+            for event in self[name].admin("GET", f"/v1/rooms/{quote(room['room_id'])}/state")["state"]:
+                if event["type"] == "m.room.member" and event["content"]["membership"] in ("invite", "knock"):
+                    found.append(event["state_key"])
+        return sorted(user_id for user_id in found if user_id.endswith(self["a"].server_name))
 
     @property
     def host(self) -> dict[str, Any]:
         """The variables of the host: as short as can be."""
         return {
-            "decommission_base_url": self["a"].base_url,
-            "decommission_access_token": self["a"].admin_token,
-            "decommission_confirm": self["a"].server_name,
+            **self["a"].role_variables,
             "decommission_power_off_tasks": str(Path(__file__).with_name("power_off.yml")),
             "off_marker": str(self["a"].directory / "powered_off"),
             "decommission_propagation_period": "1h",
             "decommission_poll_interval": 1,
-            "decommission_settling_time": 3,
-            "decommission_last_leaves_timeout": 15,
-            "decommission_nudge_interval": 5,
+            "decommission_early_exit": True,
+            "decommission_unreachable_after": "0s",
         }
 
     @property
@@ -103,190 +110,180 @@ def populated(skip_or_fail: Callable[[str], None]) -> Iterator[Net]:
 @pytest.fixture
 def net(populated: Net) -> Iterator[Net]:
     yield populated
+    for server in populated.lab.servers.values():
+        server.configure(Settings())
     populated.lab.restore("populated")
 
 
 @pytest.fixture
-def state(net: Net, run_module: RunModule) -> Callable[[], Result]:
-    options = {"base_url": net["a"].base_url, "access_token": net["a"].admin_token}
-    return lambda: run_module("synapse_decommission_state", options)
+def run(net: Net, run_playbook: RunPlaybook) -> Callable[..., str]:
+    """Run the playbook on a to its end, and return what it prints."""
+
+    def run(*arguments: str, **variables: Any) -> str:
+        done = run_playbook(PLAYBOOK, {"a": {**net.host, **variables}}, *arguments)
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    return run
 
 
-def read_until_waiting(process: subprocess.Popen[str]) -> None:
-    """Follow a run until it has looked for the first time, and says how things stand."""
-    assert process.stdout is not None
-    output = ""
-    for line in process.stdout:
-        output += line
-        if line.startswith("a: ") and "servers told" in line:
-            return
-    raise AssertionError(output)
+Run = Callable[..., str]
 
 
-@contextmanager
-def killed_at_last(process: subprocess.Popen[str]) -> Iterator[subprocess.Popen[str]]:
-    """A run that waits for an hour must not make a test that fails wait with it."""
-    with process:
-        try:
-            yield process
-        finally:
-            if process.poll() is None:
-                kill(process)
-
-
-def ended(process: subprocess.Popen[str]) -> str:
-    output, _nothing = process.communicate()
-    assert process.returncode == 0, output
-    return output
-
-
-def test_retire(net: Net, start_playbook: StartPlaybook, state: Callable[[], Result], tmp_path: Path) -> None:
-    """Three minutes, in which both the homeserver and the controller are killed."""
-    host = {**net.host, "decommission_propagation_period": "3m", "decommission_poll_interval": 10}
+def test_servers_that_are_down(net: Net, run: Run) -> None:
+    """c is down during the drain, in which ours is restarted after; d is down for the whole period."""
+    assert len(net.pending_at("c")) == 3
     net["c"].stop()
     net["d"].stop()
-    with killed_at_last(start_playbook(PLAYBOOK, {"a": host})) as process:
-        read_until_waiting(process)
-        # What was to be sent is lost with it, and c has to catch up.
-        net["a"].kill()
-        net["a"].start()
-        wait_until(lambda: net.anchored() == {"c", "bc", "d", "bcd"}, "b's room has no anchor any more")
-    before = state()["milestones"]
-    anchors = net["a"].members_of(net["a"].server_name)
+    output = run(decommission_wait=False, decommission_early_exit=False)
+    assert "Run this again, from " in output
+    assert not net.is_off
+    # What was to be sent is lost with it.
+    net["a"].kill()
+    net["a"].start()
     net["c"].start()
-    with killed_at_last(start_playbook(PLAYBOOK, {"a": host})) as process:
-        read_until_waiting(process)
-        wait_until(lambda: net.anchored() == {"d", "bcd"}, "c has been told")
-        assert net["a"].members_of(net["a"].server_name).items() <= anchors.items()
-        wait_until(lambda: not net.seen_by("c").keys() - {net.rooms["bcd"]}, "c sees the anchor of d only")
-        output = ended(process)
-    after = state()["milestones"]
-    assert after["first_wave_ended"] == before["first_wave_ended"]
-    assert after["second_wave_ended"] - after["first_wave_ended"] >= 180
-    assert f"{net['d'].server_name} is unreachable" in output, output
-    assert net.rooms["d"] in output and net.rooms["bcd"] in output
+    assert net.listed_by("c")
+    output = run()
     assert net.is_off
-    assert net.seen_by("a") == net.seen_by("b") == net.seen_by("c") == {}
+    # Ours may have been killed before it had sent all leaves to b.
+    assert re.search(f"{net['b'].server_name}: (ghosts removed .*; )?confirmed, 3 of 3 rooms", output), output
+    assert f"{net['c'].server_name}: ghosts removed (" in output, output
+    assert f"{net['d'].server_name}: unreachable in 2 rooms since " in output, output
+    for name in "abc":
+        assert net.listed_by(name) == {}
+    assert net.pending_at("c") == []
+    # A later run heals what was unreachable, and another changes nothing.
     net["d"].start()
-    assert net.seen_by("d")
+    assert net.listed_by("d")
+    output = run(decommission_power_off=False)
+    assert f"{net['d'].server_name}: ghosts removed (" in output, output
+    assert net.listed_by("d") == {}
+    assert "changed=0 " in run(decommission_power_off=False)
 
 
-def test_two_that_retire_together(net: Net, run_module: RunModule) -> None:
-    """Their last leaves follow upon each other. A third server that gets one without the other would drop it."""
-    a, b, c = (net[name] for name in "abc")
-    first, second, watcher = (server.register("together") for server in (a, b, c))
-    rooms = [a.create_room(first.token, preset="public_chat") for _room in range(8)]
-    for room in rooms:
-        b.join(second.token, room, via=a.server_name)
-        c.join(watcher.token, room, via=a.server_name)
-    wait_until(lambda: not any(net[name].undelivered() for name in "abcd"), "all is told")
-
-    def run(server: Homeserver, module: str, **options: Any) -> Result:
-        connection = {"base_url": server.base_url, "access_token": server.admin_token}
-        return run_module(module, {**connection, **options})
-
-    def left(server: Homeserver) -> set[str]:
-        """Let its anchors leave, if they may. b has to be more patient than c is away, and a waits for c."""
-        mate, settling = {a: (b, 3), b: (a, 100)}[server]
-        run(server, "synapse_propagation", period=0, settling=settling, wait=False, ignore=[mate.server_name])
-        return set(rooms).difference(server.members_of(server.server_name))
-
-    for server in (a, b):
-        run(server, "synapse_propagation", state="begun")
-        run(server, "synapse_anchors", state="chosen")
-        run(server, "synapse_decommission_state", mark=["started", "first_wave_ended"])
-    assert c.pid is not None and a.server_name < b.server_name
-    try:
-        # It gets nothing now, and then everything at once.
-        os.kill(c.pid, signal.SIGSTOP)
-        assert left(b) == set()
-        wait_until(lambda: left(a) == set(rooms), "a has left")
-        assert left(b) == set()
-    finally:
-        os.kill(c.pid, signal.SIGCONT)
-    wait_until(lambda: left(b) == set(rooms), "b has left")
-    for server in (a, b):
-        wait_until(lambda s=server: not set(rooms) & set(c.members_of(s.server_name)), "c sees nobody in these rooms")
-
-
-def test_without_anchors_there_are_ghosts(net: Net, start_playbook: StartPlaybook) -> None:
-    """What the custom comes to; and that the test above can fail."""
-    host = {**net.host, "decommission_anchors": False, "decommission_propagation_period": "20s"}
+@nightly
+@pytest.mark.parametrize("lost", ["rooms", "record"])
+def test_what_is_lost_on_ours(net: Net, run: Run, lost: str) -> None:
+    """The rooms are purged, so that only the record knows them; or the record is lost, so that only Synapse does."""
     net["c"].stop()
-    with killed_at_last(start_playbook(PLAYBOOK, {"a": host})) as process:
-        read_until_waiting(process)
-        net["a"].kill()
-        net["a"].start()
-        net["c"].start()
-        output = ended(process)
-    assert net.is_off
-    c = net["c"].server_name
-    assert re.search(f"{c} is (unknown|unreachable)", output), output
-    assert net.seen_by("b") == net.seen_by("d") == {}
-    # It is told all that there is to tell, and asks for the rest in vain.
-    if net["a"].undelivered().get(c):
-        net["a"].admin("POST", f"/v1/federation/destinations/{c}/reset_connection", json={})
-    wait_until(lambda: not net["a"].undelivered().get(c), "c has taken it")
-    assert net.seen_by("c").keys() == {net.rooms["c"], net.rooms["bc"], net.rooms["bcd"]}
-
-
-def test_as_soon_as_all_are_told(net: Net, run_playbook: RunPlaybook) -> None:
-    """Without waiting, run again and again, as by cron; and on with it as soon as c is back."""
-    host = {**net.host, "decommission_wait": False, "decommission_early_exit": True}
-    net["c"].stop()
-    first = run_playbook(PLAYBOOK, {"a": {**host, "decommission_early_exit": False}})
-    assert first.returncode == 0, first.stdout
-    assert "Run this again, from " in first.stdout
-    assert net.anchored() == {"b", "c", "bc", "d", "bcd"}
-    wait_until(lambda: net["a"].undelivered().keys() == {net["c"].server_name}, "b and d have taken it")
-    waiting = {**host, "decommission_wait": True, "decommission_early_exit": False}
-    refused = run_playbook(PLAYBOOK, {"a": waiting}, "--tags", "power_off")
-    assert refused.returncode == 2, refused.stdout
-    assert "the propagation is not over" in refused.stdout
-
-    status = run_playbook("matrixops.synapse.status", {"a": host})
-    assert status.returncode == 0, status.stdout
-    assert "5 rooms still anchored" in status.stdout
-    assert "changed=0 " in status.stdout
-
+    run(decommission_wait=False, decommission_early_exit=False)
+    a = net["a"]
+    if lost == "rooms":
+        for room_id in net.rooms.values():
+            a.admin("DELETE", f"/v1/rooms/{quote(room_id)}", json={"purge": True, "force_purge": True})
+    else:
+        path = f"/_matrix/client/v3/user/{quote(a.operator.user_id)}/account_data/{RECORD}"
+        a.call("PUT", path, token=a.admin_token, json={})
+    a.restart()
     net["c"].start()
-    done = run_playbook(PLAYBOOK, {"a": {**host, "decommission_wait": True, "decommission_require_delivery": True}})
-    assert done.returncode == 0, done.stdout
+    assert net.listed_by("c")
+    run()
     assert net.is_off
     for name in "abcd":
-        assert net.seen_by(name) == {}
-    again = run_playbook(PLAYBOOK, {"a": {**host, "decommission_power_off": False}})
-    assert again.returncode == 0 and "changed=0 " in again.stdout, again.stdout
+        assert net.listed_by(name) == {}
 
 
-def test_a_server_that_was_never_contacted(net: Net, start_playbook: StartPlaybook, run_module: RunModule) -> None:
-    """Synapse sends it nothing when it is back: not before there is something new."""
-    d = net["d"].server_name
+@nightly
+def test_a_server_that_was_never_contacted(net: Net, run: Run) -> None:
+    """Synapse has nothing recorded for it once ours is restarted."""
     listed = net["a"].admin("GET", "/v1/federation/destinations", params={"limit": "100"})["destinations"]
-    assert all(row["last_successful_stream_ordering"] is None for row in listed if row["destination"] == d)
+    taken = {row["destination"]: row["last_successful_stream_ordering"] for row in listed}
+    assert taken.get(net["d"].server_name) is None
     net["d"].stop()
-    with killed_at_last(start_playbook(PLAYBOOK, {"a": net.host})) as process:
-        read_until_waiting(process)
-        wait_until(lambda: net.anchored() == {"d", "bcd"}, "only d has not been told")
-        net["a"].kill()
-        net["a"].start()
-        net["d"].start()
-        wait_until(lambda: net.anchored() == set(), "all have been told")
-    wait_until(lambda: not any(map(net.seen_by, "abcd")), "nobody sees anybody")
+    run(decommission_wait=False, decommission_early_exit=False)
+    net["a"].kill()
+    net["a"].start()
+    net["d"].start()
+    run()
+    assert net.listed_by("d") == {}
 
 
-def test_a_back_off_of_more_than_an_hour(net: Net, start_playbook: StartPlaybook) -> None:
-    """In which Synapse drops what it was to send, and later sends the newest event of each room only."""
-    a, c = net["a"], net["c"].server_name
-    long = {**FEDERATION, "destination_min_retry_interval": "2h", "destination_max_retry_interval": "2h"}
-    a.configure(Settings(extra_config={"federation": long}))
+@nightly
+@pytest.mark.parametrize("setting", ["send_federation", "federation_domain_whitelist"])
+def test_ours_does_not_send(net: Net, run: Run, setting: str) -> None:
+    """Leaves are not sent to anybody, or not to c and d, which are asked directly all the same."""
+    value = {"send_federation": False, "federation_domain_whitelist": [net["b"].server_name]}[setting]
+    net["a"].configure(Settings(extra_config={setting: value}))
+    net["a"].restart()
+    output = run()
+    assert net.is_off
+    assert f"{net['c'].server_name}: ghosts removed (" in output, output
+    for name in "bcd":
+        assert net.listed_by(name) == {}
+
+
+@nightly
+def test_different_ghosts_in_one_room(net: Net, run: Run) -> None:
+    """Each server misses other leaves of the same room."""
+    a, room = net["a"], net.rooms["bcd"]
+    members = [member for member in a.joined_members(room) if member.endswith(a.server_name)]
+    for name, member in zip("bcd", members, strict=False):
+        net[name].stop()
+        a.leave(a.login_as(member).token, room)
+        a.restart()
+        net[name].start()
+    for name in "bcd":
+        net[name].stop()
+    run(decommission_wait=False, decommission_early_exit=False)
     a.restart()
-    net["c"].stop()
-    a.send(a.login_as(a.members_of(a.server_name)[net.rooms["c"]][0]).token, net.rooms["c"], "is anybody there?")
-    path = f"/v1/federation/destinations/{c}"
-    wait_until(lambda: a.admin("GET", path)["retry_interval"] == 7_200_000, "c is in back-off")
-    with killed_at_last(start_playbook(PLAYBOOK, {"a": net.host})) as process:
-        read_until_waiting(process)
-        net["c"].start()
-        wait_until(lambda: net.anchored() == set(), "all have been told")
-    wait_until(lambda: not net.seen_by("c"), "c sees nobody")
+    for name in "bcd":
+        net[name].start()
+    listed = [net.listed_by(name).get(room) for name in "bcd"]
+    assert all(listed), listed
+    run()
+    for name in "bcd":
+        assert net.listed_by(name) == {}
+
+
+def test_servers_of_the_same_run(net: Net, run_playbook: RunPlaybook) -> None:
+    """d is drained in the same run, and need not confirm; b is only looked at, and must."""
+
+    def host(name: str, **variables: Any) -> dict[str, Any]:
+        marker = str(net[name].directory / "powered_off")
+        return {**net.host, **net[name].role_variables, "off_marker": marker, **variables}
+
+    hosts = {
+        "a": host("a"),
+        "b": host("b", decommission_stages=["preflight"]),
+        "d": host("d"),
+    }
+    before = net["b"].members_of(net["b"].server_name)
+    done = run_playbook(PLAYBOOK, hosts)
+    assert done.returncode == 0, done.stdout
+    assert f"Ignored: {net['d'].server_name}" in done.stdout, done.stdout
+    assert f"Ignored: {net['b'].server_name}" not in done.stdout
+    assert net.is_off and (net["d"].directory / "powered_off").exists()
+    assert not (net["b"].directory / "powered_off").exists()
+    for name in "ad":
+        for other in "bc":
+            assert net[other].members_of(net[name].server_name) == {}
+    assert net["b"].members_of(net["b"].server_name) == before
+
+
+@nightly
+def test_without_the_signing_key(net: Net, run_playbook: RunPlaybook) -> None:
+    """It must be said that nobody is to be asked. Then all servers are unconfirmed."""
+    host = {**net.host, "decommission_signing_key_path": "/nowhere/signing.key"}
+    refused = run_playbook(PLAYBOOK, {"a": host})
+    assert refused.returncode == 2, refused.stdout
+    assert "decommission_ghost_checks to false" in refused.stdout
+    assert not net["a"].account(net["a"].user_id("user00"))["deactivated"]
+    host |= {"decommission_ghost_checks": False, "decommission_propagation_period": "3s"}
+    done = run_playbook(PLAYBOOK, {"a": host})
+    assert done.returncode == 0, done.stdout
+    assert f"{net['b'].server_name}: unconfirmed in 3 rooms: not checked" in done.stdout
+    assert net.is_off
+
+
+@nightly
+def test_a_server_that_lists_accounts_keeps_the_gate_closed(net: Net, run: Run, run_playbook: RunPlaybook) -> None:
+    """An account that joins by itself after the drain is listed, and is not removed by us."""
+    run(decommission_wait=False, decommission_early_exit=False)
+    a = net["a"]
+    a.join(a.admin_token, net["b"].create_room(net["b"].login("somebody").token, preset="public_chat"),
+           via=net["b"].server_name)  # fmt: skip
+    host = {**net.host, "decommission_propagation_period": "0s", "decommission_stages": ["power_off"]}
+    refused = run_playbook(PLAYBOOK, {"a": host})
+    assert refused.returncode == 2, refused.stdout
+    assert "is not drained" in refused.stdout
+    assert not net.is_off

@@ -31,11 +31,31 @@ from .test_playbook import PLAYBOOK, assert_drained
 pytestmark = pytest.mark.own_process
 
 MODULES = sorted(path.stem for path in (ROOT / "plugins/modules").glob("synapse_*.py"))
+FEDERATION = {
+    "server_name": "{{ decommission_confirm }}",
+    "ca_path": "{{ decommission_federation_ca_path }}",
+    "ip_allowlist": "{{ decommission_federation_ip_allowlist }}",
+}
+KEY_FILE = {"signing_key_path": "{{ decommission_signing_key_path }}"}
+ROOM = {"room_id": "!nowhere:{{ staying }}", "servers": ["{{ staying }}"], "accounts": ["{{ user_id }}"]}
+KEY = {"signing_key": "{{ lookup('ansible.builtin.file', decommission_signing_key_path) }}"}
+SIGNING: dict[str, dict[str, Any]] = {
+    "matrix_federation_info": {**FEDERATION, **KEY_FILE},
+    "matrix_ghosts_info": {**FEDERATION, **KEY},
+    # Accounts that are joined here are not removed, which would be a failure.
+    "matrix_ghosts": {**FEDERATION, **KEY_FILE, "rooms": [ROOM]},
+    "synapse_propagation": {
+        "period": 0,
+        "wait": False,
+        **KEY_FILE,
+        "federation_ca_path": FEDERATION["ca_path"],
+        "federation_ip_allowlist": FEDERATION["ip_allowlist"],
+    },
+}
+"""The modules that read the signing key, each of which must succeed."""
 OPTIONS: dict[str, dict[str, Any]] = {
-    "synapse_anchors": {"state": "chosen"},
-    "synapse_decommission_state": {"mark": ["started"], "lease": "me"},
-    "synapse_federation_retry": {"destinations": ["example.org"]},
-    "synapse_propagation": {"state": "begun"},
+    **SIGNING,
+    "synapse_decommission_state": {"mark": ["started", "left_federated_rooms"], "lease": "me"},
     "synapse_session": {"login_user": "operator", "login_password": "{{ password }}"},
     "synapse_user_deactivate": {"user_ids": ["{{ user_id }}"], "redact": True},
     "synapse_users_info": {"gather": ["details", "joined_rooms"]},
@@ -113,24 +133,37 @@ def tokens_given(proxy: Proxy) -> set[str]:
     return {json.loads(login.body)["access_token"] for login in logins}
 
 
+def seed(federation: Federation) -> str:
+    """The secret of the signing key."""
+    return (federation.retiring.directory / "signing.key").read_text().split()[2]
+
+
 def test_modules(
     federation: Federation, proxy: Proxy, run_playbook: RunPlaybook, tmp_path: Path, talkative: dict[str, str]
 ) -> None:
     """With a token; and one with a password, and with a token that is refused, which is the same for all."""
     retiring = federation.retiring
     ways: list[tuple[dict[str, Any], list[str]]] = [
-        ({"access_token": "{{ token }}"}, MODULES),
+        # Those of matrix_* are before an account is deactivated.
+        ({"access_token": "{{ token }}"}, ["matrix_federation_info", "matrix_ghosts_info", "matrix_ghosts", *MODULES]),
         ({"login_user": "operator", "login_password": "{{ password }}"}, ["synapse_users_info"]),
         ({"access_token": "{{ token }}x"}, ["synapse_users_info"]),
     ]
     tasks = [
         {
-            "module_defaults": {"group/matrixops.synapse.synapse": {"base_url": proxy.base_url, **way}},
+            "module_defaults": {
+                group: {"base_url": proxy.base_url, **way}
+                for group in (
+                    "group/matrixops.synapse.synapse",
+                    "matrixops.synapse.matrix_ghosts",
+                    "matrixops.synapse.matrix_ghosts_info",
+                )
+            },
             "block": [
                 {
                     "name": module,
                     f"matrixops.synapse.{module}": OPTIONS.get(module, {}),
-                    "ignore_errors": True,
+                    "ignore_errors": module not in SIGNING,
                     # As its documentation says.
                     "no_log": module == "synapse_session",
                 }
@@ -141,11 +174,17 @@ def test_modules(
     ]
     playbook = tmp_path / "playbook.json"
     playbook.write_text(json.dumps([{"hosts": "all", "gather_facts": True, "tasks": tasks}]))
-    host = {"token": retiring.admin_token, "password": PASSWORD, "user_id": federation.population.users[0]}
+    host = {
+        **retiring.role_variables,
+        "token": retiring.admin_token,
+        "password": PASSWORD,
+        "user_id": federation.population.users[0],
+        "staying": federation.staying.server_name,
+    }
     with processes() as seen:
         result = run_playbook(playbook, {"a": host}, "-vvvv", **talkative)
     assert result.returncode == 0, result.stdout
-    secrets = {retiring.admin_token, PASSWORD, *tokens_given(proxy)}
+    secrets = {retiring.admin_token, PASSWORD, seed(federation), *tokens_given(proxy)}
     assert_none_found(secrets, result.stdout, seen, federation, tmp_path)
 
 
@@ -169,7 +208,7 @@ def test_playbook(
     assert_drained(federation)
     given = tokens_given(proxy)
     assert len(given) > 10
-    assert_none_found({PASSWORD, *given}, result.stdout, seen, federation, tmp_path)
+    assert_none_found({PASSWORD, seed(federation), *given}, result.stdout, seen, federation, tmp_path)
     assert retiring.database.count(SESSIONS) == 0
     assert retiring.admin("GET", f"/v2/users/{quote(retiring.operator.user_id)}/devices")["total"] == before
 

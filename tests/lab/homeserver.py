@@ -123,6 +123,19 @@ class Homeserver(Server):
         """Where Synapse finds the lab's modules."""
         return {"PYTHONPATH": str(Path(__file__).with_name("synapse_modules"))}
 
+    @property
+    def role_variables(self) -> dict[str, Any]:
+        """What the role needs to know of this server, on loopback and as whoever runs the tests."""
+        return {
+            "decommission_base_url": self.base_url,
+            "decommission_access_token": self.admin_token,
+            "decommission_confirm": self.server_name,
+            "decommission_signing_key_path": str(self.directory / "signing.key"),
+            "decommission_signing_key_become": False,
+            "decommission_federation_ca_path": str(self.ca_file),
+            "decommission_federation_ip_allowlist": ["127.0.0.0/8", "::1"],
+        }
+
     def veto(self, *, leave: Iterable[str] = (), deactivate: Iterable[str] = ()) -> None:
         """From now on, Synapse forbids these accounts to leave rooms, or to be deactivated."""
         write_private(self._veto_file, {"leave": list(leave), "deactivate": list(deactivate)})

@@ -257,10 +257,11 @@ class Simulation:
 
     I(leaving) are the accounts that it makes leave, one after the other; told to deactivate one of them again, it
     forgets the rest of its rooms, as an old Synapse does. I(forgotten) are the accounts whose leaves it drops, so many
-    times; I(banned) those that it lets leave no room. I(errors) are what it answers a request with, before it does as
-    asked; C(None) is no error. I(events) are what was sent to which room. What is first of I(meanwhile) happens right
-    before it lists its accounts. After I(last_write) requests that are no GET, the token is dead. If its I(version) is
-    old, whoever is erased while in rooms joins one of them again.
+    times; I(banned) those that it lets leave no room, and I(broken) the rooms that it fails to make anybody leave.
+    I(remote) are the members that each room has on other servers. I(errors) are what it answers a request with, before
+    it does as asked; C(None) is no error. I(events) are what was sent to which room. What is first of I(meanwhile)
+    happens right before it lists its accounts. After I(last_write) requests that are no GET, the token is dead. If its
+    I(version) is old, whoever is erased while in rooms joins one of them again.
     """
 
     def __init__(self, mock: responses.RequestsMock, *users: Json, **joined: list[str]) -> None:
@@ -271,6 +272,8 @@ class Simulation:
         self.leaving: deque[str] = deque()
         self.forgotten: dict[str, int] = {}
         self.banned: set[str] = set()
+        self.broken: set[str] = set()
+        self.remote: dict[str, list[str]] = {}
         self.errors: dict[str, list[tuple[int, Json] | None]] = {}
         self.events: dict[str, list[Json]] = {}
         self.meanwhile: list[Callable[[], object]] = []
@@ -292,6 +295,10 @@ class Simulation:
         """The writes that are about accounts: without sessions that end, and the operator's rate limit."""
         return [write for write in self.writes if "logout" not in write and "override_ratelimit" not in write]
 
+    def federate(self, *names: str, server: str = "other.example") -> None:
+        for name in names:
+            self.remote.setdefault(room_id(name), []).append(f"@someone:{server}")
+
     def join(self, user_id: str, *names: str) -> None:
         self.joined[user_id] = [room_id(name) for name in names]
 
@@ -306,6 +313,9 @@ class Simulation:
             self.requests.append(asked)
             user_id = self._tokens[request.headers["Authorization"].partition(" ")[2]]
             self._method, self._body = request.method, json.loads(request.body or "{}")
+            if last == "users" and "limit=1&" not in request.url and self.meanwhile:
+                # The client asks for a single account to see whether there is a database.
+                self.meanwhile.pop(0)()
             if len(self.writes) > self.last_write:
                 return 401, {}, json.dumps(matrix_error("M_UNKNOWN_TOKEN", "Invalid access token"))
             if self.errors.get(asked) and (error := self.errors[asked].pop(0)):
@@ -321,9 +331,10 @@ class Simulation:
     def _part(self) -> None:
         if self.leaving:
             user_id = self.leaving[0]
-            if self.joined.get(user_id):
-                self.joined[user_id].pop()
-            if not self.joined.get(user_id):
+            rooms = [room for room in self.joined.get(user_id, ()) if room not in self.broken]
+            if rooms:
+                self.joined[user_id].remove(rooms[-1])
+            if len(rooms) <= 1:
                 self.leaving.popleft()
                 if user_id in self.rejoining:
                     self.joined[user_id] = [self.rejoining.pop(user_id)]
@@ -337,8 +348,6 @@ class Simulation:
         if last == "whoami":
             return 200, {"user_id": user_id}
         if last == "users":
-            if self.meanwhile:
-                self.meanwhile.pop(0)()
             return 200, {"users": list(self.users.values())}
         if before == "users" and last in self.users:
             return 200, self.users[last]
@@ -370,6 +379,8 @@ class Simulation:
         if last == "leave":
             if user_id in self.banned:
                 return 403, matrix_error("M_FORBIDDEN", "cannot leave")
+            if before in self.broken:
+                return 500, matrix_error("M_UNKNOWN", "Internal server error")
             self.joined[user_id].remove(before)
             return 200, {}
         if last == "messages":
@@ -377,38 +388,22 @@ class Simulation:
         return 200, {}
 
     def _room(self, room: str) -> Json:
-        return {"room_id": room, "joined_local_members": len(self._members(room))}
+        members = self._members(room)
+        elsewhere = len(self.remote.get(room, ()))
+        return {"room_id": room, "joined_members": len(members), "joined_local_members": len(members) - elsewhere}
 
     def _members(self, room: str) -> list[str]:
-        return [user_id for user_id, rooms in self.joined.items() if room in rooms]
+        # Synapse forgets who is in a room as soon as nobody of its own is.
+        ours = [user_id for user_id, rooms in self.joined.items() if room in rooms]
+        return ours + self.remote.get(room, []) if ours else []
 
 
 class FederatedSimulation(Simulation):
-    """One with members of other servers in its rooms, sessions, invites, and what is recorded on it.
-
-    I(remote) are the members that each room has elsewhere, I(acls) the server ACLs of rooms, I(devices) the accounts
-    that have one, I(invites) who is invited where, I(account_data) what is recorded, and I(taken) what the destinations
-    have taken, which are told of each leave and join at once.
-    """
+    """One with I(account_data), which is what is recorded on it."""
 
     def __init__(self, mock: responses.RequestsMock, *users: Json, **joined: list[str]) -> None:
         super().__init__(mock, *users, **joined)
-        self.remote: dict[str, list[str]] = {}
-        self.acls: dict[str, Json] = {}
-        self.devices: set[str] = set()
-        self.invites: dict[str, list[str]] = {}
         self.account_data: dict[str, Json] = {}
-        self.taken = 0
-
-    def federate(self, *names: str, server: str = "other.example") -> None:
-        for name in names:
-            self.remote.setdefault(room_id(name), []).append(f"@someone:{server}")
-
-    def remove(self, user_id: str, name: str, by: str, membership: str = "leave") -> None:
-        """Kick, ban, or with I(by) the account itself, leave."""
-        self.joined[user_id].remove(room_id(name))
-        event = {"type": "m.room.member", "state_key": user_id, "sender": by, "content": {"membership": membership}}
-        self.events.setdefault(room_id(name), []).insert(0, event)
 
     def _act(self, before: str, last: str, user_id: str) -> tuple[int, Any]:
         if before == "account_data":
@@ -418,44 +413,7 @@ class FederatedSimulation(Simulation):
             return (404, matrix_error("M_NOT_FOUND", "nothing")) if found is None else (200, found)
         if before == "users" and last not in self.users:
             return 404, matrix_error("M_NOT_FOUND", "User not found")
-        if last == "devices":
-            return 200, {"devices": [{"device_id": "D"}] if before in self.devices else []}
-        if last == "all":
-            self.devices.discard(user_id)
-            return 200, {}
-        if last == "memberships":
-            joined, invites = self.joined.get(before, ()), self.invites.get(before, ())
-            return 200, {"memberships": {**dict.fromkeys(joined, "join"), **dict.fromkeys(invites, "invite")}}
-        if last == "sync":
-            return 200, {"rooms": {"invite": {room: {} for room in self.invites.get(user_id, ())}}}
-        if before == "destinations":
-            return 200, {"destination": last, "last_successful_stream_ordering": self.taken}
-        if last == "forward_extremities":
-            return 200, {"results": [{"event_id": "$old", "received_ts": 1}]}
-        if last == "state":
-            acl = self.acls.get(before)
-            return 200, {"state": [{"type": "m.room.server_acl", "state_key": "", "content": acl}] if acl else []}
-        if last == "leave" and before in self.invites.get(user_id, ()):
-            self.invites[user_id].remove(before)
-            return 200, {}
-        status, answer = super()._act(before, last, user_id)
-        if status == 200 and (last == "leave" or before == "join"):
-            self._send(before if last == "leave" else last)
-        return status, answer
-
-    def _send(self, room: str) -> None:
-        """Something of ours has happened in a room."""
-        self.taken += 1
-
-    def _members(self, room: str) -> list[str]:
-        # Synapse forgets who is in a room as soon as nobody of its own is.
-        ours = super()._members(room)
-        return ours + self.remote.get(room, []) if ours else []
-
-    def _room(self, room: str) -> Json:
-        members = self._members(room)
-        elsewhere = len(self.remote.get(room, ()))
-        return {"room_id": room, "joined_members": len(members), "joined_local_members": len(members) - elsewhere}
+        return super()._act(before, last, user_id)
 
 
 class Wire:

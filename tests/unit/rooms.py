@@ -42,7 +42,8 @@ class RoomsClient(Client):
     """A client of a homeserver that is made up: with rooms, and the rules of Matrix for changes of their power levels.
 
     I(accounts) are the admin API's, by user ID; whoever is not among them can't be acted as. I(broken) are the errors
-    that requests are answered with, by method and last identifier. I(writes) are the requests that are no GET.
+    that requests are answered with, by method and last identifier. I(extremities) are the answers about the forward
+    extremities of rooms. I(writes) are the requests that are no GET.
     """
 
     def __init__(self) -> None:
@@ -52,6 +53,7 @@ class RoomsClient(Client):
         self.aliases: dict[str, list[str]] = {}
         self.accounts: dict[str, Json] = {user_id: {} for user_id in (OPERATOR, HOST, PEER, MEMBER)}
         self.broken: dict[tuple[str, str], SynapseError] = {}
+        self.extremities: dict[str, Json | SynapseError] = {}
         self.knows_type = True
         self.writes: list[tuple[str, ...]] = []
         self.open: list[str] = []
@@ -104,6 +106,11 @@ class RoomsClient(Client):
             return {"rooms": [self._listed(room_id) for room_id in sorted(self.members, key=self._local, reverse=True)]}
         if what == "members":
             return {"members": self.members[segments[0]] if self._local(segments[0]) else []}
+        if what == "forward_extremities":
+            found = self.extremities.get(segments[0], {"count": 1})
+            if isinstance(found, SynapseError):
+                raise found
+            return found
         if what == "aliases":
             return {"aliases": self.aliases[segments[0]]}
         if what == "state":

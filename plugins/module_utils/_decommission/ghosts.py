@@ -140,7 +140,8 @@ class GhostRun:
 
     def counts(self) -> Counter[str]:
         """How many pairs there are by state."""
-        return Counter(result.state for result in self.results.values())
+        # A list, since workers may be adding results meanwhile.
+        return Counter(result.state for result in list(self.results.values()))
 
 
 def _only(room: Room, is_wanted: Callable[[Pair], bool]) -> Room:

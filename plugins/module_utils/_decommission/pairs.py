@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Iterator
+from typing import Callable, Iterator
 
 from .._client import ADMIN, Answer, Client, JsonDict, SynapseError
 from .._destinations import destination_rooms, list_destinations
@@ -15,19 +15,23 @@ from .._federation.checks import Known
 from .._federation.errors import InvalidNameError
 from .._federation.names import ServerName, check_user_id, server_of
 from .._pool import each
+from .._room_state import CREATE, MEMBER, POWER_LEVELS, Powers, as_state
 from .._rooms import list_rooms
 from .ghosts import Room
 
 PENDING = ("invite", "knock")
 
 
-def read_rooms(client: Client, concurrency: int) -> list[Room]:
+def read_rooms(
+    client: Client, concurrency: int, on_unreadable: Callable[[str, SynapseError], None] | None = None
+) -> list[Room]:
     """The rooms that remote servers are in, with these servers and with all accounts of ours that ever were in them.
 
     Two sources that miss different things are put together: the state of each room, and what Synapse's sender has
     recorded of whom it had to send to, which lacks servers that nothing was ever sent to.
 
     :param concurrency: how many rooms to read side by side.
+    :param on_unreadable: is called for each room that Synapse can't read, which otherwise is an error.
 
     API: C(GET /_synapse/admin/v1/rooms), C(…/<room_id>/state), and C(GET /_synapse/admin/v1/federation/destinations).
     """
@@ -37,14 +41,22 @@ def read_rooms(client: Client, concurrency: int) -> list[Room]:
             servers[room_id].add(destination.name)
     listed = [room["room_id"] for room in list_rooms(client) if _may_be_shared(room)]
     known: dict[str, Known] = {}
-    for room_id, found in each(
-        lambda room_id: _read_room(client, room_id), dict.fromkeys([*listed, *servers]), concurrency
-    ):
+
+    def read(room_id: str) -> Room | None:
+        try:
+            return read_room(client, room_id)
+        except SynapseError as error:
+            if error.fatal or on_unreadable is None:
+                raise
+            on_unreadable(room_id, error)
+            return None
+
+    for room_id, found in each(read, dict.fromkeys([*listed, *servers]), concurrency):
         if found is not None:
             known[room_id] = found.known
             servers[room_id].update(found.servers)
     servers_of = {
-        room_id: set(filter(_is_server_name, names - {client.server_name})) for room_id, names in servers.items()
+        room_id: set(filter(is_server_name, names - {client.server_name})) for room_id, names in servers.items()
     }
     return [
         Room(room_id, tuple(sorted(names)), known.get(room_id, Known()))
@@ -59,7 +71,7 @@ def _may_be_shared(room: JsonDict) -> bool:
     return not local or room.get("joined_members") != local
 
 
-def _read_room(client: Client, room_id: str) -> Room | None:
+def read_room(client: Client, room_id: str) -> Room | None:
     """A room by its state; C(None) if Synapse has it no longer."""
     try:
         events = list(_state_events(client, room_id))
@@ -71,7 +83,7 @@ def _read_room(client: Client, room_id: str) -> Room | None:
     for event in events:
         user_id = event.get("state_key")
         # Anybody in the room may have made an event for somebody who can't exist.
-        if event.get("type") != "m.room.member" or not isinstance(user_id, str) or not _is_user_id(user_id):
+        if event.get("type") != "m.room.member" or not isinstance(user_id, str) or not is_user_id(user_id):
             continue
         membership = event.object("content").get("membership")
         server = server_of(user_id)
@@ -85,7 +97,19 @@ def _read_room(client: Client, room_id: str) -> Room | None:
     return Room(room_id, tuple(servers), Known(tuple(sorted(joined)), tuple(sorted(pending))))
 
 
-def _is_server_name(text: str) -> bool:
+def who_can_kick(client: Client, room_id: str) -> list[str]:
+    """The accounts of remote servers that can remove others from a room, by its last state that Synapse knows."""
+    state = as_state(_state_events(client, room_id), (CREATE, POWER_LEVELS, MEMBER))
+    powers = Powers.in_room(state)
+    joined = [key for (kind, key), content in state.items() if kind == MEMBER and content.get("membership") == "join"]
+    return sorted(
+        user_id
+        for user_id in joined
+        if is_user_id(user_id) and server_of(user_id) != client.server_name and powers.of(user_id) >= powers.to_kick
+    )
+
+
+def is_server_name(text: str) -> bool:
     try:
         ServerName.parse(text)
     except InvalidNameError:
@@ -93,9 +117,9 @@ def _is_server_name(text: str) -> bool:
     return True
 
 
-def _is_user_id(text: str) -> bool:
+def is_user_id(text: str) -> bool:
     try:
-        check_user_id(text, server_of(text))
+        check_user_id(text, ServerName.parse(server_of(text)).text)
     except InvalidNameError:
         return False
     return True

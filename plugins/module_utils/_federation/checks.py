@@ -71,6 +71,8 @@ class PairResult(NamedTuple):
     """Whether it may be otherwise after some time, with nothing done about it."""
     removed: tuple[str, ...] = ()
     """The accounts that were removed there before this was the answer."""
+    has_answered: bool = False
+    """Of one that is unreachable: whether it has said something about the room right before, but that nobody is in."""
 
 
 class RefusedError(FederationError):
@@ -118,6 +120,11 @@ class Conversation:
         """Whether it gives templates for those who have left: only Dendrite does."""
         self.ghosts: dict[str, str] = {}
         """The accounts that it is known to list, with their membership."""
+
+    @property
+    def has_answered(self) -> bool:
+        """Whether it has said anything about the whole room, but that nobody of ours is joined."""
+        return self._about_room is not None and self._about_room not in SETTLED
 
     def about_room(self) -> Meaning:
         """Whether anybody of ours is joined, as far as the remote server says so at once. It is asked once."""
@@ -333,7 +340,8 @@ def result_of(conversation: Conversation, ask: Callable[[], object]) -> PairResu
         check_room_id(pair.room_id)
         ask()
     except UnreachableError as error:
-        return PairResult(pair, "unreachable", ghosts, str(error), can_change=True)
+        has_answered = conversation.has_answered or bool(ghosts)
+        return PairResult(pair, "unreachable", ghosts, str(error), can_change=True, has_answered=has_answered)
     except RefusedError as error:
         return PairResult(pair, "refused", ghosts, str(error))
     except FederationError as error:

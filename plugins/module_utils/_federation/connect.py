@@ -15,7 +15,7 @@ from typing import Iterable, Iterator, NamedTuple
 from .addresses import AddressFilter
 from .client import FEDERATION, KEY, REQUEST_TIMEOUT, FederationClient
 from .discovery import Discovery, Resolver, SystemResolver
-from .errors import AnswerError, FederationError, SigningKeyError, printable
+from .errors import MAX_MESSAGE, AnswerError, FederationError, SigningKeyError, printable
 from .keys import KeyAnswer, assert_published, parse_key_answer, read_signing_key
 from .names import ServerName
 from .pacing import Limiters, Pacing
@@ -47,7 +47,11 @@ class Settings:
 
 
 class Connection(NamedTuple):
-    """A client, and what answers under our own name: C(Synapse 1.163.2), or nothing, if only keys are served there."""
+    """A client, and the homeserver that answers under our own name.
+
+    :ivar homeserver: for example C(Synapse 1.163.2). Empty if only keys are served there, and also if a homeserver runs
+        that cannot be reached under its name from this host.
+    """
 
     client: FederationClient
     homeserver: str
@@ -134,4 +138,4 @@ def _homeserver(own: FederationClient) -> str:
     server = answer.body.get("server")
     if answer.status != 200 or not isinstance(server, dict) or server.get("name") == STATIC_SITE:
         return ""
-    return printable(f"{server.get('name')} {server.get('version')}")
+    return printable(f"{server.get('name')} {server.get('version')}"[:MAX_MESSAGE])

@@ -131,7 +131,8 @@ class Fetcher(Protocol):
     """What discovery needs of C(Transport)."""
 
     @property
-    def has_proxy(self) -> bool: ...
+    def has_proxy(self) -> bool:
+        """Whether an HTTP proxy resolves names."""
 
     def request(
         self,
@@ -142,7 +143,8 @@ class Fetcher(Protocol):
         headers: Mapping[str, str],
         timeout: float,
         max_bytes: int,
-    ) -> HttpAnswer: ...
+    ) -> HttpAnswer:
+        """Send a request, as C(Transport.request) does."""
 
 
 class _Entry:

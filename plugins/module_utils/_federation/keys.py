@@ -33,6 +33,8 @@ ALGORITHM = "ed25519:"
 """Prefix of the key IDs of the only algorithm in the specification."""
 KEY_ID = re.compile(r"ed25519:[A-Za-z0-9_.-]{1,64}")
 """The specification allows letters, digits and C(_) only. A quote or a comma would break the Authorization header."""
+MAX_KEY_FILE = 64 * 1024
+"""How much of a signing key file is read, in characters."""
 MAX_KEYS = 100
 """Maximum number of verify_keys, and of old_verify_keys, in a key answer. Bounds the time to verify signatures."""
 
@@ -78,6 +80,25 @@ class SigningKey:
     def sign(self, value: JsonDict, server_name: str) -> JsonDict:
         """Return a copy of an object, signed in the name of our server. Existing signatures are not copied."""
         return sign_json({**value, "signatures": {}}, server_name, self._key)
+
+
+def read_key_file(path: str, option: str = "signing_key_path") -> str:
+    """Return the content of a signing key file, which must not get into any message.
+
+    :param option: the option or variable that names the file, for messages.
+    :raises SigningKeyError: if the file can't be read.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read(MAX_KEY_FILE)
+    except PermissionError:
+        raise SigningKeyError(f"{option}: {path} can't be read by this user: set become: true") from None
+    except UnicodeDecodeError:
+        raise SigningKeyError(f"{option}: {path} is not a signing key file") from None
+    except OSError as error:
+        raise SigningKeyError(
+            f"{option}: {path}: {error.strerror}: set it to the signing_key_path of homeserver.yaml"
+        ) from None
 
 
 def read_signing_key(text: str) -> SigningKey:

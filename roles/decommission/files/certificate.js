@@ -65,11 +65,11 @@ for (const form of document.querySelectorAll("form.check")) {
     event.preventDefault();
     const userId = input.value.trim();
     if (!/^@[^:]+:/.test(userId)) {
-      answer.textContent = "A user ID looks like " + input.placeholder;
+      answer.textContent = "Enter a user ID, for example " + input.placeholder;
       return;
     }
     if (!globalThis.crypto || !crypto.subtle) {
-      answer.textContent = "This browser can't do that for a page from here. Save the page, and open the file.";
+      answer.textContent = "This browser cannot compute digests on this page. Save the page, and open the file.";
       return;
     }
     const width = Number(form.dataset.width);
@@ -79,6 +79,6 @@ for (const form of document.querySelectorAll("form.check")) {
     for (let at = 0; at < digests.length && !here; at += width) {
       here = digests.startsWith(wanted, at);
     }
-    answer.textContent = userId + (here ? " was here, and is closed." : " is not among the accounts that are closed.");
+    answer.textContent = userId + (here ? " was an account here and is deactivated." : " is not among the deactivated accounts.");
   });
 }

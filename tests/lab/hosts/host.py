@@ -30,7 +30,7 @@ from ..files import write_private
 from ..homeserver import Settings, configuration, listener, write_files
 from ..waiting import PATIENCE, wait_until
 from .base import LOGINS, SERVICE_USER
-from .network import BRIDGE, Network
+from .network import BRIDGE, PREFIX, Network
 
 SSH_PORT = 22
 FEDERATION_PORT = 8448
@@ -110,6 +110,17 @@ class Host:
         self._key = key
         self._watcher: subprocess.Popen[bytes] | None = None
         self.homeserver = HostedHomeserver(self)
+
+    @property
+    def role_variables(self) -> dict[str, Any]:
+        """What the role needs to know of its server, on the host itself."""
+        return {
+            "decommission_confirm": self.server_name,
+            "decommission_access_token": self.homeserver.admin_token,
+            "decommission_signing_key_path": str(_ETC / "signing.key"),
+            "decommission_federation_ca_path": str(_ETC / "ca.pem"),
+            "decommission_federation_ip_allowlist": [f"{PREFIX}.0/24"],
+        }
 
     # Its disk
 

@@ -12,6 +12,7 @@ import pytest
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.connection import ConnectionBase
 from ansible_collections.matrixops.synapse.plugins.action import synapse_propagation as plugin
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import STATES
 from ansible_collections.matrixops.synapse.tests.unit.helpers import Clock, Json
 
 PERIOD = {"period": 604_800}
@@ -40,7 +41,7 @@ class Connection:
 
     def __init__(self, events: list[str]) -> None:
         self.events = events
-        self._shell = SimpleNamespace(tmpdir=TMPDIR)
+        self._shell = SimpleNamespace(tmpdir=TMPDIR, get_option=lambda _name: ["/var/tmp", "/tmp"])
         self.fails: Exception | None = None
 
     def reset(self) -> None:
@@ -50,13 +51,13 @@ class Connection:
 
 
 class Played:
-    """A run of the action plugin. I(answers) are what the module returns, or raises, look after look."""
+    """A run of the action plugin. I(answers) are what the module returns, or raises, poll after poll."""
 
     def __init__(self, clock: Clock, arguments: Json, answers: list[Any], connection: Any, **task: Any) -> None:
         self.clock = clock
         self.display = Display()
         self.answers = answers
-        self.looks: list[Json] = []
+        self.polls: list[Json] = []
         self.events: list[str] = []
         self.connection = connection(self.events)
         self.task = SimpleNamespace(
@@ -70,10 +71,10 @@ class Played:
         result: Json = self.action.run(task_vars={"inventory_hostname": "matrix"})
         return result
 
-    def _execute_module(self, module_args: Json, task_vars: Json) -> Json:
-        assert task_vars == {"inventory_hostname": "matrix"}
-        self.looks.append(module_args)
-        self.events.append("look")
+    def _execute_module(self, module_args: Json, task_vars: Json, wrap_async: bool = False) -> Json:
+        assert task_vars == {"inventory_hostname": "matrix"} and not wrap_async
+        self.polls.append(dict(module_args))
+        self.events.append("poll")
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
@@ -86,8 +87,11 @@ class Played:
 
 
 def answer(**more: Any) -> Json:
-    plain = {"changed": False, "message": "waiting", "finished": False, "next_poll": 60}
-    return {**plain, **dict.fromkeys(plugin.ADDED_UP, 0), **more}
+    return {"changed": False, "message": "waiting", "finished": False, "next_poll": 60, "removed": 0, **more}
+
+
+def without_progress(poll: Json) -> Json:
+    return {key: value for key, value in poll.items() if key != "progress_path"}
 
 
 DONE = answer(finished=True, next_poll=0, message="done")
@@ -104,7 +108,7 @@ def play(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Play:
     return play
 
 
-# One look
+# One poll
 
 
 @pytest.mark.parametrize(
@@ -113,27 +117,29 @@ def play(monkeypatch: pytest.MonkeyPatch, clock: Clock) -> Play:
         ({**PERIOD, "wait": False}, {}),
         ({**PERIOD, "wait": "no"}, {}),
         (PERIOD, {"check_mode": True}),
-        ({"state": "begun"}, {}),
     ],
 )
 def test_what_does_not_wait(play: Play, clock: Clock, arguments: Json, task: Json) -> None:
-    played = play(answer(released=2, changed=True), arguments=arguments, **task)
-    assert played.run() == answer(released=2, changed=True)
-    assert (played.events, clock.waits, played.display.lines) == (["look"], [], [])
+    played = play(answer(removed=2, changed=True), arguments=arguments, **task)
+    assert played.run() == answer(removed=2, changed=True)
+    assert (played.events, clock.waits, played.display.lines) == (["poll"], [], [])
 
 
-def test_one_look_may_be_all(play: Play, clock: Clock) -> None:
+def test_one_poll_may_be_all(play: Play, clock: Clock) -> None:
     played = play(answer(finished=True, next_poll=0))
     assert played.run()["finished"]
-    assert (played.events, clock.waits) == (["look"], [])
+    assert (played.events, clock.waits) == (["poll"], [])
 
 
 def test_the_controllers_clock_is_passed_on(play: Play) -> None:
-    arguments = {**PERIOD, "settling": 7}
+    arguments = {**PERIOD, "poll_interval": 7}
     played = play(answer(), DONE, arguments=arguments)
     played.run()
-    assert played.looks == [{**arguments, "clock": 1_001_000}, {**arguments, "clock": 1_001_060}]
-    assert "clock" not in arguments
+    assert [without_progress(poll) for poll in played.polls] == [
+        {**arguments, "clock": 1_001_000},
+        {**arguments, "clock": 1_001_060},
+    ]
+    assert "clock" not in arguments and "progress_path" not in arguments
 
 
 @pytest.mark.parametrize("task", [{}, {"check_mode": True}])
@@ -142,42 +148,63 @@ def test_no_other_clock_is(play: Play, task: Json) -> None:
     given = {**PERIOD, "clock": 7}
     played = play(answer(), DONE, arguments=given, **task)
     played.run()
-    assert [look["clock"] for look in played.looks] == [1_001_000, 1_001_060][: len(played.looks)]
-    assert given["clock"] == 7 and len(played.looks) == (1 if task else 2)
+    assert [poll["clock"] for poll in played.polls] == [1_001_000, 1_001_060][: len(played.polls)]
+    assert given["clock"] == 7 and len(played.polls) == (1 if task else 2)
+
+
+def test_each_poll_has_a_file_of_its_own_for_the_progress(play: Play) -> None:
+    played = play(answer(), DONE)
+    played.run()
+    paths = [poll["progress_path"] for poll in played.polls]
+    assert all(path.startswith("/tmp/matrixops.synapse-") for path in paths)
+    assert len(set(paths)) == 2
+
+
+def test_the_progress_is_shown(play: Play) -> None:
+    progress = {"pairs": 500, "elapsed": 10.0, **dict.fromkeys(STATES, 0), "confirmed": 110, "unreachable": 10}
+    assert play(DONE).action.describe(progress) == (
+        "120 of 500 pairs of server and room checked: 110 confirmed, 10 unreachable; about 32 s left"
+    )
+
+
+def test_it_cannot_be_run_in_the_background() -> None:
+    """Ansible refuses it before it runs, since nobody would poll."""
+    assert plugin.ActionModule._supports_async is False
+    assert plugin.ActionModule._supports_check_mode is True
 
 
 # Waiting
 
 
-@pytest.mark.parametrize("arguments", [PERIOD, {**PERIOD, "wait": True}, {**PERIOD, "wait": "yes", "state": "ended"}])
-def test_it_looks_when_the_module_says(play: Play, clock: Clock, arguments: Json) -> None:
+@pytest.mark.parametrize("arguments", [PERIOD, {**PERIOD, "wait": True}, {**PERIOD, "wait": "yes"}])
+def test_it_polls_when_the_module_says(play: Play, clock: Clock, arguments: Json) -> None:
     played = play(answer(next_poll=30), answer(next_poll=600), answer(next_poll=0), DONE, arguments=arguments)
     assert played.run() == DONE
     assert clock.waits == [30, 600, 1]
-    assert len(played.looks) == 4
+    assert len(played.polls) == 4
 
 
-def test_what_was_done_is_summed_up(play: Play) -> None:
-    played = play(answer(released=2, closed=1, changed=True), answer(nudged=5), answer(released=1, closed=1), DONE)
-    assert played.run() == {**DONE, "released": 3, "closed": 2, "nudged": 5, "changed": True}
+def test_what_was_removed_is_summed_up(play: Play) -> None:
+    played = play(answer(removed=2, changed=True), answer(), answer(removed=1, changed=True), DONE)
+    assert played.run() == {**DONE, "removed": 3, "changed": True}
 
 
 def test_nothing_was_changed(play: Play) -> None:
     assert play(answer(), DONE).run()["changed"] is False
 
 
-def test_between_looks_it_hangs_up(play: Play) -> None:
+def test_between_polls_it_hangs_up(play: Play) -> None:
     played = play(answer(), answer(), DONE)
     played.run()
     between = ["hang up"]
-    assert [event for event in played.events if "remove" not in event] == ["look", *between, "look", *between, "look"]
+    assert [event for event in played.events if "remove" not in event] == ["poll", *between, "poll", *between, "poll"]
 
 
 def test_what_is_in_a_temporary_directory_is_not_counted_on(play: Play) -> None:
     played = play(answer(), DONE)
     played.run()
     # While there is still a connection.
-    assert played.events[:4] == ["look", f"remove {TMPDIR}", "hang up", "look"]
+    assert played.events[:4] == ["poll", f"remove {TMPDIR}", "hang up", "poll"]
     assert played.connection._shell.tmpdir is None
 
 
@@ -188,10 +215,10 @@ def test_what_could_not_be_removed_is_removed_later(play: Play, more: list[Json]
     directories = (f"/tmp/{number}" for number in count(1))
     removed: list[str] = []
 
-    def look(**arguments: Any) -> Json:
+    def execute(**arguments: Any) -> Json:
         played.connection._shell.tmpdir = next(directories)
-        # The connection drops in the middle of the second look.
-        played.connection.fails = GONE if len(played.looks) in (1, 2) else None
+        # The connection drops in the middle of the second poll.
+        played.connection.fails = GONE if len(played.polls) in (1, 2) else None
         return played._execute_module(**arguments)
 
     def remove(path: str) -> None:
@@ -199,10 +226,10 @@ def test_what_could_not_be_removed_is_removed_later(play: Play, more: list[Json]
             raise played.connection.fails
         removed.append(path)
 
-    played.action._execute_module, played.action._remove_tmp_path = look, remove
+    played.action._execute_module, played.action._remove_tmp_path = execute, remove
     assert played.run() == DONE
     # Ansible itself knows of the last, unless it was cleaned up with the others.
-    assert removed == [f"/tmp/{number}" for number in range(1, len(played.looks) + (0 if more else 1))]
+    assert removed == [f"/tmp/{number}" for number in range(1, len(played.polls) + (0 if more else 1))]
 
 
 @pytest.mark.parametrize("error", [GONE, AnsibleError("reset failed")])
@@ -211,7 +238,7 @@ def test_hanging_up_may_fail(play: Play, error: Exception) -> None:
     played.connection.fails = error
     assert played.run() == DONE
     assert played.connection._shell.tmpdir is None
-    assert played.events == ["look", f"remove {TMPDIR}", "hang up", "look", f"remove {TMPDIR}"]
+    assert played.events == ["poll", f"remove {TMPDIR}", "hang up", "poll", f"remove {TMPDIR}"]
 
 
 def test_a_connection_that_has_nothing_to_hang_up(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -231,8 +258,8 @@ def test_how_things_stand_is_shown_when_it_changes(play: Play) -> None:
 
 
 def test_how_things_stand_is_shown_now_and_then_in_any_case(play: Play) -> None:
-    looks = 3 * int(plugin.SHOWN_EVERY) // 600
-    played = play(*[answer(next_poll=600)] * looks, DONE)
+    polls = 3 * int(plugin.SHOWN_EVERY) // 600
+    played = play(*[answer(next_poll=600)] * polls, DONE)
     played.run()
     assert played.display.lines == ["matrix: waiting"] * 3
 
@@ -240,14 +267,14 @@ def test_how_things_stand_is_shown_now_and_then_in_any_case(play: Play) -> None:
 # What goes wrong
 
 
-def test_the_first_look_must_not_fail(play: Play, clock: Clock) -> None:
+def test_the_first_poll_must_not_fail(play: Play, clock: Clock) -> None:
     played = play(BROKEN)
-    assert played.run() == {**BROKEN, "changed": False}
-    assert (len(played.looks), clock.waits, played.display.warnings) == (1, [], [])
+    assert played.run() == {**BROKEN, "changed": False, "removed": 0}
+    assert (len(played.polls), clock.waits, played.display.warnings) == (1, [], [])
 
 
 def test_nor_may_it_leave_something_undone(play: Play, clock: Clock) -> None:
-    failed = answer(failed=True, msg="Not everything could be done", released=1, changed=True)
+    failed = answer(failed=True, msg="Not everything could be done", removed=1, changed=True)
     played = play(failed)
     assert played.run() == failed
     assert clock.waits == []
@@ -272,17 +299,16 @@ def test_a_host_that_is_not_there_at_first(play: Play, clock: Clock) -> None:
 def test_later_trouble_is_no_end(play: Play, clock: Clock, trouble: Any, told: str) -> None:
     played = play(answer(), trouble, trouble, DONE)
     assert played.run() == DONE
-    assert played.display.warnings == [f"matrix: {told}; goes on waiting"] * 2
+    assert played.display.warnings == [f"matrix: {told}; retrying"] * 2
     assert clock.waits == [60, plugin.PAUSE, plugin.PAUSE]
     assert played.events.count("hang up") == 3
 
 
-def test_what_a_look_did_that_failed_counts(play: Play) -> None:
-    failed = answer(failed=True, msg="stuck", released=2, closed=1, changed=True)
-    assert play(answer(), failed, answer(released=1), DONE).run() == {
+def test_what_a_poll_did_that_failed_counts(play: Play) -> None:
+    failed = answer(failed=True, msg="stuck", removed=2, changed=True)
+    assert play(answer(), failed, answer(removed=1), DONE).run() == {
         **DONE,
-        "released": 3,
-        "closed": 1,
+        "removed": 3,
         "changed": True,
     }
 
@@ -290,15 +316,17 @@ def test_what_a_look_did_that_failed_counts(play: Play) -> None:
 @pytest.mark.parametrize("status", [401, 403])
 @pytest.mark.parametrize("before", [[], [BROKEN]])
 def test_a_token_that_is_refused_ends_it(play: Play, status: int, before: list[Json]) -> None:
-    played = play(answer(released=2, changed=True), *before, {**DEAD_TOKEN, "status": status})
-    assert played.run() == {**DEAD_TOKEN, "status": status, "changed": True}
-    assert len(played.looks) == 2 + len(before)
+    played = play(answer(removed=2, changed=True), *before, {**DEAD_TOKEN, "status": status})
+    assert played.run() == {**DEAD_TOKEN, "status": status, "changed": True, "removed": 2}
+    assert len(played.polls) == 2 + len(before)
 
 
 @pytest.mark.parametrize("before", [[], [BROKEN]])
 def test_another_run_that_has_taken_over_ends_it(play: Play, before: list[Json]) -> None:
     taken = {"failed": True, "msg": "Another run has taken over", "errcode": "LEASE_TAKEN"}
-    assert play(answer(), *before, taken).run() == {**taken, "changed": False}
+    played = play(answer(), *before, taken)
+    assert played.run() == {**taken, "changed": False, "removed": 0}
+    assert len(played.polls) == 2 + len(before)
 
 
 @pytest.mark.parametrize("trouble", [BROKEN, GONE, answer(failed=True, msg="stuck")])
@@ -307,11 +335,11 @@ def test_there_is_an_end_to_patience(play: Play, clock: Clock, trouble: Any) -> 
     began = clock.now
     result = played.run()
     assert result["failed"]
-    assert plugin.PATIENCE < clock.now - began - 60 < plugin.PATIENCE + 60 + 2 * plugin.PAUSE
+    assert plugin.MAX_FAILING < clock.now - began - 60 < plugin.MAX_FAILING + 60 + 2 * plugin.PAUSE
     assert result["msg"] in ("connection refused", "no route to host", "stuck")
 
 
-def test_patience_starts_anew_with_each_look_that_succeeds(play: Play, clock: Clock) -> None:
-    looks = int(plugin.PATIENCE // plugin.PAUSE) - 5
-    assert play(answer(), *[GONE] * looks, answer(), *[GONE] * looks, DONE).run() == DONE
-    assert clock.now > 1.5 * plugin.PATIENCE
+def test_patience_starts_anew_with_each_poll_that_succeeds(play: Play, clock: Clock) -> None:
+    polls = int(plugin.MAX_FAILING // plugin.PAUSE) - 5
+    assert play(answer(), *[GONE] * polls, answer(), *[GONE] * polls, DONE).run() == DONE
+    assert clock.now > 1.5 * plugin.MAX_FAILING

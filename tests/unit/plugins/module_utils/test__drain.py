@@ -4,14 +4,16 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+from typing import Any, Callable, Sequence
 from unittest.mock import ANY
 
 import pytest
 import requests
+from ansible_collections.matrixops.synapse.plugins.module_utils import _drain
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
 from ansible_collections.matrixops.synapse.plugins.module_utils._drain import Drain, Options, drain
 from ansible_collections.matrixops.synapse.plugins.module_utils._journal import Journal
+from ansible_collections.matrixops.synapse.plugins.module_utils._users import Account
 from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     OPERATOR,
     Clock,
@@ -79,6 +81,11 @@ def run(
     )
 
 
+def outcome(**fields: Any) -> Drain:
+    """What comes of a drain, at whatever time."""
+    return Drain(**{"federated_left_after": ANY, "all_left_after": ANY, **fields})
+
+
 def closed(name: str, **more: Any) -> Json:
     return user(name, deactivated=True, erased=True, **more)
 
@@ -93,13 +100,20 @@ def without_locks(account: Json) -> Json:
 
 
 def close(server: Server, user_id: str, answer: Any = None, **more: Any) -> None:
-    """Declare what it takes to close an account that is not made to leave first."""
+    """Declare what it takes to deactivate an account that is in no room."""
     server.joined(user_id)
     server.deactivate(user_id, answer, **more)
 
 
+def shared(simulate: Simulate, *users: Json, **joined: list[str]) -> Simulation:
+    """A simulation in which another server is in all rooms."""
+    simulation = simulate(*users, **joined)
+    simulation.federate(*{name for names in joined.values() for name in names})
+    return simulation
+
+
 def close_only(client: Client, user_ids: list[str] | None, **more: Any) -> Drain:
-    return run(client, user_ids, leave_first=False, wait=False, **more)
+    return run(client, user_ids, wait_for="none", **more)
 
 
 # What is refused
@@ -153,66 +167,185 @@ def test_an_admin_may_be_named(server: Server, client: Client) -> None:
 # Those who are named
 
 
-def test_an_account_leaves_and_is_closed_and_its_rooms_are_read_before_and_after(
+def test_an_account_leaves_federated_rooms_first_and_its_rooms_are_read_before_and_after(
     simulate: Simulate, lone_client: Client
 ) -> None:
     log = Log()
-    simulation = simulate(OP, user("a"), a=["r1", "r2"])
-    assert run(lone_client, [A], log=log) == Drain(closed={A: "active"}, parted=1, proven=1, reads=2, passes=1)
-    requests_of_a = [request for request in simulation.requests if A in request or "leave" in request]
-    assert requests_of_a == [
+    simulation = simulate(OP, user("a"), a=["r1", "r2", "r3"])
+    simulation.federate("r1", "r2")
+    result = run(lone_client, [A], log=log)
+    assert result == outcome(closed={A: "active"}, left=1, parted=1, proven=1, reads=3, passes=1)
+    about_a = [request for request in simulation.requests if A in request or "leave" in request or "members" in request]
+    assert about_a == [
         f"GET users {A}",
         f"GET joined_rooms {A}",
+        *[f"GET members {room}" for room in (R1, R2, R3)],
         f"POST login {A}",
         f"POST leave {R1}",
         f"POST leave {R2}",
+        f"GET joined_rooms {A}",
         f"POST deactivate {A}",
         f"GET joined_rooms {A}",
     ]
-    assert log.lines == [(A, "deactivated"), (A, "parted")]
-    assert log.more == [{"rooms_left": 2}, {}]
+    assert log.lines == [(A, "left"), (A, "deactivated"), (A, "parted")]
+    assert log.more == [{"rooms_left": 2}, {}, {"rooms_left": 1}]
     assert log.passes == [1]
 
 
+def test_all_leave_federated_rooms_before_the_first_is_deactivated(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), user("b"), user("c"), a=["r1", "r2"], b=["r1"], c=["r2"])
+    simulation.federate("r1")
+    run(lone_client, None)
+    assert simulation.steps[:4] == [f"POST login {A}", f"POST leave {R1}", f"POST login {B}", f"POST leave {R1}"]
+    # Nothing that can be done later comes before the last leave.
+    last_leave = max(i for i, request in enumerate(simulation.requests) if "leave" in request)
+    assert not [request for request in simulation.requests[:last_leave] if "logout" in request]
+    assert sorted(simulation.steps[4:]) == [f"POST deactivate {user_id}" for user_id in (A, B, C)]
+    assert simulation.joined == {A: [], B: [], C: []}
+
+
+def test_what_is_done_before_the_deactivation(simulate: Simulate, lone_client: Client) -> None:
+    """The accounts have left their federated rooms by then, and none of them is deactivated."""
+    simulation = simulate(OP, user("a", locked=True), user("b"), a=["r1"], b=["r1"])
+    simulation.federate("r1")
+    called: list[tuple[list[str], list[str]]] = []
+
+    def before(accounts: Sequence[Account]) -> None:
+        called.append(([account.user_id for account in accounts], list(simulation.steps)))
+
+    drain(lone_client, None, Options(concurrency=1), Log(), before_deactivation=before)
+    assert called == [([A], []), ([B], [f"POST deactivate {A}", f"POST login {B}", f"POST leave {R1}"])]
+
+
+def test_no_more_sessions_are_open_than_the_limit(
+    simulate: Simulate, lone_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_drain, "MOST_SESSIONS", 2)
+    simulation = shared(simulate, OP, *map(user, "abc"), a=["r1"], b=["r1"], c=["r1"])
+    run(lone_client, None)
+    sessions = [write.split()[1] for write in simulation.writes if "login" in write or "logout" in write]
+    assert sessions == ["login", "login", "logout", "logout", "login", "logout"]
+    assert simulation.joined == {A: [], B: [], C: []}
+
+
+def test_a_session_that_cannot_be_ended_stops_nothing(simulate: Simulate, lone_client: Client) -> None:
+    simulation = shared(simulate, OP, user("a"), user("b"), a=["r1"], b=["r1"])
+    simulation.errors["POST logout v3"] = [(500, BROKEN)]
+    result = run(lone_client, None)
+    assert (list(result.closed), result.left, result.aborted) == ([A, B], 2, None)
+    assert simulation.errors["POST logout v3"] == []
+
+
+def test_each_room_is_read_once(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, *map(user, "abc"), a=["r1", "r2"], b=["r1", "r2"], c=["r2"])
+    simulation.federate("r1")
+    run(lone_client, None, wait_for="federated")
+    members = [request for request in simulation.requests if "members" in request]
+    assert sorted(members) == [f"GET members {R1}", f"GET members {R2}"]
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_room_that_cannot_be_read_is_left_by_hand(simulate: Simulate, lone_client: Client, status: int) -> None:
+    simulation = simulate(OP, user("a"), a=["r1"])
+    simulation.errors[f"GET members {R1}"] = [(status, BROKEN)]
+    assert run(lone_client, [A]).left == 1
+    assert f"POST leave {R1}" in simulation.steps
+
+
+def test_rooms_of_our_own_are_not_waited_for(simulate: Simulate, lone_client: Client, clock: Clock) -> None:
+    simulation = simulate(OP, user("a"), user("b"), closed("c"), a=["r1", "r2"], b=["r2"], c=["r2"])
+    simulation.federate("r1")
+    simulation.forgotten = {A: 9, B: 9}
+    result = run(lone_client, None, wait_for="federated")
+    assert result == outcome(
+        closed={A: "active", B: "active"}, unchanged=1, left=1, proven=3, reads=ANY, passes=1, all_left_after=None
+    )
+    assert simulation.joined == {A: [R2], B: [R2], C: [R2]}
+    assert sum(clock.waits) < 2
+
+
+def test_a_guest_is_waited_for_in_federated_rooms(simulate: Simulate, lone_client: Client) -> None:
+    log = Log()
+    simulation = simulate(OP, user("a"), guest("g"), a=["r1"], g=["r2", "r1"])
+    simulation.federate("r1")
+    result = run(lone_client, None, wait_for="federated", log=log)
+    assert (result.left, result.proven, result.not_parted) == (2, 2, {})
+    assert R1 not in simulation.joined[G]
+    assert [result for result, _more in log.of(G)] == ["not left", "deactivated", "left"]
+
+
+def test_who_is_deactivated_but_in_a_federated_room_leaves_without_waiting(
+    simulate: Simulate, lone_client: Client, clock: Clock
+) -> None:
+    simulation = shared(simulate, OP, closed("a"), a=["r1"])
+    result = run(lone_client, None)
+    assert result == outcome(unchanged=1, left=1, parted=1, proven=1, reads=ANY, passes=1)
+    assert simulation.steps == [f"POST login {A}", f"POST leave {R1}"]
+    assert sum(clock.waits) < 2
+
+
+def test_when_the_last_has_left(simulate: Simulate, lone_client: Client, clock: Clock) -> None:
+    simulation = simulate(OP, user("a"), closed("b"), guest("g"), a=["r1"], b=["r1", "r2"], g=["r1"])
+    simulation.federate("r1")
+    simulation.forgotten = {G: 1}
+    simulation.meanwhile = [lambda: setattr(clock, "now", clock.now + 7)]
+    result = run(lone_client, None)
+    assert result.federated_left_after is not None and 60 < result.federated_left_after < 70
+    assert result.all_left_after is not None and result.all_left_after >= result.federated_left_after
+    again = run(lone_client, None)
+    assert (again.federated_left_after, again.all_left_after) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("wait_for", ["all", "federated", "none"])
+def test_times_are_said_only_if_all_have_left(simulate: Simulate, lone_client: Client, wait_for: str) -> None:
+    simulation = shared(simulate, OP, user("a"), user("b"), a=["r1"], b=["r1"])
+    simulation.banned.add(A)
+    simulation.forgotten[A] = 99
+    result = run(lone_client, None, wait_for=wait_for)
+    assert (result.federated_left_after, result.all_left_after) == (None, None)
+
+
 def test_the_rate_limit_is_lifted_once_for_all_and_put_back(simulate: Simulate, lone_client: Client) -> None:
-    simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
+    simulation = shared(simulate, OP, user("a"), user("b"), a=["r1"], b=["r1"])
     run(lone_client, [A, B])
     limits = [write for write in simulation.writes if "override_ratelimit" in write]
     assert [limit.partition(" ")[0] for limit in limits] == ["POST", "DELETE"]
     assert simulation.writes[0] == limits[0]
-    assert simulation.writes[-1] == limits[1]
+    assert simulation.writes[-3:] == [f"POST deactivate {A}", f"POST deactivate {B}", limits[1]]
 
 
 def test_who_is_in_no_room_is_not_logged_in_to(simulate: Simulate, lone_client: Client) -> None:
     simulation = simulate(OP, user("a"))
     result = run(lone_client, [A])
-    assert result == Drain(closed={A: "active"}, parted=1, proven=1, reads=2, passes=1)
+    assert result == outcome(closed={A: "active"}, parted=1, proven=1, reads=2, passes=1)
     assert simulation.steps == [f"POST deactivate {A}"]
 
 
 def test_what_leaving_misses_is_left_to_synapse(simulate: Simulate, lone_client: Client) -> None:
     log = Log()
-    simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1", "r2", "r3"])
+    simulation = shared(simulate, OP, user("a"), user("b"), a=["r1"], b=["r1", "r2", "r3"])
     simulation.banned.add(B)
     result = run(lone_client, [A, B], log=log)
-    assert result == Drain(closed={A: "active", B: "active"}, parted=2, proven=2, reads=ANY, passes=1)
+    assert result == outcome(closed={A: "active", B: "active"}, left=2, parted=2, proven=2, reads=ANY, passes=1)
     assert simulation.joined == {A: [], B: []}
-    assert simulation.steps[2:4] == [f"POST deactivate {A}", f"POST login {B}"]
-    assert sorted(simulation.steps[4:-1]) == [f"POST leave {room}" for room in (R1, R2, R3)]
-    assert simulation.steps[-1] == f"POST deactivate {B}"
-    assert log.of(A) == [("deactivated", {"rooms_left": 1}), ("parted", {})]
-    assert log.of(B) == [("deactivated", {"rooms_left": 0, "not_left": ANY}), ("parted", {"rooms_left": 3})]
-    not_left = log.of(B)[0][1]["not_left"]
-    assert sorted(not_left) == [R1, R2, R3]
-    assert "403 M_FORBIDDEN: cannot leave" in not_left[R1]
+    assert simulation.steps[:3] == [f"POST login {A}", f"POST leave {R1}", f"POST login {B}"]
+    assert sorted(simulation.steps[3:6]) == [f"POST leave {room}" for room in (R1, R2, R3)]
+    # Synapse goes on in the order of their deactivation.
+    assert simulation.steps[6:] == [f"POST deactivate {B}", f"POST deactivate {A}"]
+    assert log.of(A) == [("left", {"rooms_left": 1}), ("deactivated", {}), ("parted", {"rooms_left": 0})]
+    not_left = {"rooms_left": 0, "not_left": ANY}
+    assert log.of(B) == [("not left", not_left), ("deactivated", {}), ("parted", {"rooms_left": 3})]
+    reasons = log.of(B)[0][1]["not_left"]
+    assert sorted(reasons) == [R1, R2, R3]
+    assert "403 M_FORBIDDEN: cannot leave" in reasons[R1]
 
 
 def test_where_nobody_can_be_logged_in_to_all_is_left_to_synapse(simulate: Simulate, lone_client: Client) -> None:
     log = Log()
-    simulation = simulate(OP, user("a"), a=["r1", "r2"])
+    simulation = shared(simulate, OP, user("a"), a=["r1", "r2"])
     simulation.errors[f"POST login {A}"] = [(404, UNRECOGNIZED)]
     result = run(lone_client, [A], log=log)
-    assert result == Drain(closed={A: "active"}, parted=1, proven=1, reads=ANY, passes=1)
+    assert result == outcome(closed={A: "active"}, left=1, parted=1, proven=1, reads=ANY, passes=1)
     assert simulation.joined == {A: []}
     assert sorted(log.more[0]["not_left"]) == [R1, R2]
     assert "404 M_UNRECOGNIZED" in log.more[0]["not_left"][R1]
@@ -220,31 +353,40 @@ def test_where_nobody_can_be_logged_in_to_all_is_left_to_synapse(simulate: Simul
 
 def test_a_locked_account_cannot_leave_and_is_left_to_synapse(simulate: Simulate, lone_client: Client) -> None:
     log = Log()
-    simulation = simulate(OP, user("a", locked=True), a=["r1", "r2"])
+    simulation = shared(simulate, OP, user("a", locked=True), a=["r1", "r2"])
     result = run(lone_client, [A], log=log)
-    assert result == Drain(closed={A: "locked"}, parted=1, proven=1, reads=ANY, passes=1)
+    assert result == outcome(closed={A: "locked"}, left=1, parted=1, proven=1, reads=ANY, passes=1)
     assert simulation.joined == {A: []}
-    assert "401 M_USER_LOCKED" in log.more[0]["not_left"][R2]
+    assert simulation.steps == [f"POST deactivate {A}"]
+    reasons = dict.fromkeys([R1, R2], "Synapse is to do it")
+    assert log.of(A)[0] == ("not left", {"rooms_left": 0, "not_left": reasons})
 
 
-def test_all_is_left_to_synapse_if_that_is_wanted(simulate: Simulate, lone_client: Client) -> None:
+def test_those_whom_synapse_makes_leave_are_deactivated_before_the_others_leave(
+    simulate: Simulate, lone_client: Client
+) -> None:
+    simulation = shared(simulate, OP, user("a"), user("b", locked=True), guest("g"), a=["r1"], b=["r1"], g=["r1"])
+    run(lone_client, None)
+    expected = [f"POST deactivate {B}", f"PUT users {G}", f"POST deactivate {G}"]
+    assert sorted(simulation.steps[:3]) == sorted(expected)
+    assert simulation.steps[3:] == [f"POST login {A}", f"POST leave {R1}", f"POST deactivate {A}"]
+
+
+def test_rooms_of_our_own_are_left_to_synapse(simulate: Simulate, lone_client: Client) -> None:
     log = Log()
     simulation = simulate(OP, user("a"), user("b"), closed("c"), a=["r1", "r2"], b=["r1"], op=["r1"])
-    result = run(lone_client, [A, B, C], leave_first=False, log=log)
-    assert result == Drain(closed={A: "active", B: "active"}, unchanged=1, parted=2, proven=3, reads=ANY, passes=1)
+    result = run(lone_client, [A, B, C], log=log)
+    assert result == outcome(closed={A: "active", B: "active"}, unchanged=1, parted=2, proven=3, reads=ANY, passes=1)
     assert simulation.joined == {A: [], B: [], OPERATOR: [R1]}
     assert simulation.writes == [f"POST deactivate {A}", f"POST deactivate {B}"]
-    assert sorted(log.lines) == [(A, "deactivated"), (A, "parted"), (B, "deactivated"), (B, "parted")]
-    rooms_left = dict(zip(log.lines, log.more))
-    assert rooms_left[A, "deactivated"] == {"rooms_left": 0}
-    assert rooms_left[A, "parted"] == {"rooms_left": 2}
+    assert log.of(A) == [("left", {"rooms_left": 0}), ("deactivated", {}), ("parted", {"rooms_left": 2})]
 
 
 def test_who_was_closed_before_must_be_out_as_well(simulate: Simulate, lone_client: Client) -> None:
     log = Log()
     simulation = simulate(OP, closed("a"), closed("b"), user("c"), a=["r1"], c=["r1"])
     result = run(lone_client, [A, B, C], log=log)
-    assert result == Drain(closed={C: "active"}, unchanged=2, parted=2, proven=3, reads=ANY, passes=1)
+    assert result == outcome(closed={C: "active"}, unchanged=2, parted=2, proven=3, reads=ANY, passes=1)
     assert simulation.joined == {A: [], C: []}
     assert log.passes == [2]
 
@@ -263,8 +405,8 @@ def test_a_leave_that_was_dropped_is_queued_again_when_nothing_moves_any_more(
     log = Log()
     simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
     simulation.forgotten[A] = 1
-    result = run(lone_client, [A, B], leave_first=False, wait_timeout=60, log=log)
-    assert result == Drain(closed={A: "active", B: "active"}, parted=2, proven=2, reads=ANY, passes=1)
+    result = run(lone_client, [A, B], wait_timeout=60, log=log)
+    assert result == outcome(closed={A: "active", B: "active"}, parted=2, proven=2, reads=ANY, passes=1)
     assert simulation.writes == [f"POST deactivate {A}", f"POST deactivate {B}", f"POST deactivate {A}"]
     assert log.lines[-2:] == [(A, "queued again"), (A, "parted")]
     assert sum(clock.waits) > 60
@@ -274,8 +416,8 @@ def test_a_leave_that_is_dropped_again_is_done_by_hand(simulate: Simulate, lone_
     log = Log()
     simulation = simulate(OP, user("a"), a=["r1"])
     simulation.forgotten[A] = 99
-    result = run(lone_client, [A], leave_first=False, log=log)
-    assert result == Drain(closed={A: "active"}, parted=1, proven=1, reads=ANY, passes=1)
+    result = run(lone_client, [A], log=log)
+    assert result == outcome(closed={A: "active"}, parted=1, proven=1, reads=ANY, passes=1)
     assert simulation.joined == {A: []}
     assert f"POST leave {R1}" in simulation.writes
     assert log.lines[-1] == (A, "parted")
@@ -287,9 +429,9 @@ def test_who_cannot_be_queued_again_leaves_by_hand(simulate: Simulate, lone_clie
     simulation = simulate(OP, closed("a"), a=["r1"])
     simulation.errors[f"POST deactivate {A}"] = [(403, FORBIDDEN)]
     result = run(lone_client, [A], log=log)
-    assert result == Drain(unchanged=1, parted=1, proven=1, reads=ANY, passes=1)
-    assert log.lines == [(A, "not queued again"), (A, "parted")]
-    assert "a module forbids it" in log.more[0]["error"]
+    assert result == outcome(unchanged=1, parted=1, proven=1, reads=ANY, passes=1)
+    assert log.lines == [(A, "left"), (A, "not queued again"), (A, "parted")]
+    assert "a module forbids it" in log.more[1]["error"]
 
 
 def test_who_cannot_leave_at_all(simulate: Simulate, lone_client: Client) -> None:
@@ -336,14 +478,17 @@ def test_without_waiting_nobody_is_looked_at_afterwards(server: Server, client: 
     for account in (user("a"), closed("b")):
         server.user(account)
     close(server, A, erase=False)
-    assert close_only(client, [A, B], erase=False) == Drain(closed={A: "active"}, unchanged=1, reads=1, passes=1)
+    result = close_only(client, [A, B], erase=False)
+    assert result == outcome(closed={A: "active"}, unchanged=1, parted=1, reads=1, passes=1)
 
 
-def test_without_waiting_those_who_left_first_have_parted(simulate: Simulate, lone_client: Client) -> None:
+def test_without_waiting_those_in_no_room_have_parted(simulate: Simulate, lone_client: Client) -> None:
     simulation = simulate(OP, user("a"), user("b"), closed("c"), a=["r1"], b=["r1", "r2"], c=["r3"])
-    simulation.banned.add(B)
-    result = run(lone_client, [A, B, C], wait=False)
-    assert result == Drain(closed={A: "active", B: "active"}, unchanged=1, parted=1, proven=1, reads=3, passes=1)
+    simulation.federate("r1")
+    result = run(lone_client, [A, B, C], wait_for="none")
+    assert result == outcome(
+        closed={A: "active", B: "active"}, unchanged=1, left=2, parted=1, reads=4, passes=1, all_left_after=None
+    )
 
 
 def test_nobody_named_is_nothing_done(client: Client) -> None:
@@ -357,7 +502,7 @@ def test_who_is_leaving_is_not_disturbed(simulate: Simulate, lone_client: Client
     simulation = simulate(OP, user("a", deactivated=True), a=[f"r{number}" for number in range(20)])
     simulation.leaving.append(A)
     result = run(lone_client, [A])
-    assert result == Drain(closed={A: "deactivated"}, parted=1, proven=1, reads=ANY, passes=1)
+    assert result == outcome(closed={A: "deactivated"}, parted=1, proven=1, reads=ANY, passes=1)
     assert simulation.steps == [f"POST deactivate {A}"]
     assert simulation.joined == {A: []}
 
@@ -366,7 +511,7 @@ def test_a_guest_who_is_leaving_is_not_disturbed_either(simulate: Simulate, lone
     simulation = simulate(OP, guest("g", deactivated=True, erased=True), g=[f"r{number}" for number in range(20)])
     simulation.leaving.append(G)
     result = run(lone_client, [G])
-    assert result == Drain(closed={G: "erased"}, parted=1, proven=1, reads=ANY, passes=1)
+    assert result == outcome(closed={G: "erased"}, parted=1, proven=1, reads=ANY, passes=1)
     assert simulation.steps == [f"PUT users {G}", f"POST deactivate {G}"]
 
 
@@ -374,8 +519,8 @@ def test_who_was_forgotten_while_leaving_is_erased_all_the_same(
     simulate: Simulate, lone_client: Client, clock: Clock
 ) -> None:
     simulation = simulate(OP, user("a", deactivated=True), a=["r1"])
-    result = run(lone_client, [A], leave_first=False, wait_timeout=60)
-    assert result == Drain(closed={A: "deactivated"}, parted=1, proven=1, reads=ANY, passes=1)
+    result = run(lone_client, [A], wait_timeout=60)
+    assert result == outcome(closed={A: "deactivated"}, parted=1, proven=1, reads=ANY, passes=1)
     assert simulation.writes == [f"POST deactivate {A}"]
     assert 60 < sum(clock.waits) < 70
 
@@ -392,7 +537,7 @@ def test_nobody_waits_for_those_who_are_open(simulate: Simulate, lone_client: Cl
 def test_a_guest_is_locked_and_closed_and_left_to_synapse(simulate: Simulate, lone_client: Client) -> None:
     simulation = simulate(OP, guest("g"), g=["r1"])
     result = run(lone_client, [G])
-    assert result == Drain(closed={G: "active"}, parted=1, proven=1, reads=ANY, passes=1)
+    assert result == outcome(closed={G: "active"}, parted=1, proven=1, reads=ANY, passes=1)
     assert simulation.steps == [f"PUT users {G}", f"POST deactivate {G}"]
     assert simulation.locks == [(G, True)]
 
@@ -409,9 +554,9 @@ def test_a_guest_who_was_closed_but_not_locked_is_found(
 ) -> None:
     simulation = simulate(OP, guest("g", deactivated=True, erased=True))
     result = run(lone_client, user_ids)
-    assert result == Drain(closed={G: "erased"}, parted=1, proven=1, reads=ANY, passes=1)
+    assert result == outcome(closed={G: "erased"}, parted=1, proven=1, reads=ANY, passes=1)
     assert simulation.locks == [(G, True)]
-    assert run(lone_client, user_ids) == Drain(unchanged=1, proven=1, reads=ANY, passes=1)
+    assert run(lone_client, user_ids) == outcome(unchanged=1, proven=1, reads=ANY, passes=1)
 
 
 def test_a_guest_who_cannot_be_locked_stays_open(simulate: Simulate, lone_client: Client) -> None:
@@ -433,7 +578,7 @@ def test_a_server_that_is_too_old_for_locks(simulate: Simulate, lone_client: Cli
     simulation = simulate(OP, *map(without_locks, (guest("g"), old_guest, closed("c"))), c=["r1"])
     simulation.forgotten[C] = 99
     result = run(lone_client, None)
-    assert result == Drain(closed={G: "active"}, unchanged=2, parted=2, proven=3, reads=ANY, passes=1)
+    assert result == outcome(closed={G: "active"}, unchanged=2, parted=2, proven=3, reads=ANY, passes=1)
     assert simulation.joined == {C: []}
     assert simulation.locks == []
 
@@ -450,8 +595,11 @@ def old(simulate: Simulate, *users: Json, **joined: list[str]) -> Simulation:
 def test_on_old_versions_an_account_is_erased_once_it_has_left(simulate: Simulate, lone_client: Client) -> None:
     log = Log()
     simulation = old(simulate, user("a"), user("b", locked=True), guest("g"), a=["r1"], b=["r1", "r2"], g=["r2"])
+    simulation.federate("r1", "r2")
     result = run(lone_client, None, log=log)
-    assert result == Drain(closed={A: "active", B: "locked", G: "active"}, parted=3, proven=3, reads=ANY, passes=1)
+    assert result == outcome(
+        closed={A: "active", B: "locked", G: "active"}, left=3, parted=3, proven=3, reads=ANY, passes=1
+    )
     assert simulation.joined == {A: [], B: [], G: []}
     assert all(simulation.users[user_id]["erased"] for user_id in (A, B, G))
     deactivations = [step for step in simulation.steps if "deactivate" in step]
@@ -460,14 +608,14 @@ def test_on_old_versions_an_account_is_erased_once_it_has_left(simulate: Simulat
 
 
 @pytest.mark.parametrize(
-    ("version", "options"), [("1.150.0", {}), ("1.120.2", {"erase": False}), ("1.120.2", {"wait": False})]
+    ("version", "options"), [("1.150.0", {}), ("1.120.2", {"erase": False}), ("1.120.2", {"wait_for": "none"})]
 )
 def test_otherwise_once_is_enough(
-    simulate: Simulate, lone_client: Client, version: str, options: dict[str, bool]
+    simulate: Simulate, lone_client: Client, version: str, options: dict[str, Any]
 ) -> None:
     simulation = simulate(OP, user("a"), a=["r1"])
     simulation.version = version
-    run(lone_client, [A], leave_first=False, **options)
+    run(lone_client, [A], **options)
     assert simulation.steps == [f"POST deactivate {A}"]
     assert simulation.users[A]["erased"] is options.get("erase", True)
 
@@ -477,8 +625,8 @@ def test_on_old_versions_the_stuck_are_not_erased_before_they_have_left(
 ) -> None:
     simulation = old(simulate, user("a"), closed("b"), a=["r1"], b=["r1"])
     simulation.forgotten = {A: 1, B: 1}
-    result = run(lone_client, [A, B], leave_first=False)
-    assert result == Drain(closed={A: "active"}, unchanged=1, parted=2, proven=2, reads=ANY, passes=1)
+    result = run(lone_client, [A, B])
+    assert result == outcome(closed={A: "active"}, unchanged=1, parted=2, proven=2, reads=ANY, passes=1)
     assert simulation.joined == {A: [], B: []} and simulation.rejoining == {}
     assert simulation.users[A]["erased"]
 
@@ -487,25 +635,33 @@ def test_on_old_versions_who_can_not_leave_is_erased_in_the_end(simulate: Simula
     simulation = old(simulate, user("a"), a=["r1"])
     simulation.forgotten[A] = 99
     simulation.banned.add(A)
-    result = run(lone_client, None, leave_first=False)
+    result = run(lone_client, None)
     assert simulation.users[A]["erased"]
     assert list(result.not_parted) == [A] and result.failed == {}
+
+
+def test_on_old_versions_accounts_leave_all_rooms_to_be_erased(simulate: Simulate, lone_client: Client) -> None:
+    simulation = old(simulate, user("a"), a=[f"r{number}" for number in range(20)])
+    simulation.federate("r1")
+    result = run(lone_client, None, wait_for="federated")
+    assert (result.closed, result.proven, result.failed) == ({A: "active"}, 1, {})
+    assert simulation.users[A]["erased"] and simulation.joined == {A: []} and simulation.rejoining == {}
 
 
 def test_an_erasure_that_fails_afterwards(simulate: Simulate, lone_client: Client) -> None:
     simulation = old(simulate, user("a"), a=["r1"])
     simulation.errors[f"POST deactivate {A}"] = [None, (403, FORBIDDEN)]
-    result = run(lone_client, [A], leave_first=False)
+    result = run(lone_client, [A])
     assert result.closed == {} and "a module forbids it" in result.failed[A]
-    assert run(lone_client, [A]) == Drain(closed={A: "deactivated"}, parted=1, proven=1, reads=ANY, passes=1)
+    assert run(lone_client, [A]) == outcome(closed={A: "deactivated"}, parted=1, proven=1, reads=ANY, passes=1)
     assert simulation.users[A]["erased"]
 
 
 def test_an_erasure_that_fails_is_tried_again_in_the_next_pass(simulate: Simulate, lone_client: Client) -> None:
     simulation = old(simulate, user("a"), a=["r1"])
     simulation.errors[f"POST deactivate {A}"] = [None, (403, FORBIDDEN)]
-    result = run(lone_client, None, leave_first=False)
-    assert result == Drain(closed={A: "deactivated"}, parted=2, proven=1, reads=ANY, passes=2)
+    result = run(lone_client, None)
+    assert result == outcome(closed={A: "deactivated"}, parted=2, proven=1, reads=ANY, passes=2)
     assert simulation.users[A]["erased"]
 
 
@@ -521,7 +677,7 @@ def stuck_and_locked(simulate: Simulate) -> Simulation:
 def test_who_is_locked_is_unlocked_to_leave_by_hand(simulate: Simulate, lone_client: Client) -> None:
     simulation = stuck_and_locked(simulate)
     result = run(lone_client, [A])
-    assert result == Drain(unchanged=1, parted=1, proven=1, reads=ANY, passes=1)
+    assert result == outcome(unchanged=1, parted=1, proven=1, reads=ANY, passes=1)
     assert simulation.locks == [(A, False), (A, True)]
     assert simulation.steps[1:] == [f"PUT users {A}", f"POST login {A}", f"POST leave {R1}", f"PUT users {A}"]
 
@@ -551,7 +707,7 @@ def test_who_cannot_be_unlocked_has_not_parted(simulate: Simulate, lone_client: 
 
 def sent_by_a(simulate: Simulate, *users: Json, **joined: list[str]) -> Simulation:
     """A has sent two messages to a room, and another account one."""
-    simulation = simulate(OP, user("a"), *users, **{"a": ["r1"], **joined})
+    simulation = shared(simulate, OP, user("a"), *users, **{"a": ["r1"], **joined})
     simulation.events[R1] = [message("$1", A), message("$2", B), message("$3", A)]
     return simulation
 
@@ -559,12 +715,11 @@ def sent_by_a(simulate: Simulate, *users: Json, **joined: list[str]) -> Simulati
 def test_what_an_account_has_sent_is_redacted_before_it_leaves(simulate: Simulate, lone_client: Client) -> None:
     simulation = sent_by_a(simulate)
     result = run(lone_client, [A], redact=True)
-    assert result == Drain(closed={A: "active"}, parted=1, proven=1, reads=2, passes=1)
+    assert result == outcome(closed={A: "active"}, left=1, parted=1, proven=1, reads=3, passes=1)
     assert simulation.steps == [
         f"POST login {A}",
         "PUT redact $1",
         "PUT redact $3",
-        f"POST login {A}",
         f"POST leave {R1}",
         f"POST deactivate {A}",
     ]
@@ -572,7 +727,8 @@ def test_what_an_account_has_sent_is_redacted_before_it_leaves(simulate: Simulat
 
 def test_redaction_also_comes_first_if_leaving_is_left_to_synapse(simulate: Simulate, lone_client: Client) -> None:
     simulation = sent_by_a(simulate)
-    run(lone_client, [A], redact=True, leave_first=False)
+    simulation.remote.clear()
+    run(lone_client, [A], redact=True)
     assert simulation.steps == [f"POST login {A}", "PUT redact $1", "PUT redact $3", f"POST deactivate {A}"]
     # A redaction counts as a message.
     limits = [write.partition(" ")[0] for write in simulation.writes if "override_ratelimit" in write]
@@ -585,12 +741,9 @@ def test_nothing_is_redacted_unless_that_is_wanted(simulate: Simulate, lone_clie
     assert not [request for request in simulation.requests if "redact" in request or "messages" in request]
 
 
-@pytest.mark.parametrize("leave_first", [True, False])
-def test_who_is_in_no_room_has_nothing_that_could_be_redacted(
-    simulate: Simulate, lone_client: Client, leave_first: bool
-) -> None:
+def test_who_is_in_no_room_has_nothing_that_could_be_redacted(simulate: Simulate, lone_client: Client) -> None:
     simulation = sent_by_a(simulate, a=[])
-    run(lone_client, [A], redact=True, leave_first=leave_first)
+    run(lone_client, [A], redact=True)
     assert simulation.steps == [f"POST deactivate {A}"]
 
 
@@ -623,9 +776,11 @@ def test_single_events_that_could_not_be_redacted_keep_nobody_open(simulate: Sim
     simulation = sent_by_a(simulate)
     simulation.errors["PUT redact $1"] = [(403, FORBIDDEN)]
     result = run(lone_client, [A], redact=True, log=log)
-    assert result == Drain(closed={A: "active"}, not_redacted={A: (1, ANY)}, parted=1, proven=1, reads=2, passes=1)
+    assert result.closed == {A: "active"}
+    assert result.not_redacted == {A: (1, ANY)}
     assert "a module forbids it" in result.not_redacted[A][1]
-    assert log.more[0] == {"rooms_left": 1, "not_redacted": {"$1": result.not_redacted[A][1]}}
+    assert log.lines[:2] == [(A, "not redacted"), (A, "left")]
+    assert log.more[0] == {"not_redacted": {"$1": result.not_redacted[A][1]}}
     assert "PUT redact $3" in simulation.writes
 
 
@@ -642,7 +797,7 @@ def test_a_guest_redacts_as_well(simulate: Simulate, lone_client: Client) -> Non
 def test_everybody_but_admins_and_those_kept(simulate: Simulate, lone_client: Client) -> None:
     simulation = simulate(OP, ADMIN, user("a"), user("b"), guest("g"), a=["r1"], b=["r1"], root=["r1"])
     result = run(lone_client, None, keep=(B,))
-    assert result == Drain(closed={A: "active", G: "active"}, parted=2, proven=2, reads=ANY, passes=1)
+    assert result == outcome(closed={A: "active", G: "active"}, parted=2, proven=2, reads=ANY, passes=1)
     assert simulation.joined == {A: [], B: [R1], ROOT: [R1]}
 
 
@@ -650,8 +805,10 @@ def test_all_are_listed_before_the_first_is_closed(server: Server, client: Clien
     query = {"limit": "1000", "locked": "true", "guests": "true", "deactivated": "true"}
     server.get("/_synapse/admin/v2/users", {"users": [OP, user("a")], "next_token": "2"}, query=query)
     server.get("/_synapse/admin/v2/users", {"users": [user("b")]}, query={**query, "from": "2"})
-    close(server, A)
-    close(server, B)
+    server.joined(A)
+    server.joined(B)
+    server.deactivate(A)
+    server.deactivate(B)
     server.users(OP, closed("a"), closed("b"))
     assert sorted(close_only(client, None).closed) == [A, B]
 
@@ -723,14 +880,12 @@ def test_everybody_who_is_closed_is_looked_at_once_more(simulate: Simulate, lone
         OP, ADMIN, user("a"), user("b"), closed("c"), a=["r1"], b=["r1", "r2"], root=["r1"], op=["r3"]
     )
     result = run(lone_client, None, keep=(B,))
-    assert result == Drain(closed={A: "active"}, unchanged=1, parted=1, proven=2, reads=4, passes=1)
+    assert result == outcome(closed={A: "active"}, unchanged=1, parted=1, proven=2, reads=ANY, passes=1)
     looks = [request for request in simulation.requests if "joined_rooms" in request]
-    # At the beginning and at the end.
-    assert sorted(looks) == [*[f"GET joined_rooms {A}"] * 2, *[f"GET joined_rooms {C}"] * 2]
+    # At the beginning, when it is waited for, and at the end.
+    assert sorted(looks) == [*[f"GET joined_rooms {A}"] * 3, *[f"GET joined_rooms {C}"] * 2]
     assert looks[-2:] == [f"GET joined_rooms {A}", f"GET joined_rooms {C}"]
     assert simulation.requests[-3:] == ["GET users v2", *looks[-2:]]
-    # Not by statistics.
-    assert not [request for request in simulation.requests if "members" in request or "rooms v1" in request]
 
 
 def test_who_came_back_is_found_by_no_statistics(simulate: Simulate, lone_client: Client) -> None:
@@ -809,14 +964,14 @@ def test_who_was_opened_again_and_parts_then_has_parted(simulate: Simulate, lone
 
     simulation.meanwhile = [lambda: None, open_again]
     result = run(lone_client, None)
-    assert result == Drain(closed={A: "active"}, parted=1, proven=1, reads=ANY, passes=2)
+    assert result == outcome(closed={A: "active"}, parted=1, proven=1, reads=ANY, passes=2)
 
 
 def test_who_comes_back_is_of_no_interest_without_waiting(simulate: Simulate, lone_client: Client) -> None:
     simulation = simulate(OP, user("a"), a=["r1"])
     simulation.meanwhile = [lambda: None, lambda: simulation.join(A, "r2")]
-    result = run(lone_client, None, wait=False)
-    assert (result.passes, result.reads) == (1, 2)
+    result = run(lone_client, None, wait_for="none")
+    assert (result.passes, result.reads) == (1, 1)
     assert simulation.joined == {A: [R2]}
 
 
@@ -830,8 +985,8 @@ def test_one_that_fails_does_not_keep_from_the_others(simulate: Simulate, lone_c
     result = run(lone_client, [A, B], log=log)
     assert result.closed == {B: "active"}
     assert "403 M_FORBIDDEN: a module forbids it" in result.failed[A]
-    assert log.of(A) == [("failed", {"error": result.failed[A]})]
-    assert [result for result, _more in log.of(B)] == ["deactivated", "parted"]
+    assert log.of(A) == [("left", {"rooms_left": 0}), ("failed", {"error": result.failed[A]})]
+    assert [result for result, _more in log.of(B)] == ["left", "deactivated", "parted"]
     assert (result.parted, result.proven) == (1, 1)
 
 
@@ -847,10 +1002,10 @@ def test_one_whose_rooms_cannot_be_read_is_not_closed(simulate: Simulate, lone_c
 def test_one_whose_rooms_cannot_be_read_afterwards_is_closed_and_waited_for(
     simulate: Simulate, lone_client: Client
 ) -> None:
-    simulation = simulate(OP, user("a"), a=["r1"])
+    simulation = shared(simulate, OP, user("a"), a=["r1"])
     simulation.errors[f"GET joined_rooms {A}"] = [(200, {"joined_rooms": [R1]}), (500, BROKEN)]
     result = run(lone_client, [A])
-    assert result == Drain(closed={A: "active"}, parted=1, proven=1, reads=3, passes=1)
+    assert result == outcome(closed={A: "active"}, left=1, parted=1, proven=1, reads=3, passes=1)
 
 
 def test_whom_the_server_would_not_close_is_tried_once_more(simulate: Simulate, lone_client: Client) -> None:
@@ -858,8 +1013,8 @@ def test_whom_the_server_would_not_close_is_tried_once_more(simulate: Simulate, 
     simulation = simulate(OP, user("a"), user("b"))
     simulation.errors[f"POST deactivate {A}"] = [(403, FORBIDDEN)]
     result = run(lone_client, None, log=log)
-    assert result == Drain(closed={B: "active", A: "active"}, parted=2, proven=2, reads=ANY, passes=2)
-    assert [result for result, _more in log.of(A)] == ["failed", "deactivated", "parted"]
+    assert result == outcome(closed={B: "active", A: "active"}, parted=2, proven=2, reads=ANY, passes=2)
+    assert [result for result, _more in log.of(A)] == ["left", "failed", "left", "deactivated", "parted"]
 
 
 def test_who_fails_twice_is_hopeless(simulate: Simulate, lone_client: Client) -> None:
@@ -879,7 +1034,7 @@ def test_who_comes_later_and_fails_is_tried_once_more_as_well(simulate: Simulate
     simulation.errors[f"POST deactivate {B}"] = [(403, FORBIDDEN)]
     simulation.meanwhile = [lambda: None, lambda: simulation.users.update({B: user("b")})]
     result = run(lone_client, None)
-    assert result == Drain(closed={A: "active", B: "active"}, parted=2, proven=2, reads=ANY, passes=3)
+    assert result == outcome(closed={A: "active", B: "active"}, parted=2, proven=2, reads=ANY, passes=3)
 
 
 def test_the_hopeless_alone_end_the_drain(simulate: Simulate, lone_client: Client) -> None:
@@ -901,38 +1056,41 @@ def test_a_dead_token_ends_the_drain_with_what_was_done(server: Server, client: 
     log = Log()
     server.user(user("a"))
     server.user(user("b"))
-    close(server, A)
-    close(server, B, DEAD_TOKEN, status=401)
-    result = run(client, [A, B], leave_first=False, log=log)
+    server.joined(A)
+    server.joined(B)
+    server.deactivate(A)
+    server.deactivate(B, DEAD_TOKEN, status=401)
+    result = run(client, [A, B], log=log)
     assert result.aborted is not None
     assert result.aborted.errcode == "M_UNKNOWN_TOKEN"
     assert result.closed == {A: "active"}
-    assert log.lines == [(A, "deactivated")]
+    assert log.lines == [(A, "left"), (B, "left"), (A, "deactivated")]
     assert result.failed == {}
 
 
-# The rate limit, and for each: a login, a leave, a logout, a deactivation.
-STEPS = ["limit", *["login", "leave", "logout", "deactivate"] * 2, "limit"]
+# The rate limit, for each a login and a leave, the logouts, the deactivations, and the rate limit again.
+STEPS = ["limit", *["login", "leave"] * 2, *["logout"] * 2, *["deactivate"] * 2, "limit"]
 
 
 def test_the_steps_of_two_accounts(simulate: Simulate, lone_client: Client) -> None:
-    simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
+    simulation = shared(simulate, OP, user("a"), user("b"), a=["r1"], b=["r1"])
     run(lone_client, [A, B])
     assert len(simulation.writes) == len(STEPS)
     for write, step in zip(simulation.writes, STEPS):
         assert step in write
 
 
-@pytest.mark.parametrize("writes", range(len(STEPS) - 1))
+@pytest.mark.parametrize("writes", range(len(STEPS)))
 def test_a_token_that_dies_at_any_step(simulate: Simulate, lone_client: Client, writes: int) -> None:
-    simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
+    simulation = shared(simulate, OP, user("a"), user("b"), a=["r1"], b=["r1"])
     simulation.last_write = writes
     result = run(lone_client, [A, B])
     assert result.aborted is not None
     assert result.aborted.errcode == "M_UNKNOWN_TOKEN"
     assert list(result.closed) == [A, B][: STEPS[:writes].count("deactivate")]
-    assert result.parted == result.proven == len(result.closed)
-    assert result.failed == {}
+    assert result.left == (2 if writes >= STEPS.index("logout") else 0)
+    assert result.parted == result.proven == 0
+    assert (result.failed, result.federated_left_after) == ({}, None)
     # Whoever was logged in as is logged out.
     logins = STEPS[:writes].count("login")
     assert len([write for write in simulation.writes if "logout" in write]) == logins
@@ -946,27 +1104,27 @@ def test_a_server_that_is_gone_ends_the_drain(
     server.joined(A)
     for _try in range(len(TWO_MINUTES) + 1):
         server.deactivate(A, exception)
-    result = run(client, [A], leave_first=False)
+    result = run(client, [A])
     assert result.aborted is not None
     assert result.closed == {}
     assert clock.waits == TWO_MINUTES
 
 
 def test_an_error_while_waiting_is_reported_with_what_was_done(simulate: Simulate, lone_client: Client) -> None:
-    simulation = simulate(OP, user("a"), a=["r1"])
+    simulation = simulate(OP, user("a"), a=["r1", "r2", "r3", "r4"])
     simulation.errors["GET rooms v1"] = [(500, BROKEN)]
-    result = run(lone_client, [A], leave_first=False)
+    result = run(lone_client, [A])
     assert result.closed == {A: "active"}
     assert result.aborted is not None
     assert "broken" in str(result.aborted)
-    assert result.reads == 1
+    assert result.reads == 2
 
 
 def test_a_token_that_dies_while_waiting(simulate: Simulate, lone_client: Client) -> None:
     simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
     simulation.forgotten.update({A: 1, B: 1})
     simulation.last_write = 2
-    result = run(lone_client, [A, B], leave_first=False)
+    result = run(lone_client, [A, B])
     assert result.closed == {A: "active", B: "active"}
     assert result.aborted is not None
     assert result.aborted.errcode == "M_UNKNOWN_TOKEN"
@@ -981,6 +1139,14 @@ def test_a_token_that_dies_while_one_leaves_by_hand(simulate: Simulate, lone_cli
     assert result.aborted is not None
     assert result.aborted.errcode == "M_UNKNOWN_TOKEN"
     assert (result.unchanged, result.parted, result.proven) == (1, 0, 0)
+
+
+def test_an_error_of_a_later_look_ends_the_drain(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), closed("b"))
+    simulation.errors[f"GET joined_rooms {B}"] = [None, (500, BROKEN)]
+    result = run(lone_client, None)
+    assert "broken" in str(result.aborted)
+    assert (list(result.closed), result.failed) == ([A], {})
 
 
 def test_an_error_of_a_later_listing_is_reported_with_what_was_done(server: Server, client: Client) -> None:
@@ -1009,9 +1175,78 @@ def test_a_log_that_cannot_be_written_ends_the_drain(simulate: Simulate, lone_cl
         result = run(lone_client, None, log=journal)
     assert result.aborted is not None
     assert "the log can't be written" in str(result.aborted)
-    assert len(result.closed) == 1
-    # What was under way when it was noticed is no more than the threads had taken up.
-    assert len([step for step in simulation.steps if "deactivate" in step]) < 5
+    assert result.closed == {} and simulation.steps == []
+
+
+# Rooms that can't be left
+
+
+def test_a_broken_room_leaves_all_other_rooms_and_accounts_alone(simulate: Simulate, lone_client: Client) -> None:
+    simulation = shared(simulate, OP, *map(user, "abc"), a=["r1", "r2"], b=["r1", "r3"], c=["r2"])
+    simulation.broken.add(R1)
+    result = run(lone_client, None)
+    assert simulation.joined == {A: [R1], B: [R1], C: []}
+    assert (list(result.closed), result.failed, result.aborted) == ([A, B, C], {}, None)
+    assert {user_id: list(rooms) for user_id, rooms in result.not_parted.items()} == {A: [R1], B: [R1]}
+    assert list(result.broken) == [R1]
+    room = result.broken[R1]
+    assert (room.room_id, room.accounts, room.federated) == (R1, 2, True)
+    assert "500 M_UNKNOWN: Internal server error" in room.reason
+    assert (result.left, result.parted, result.proven, result.passes) == (1, 1, 1, 1)
+    assert (result.federated_left_after, result.all_left_after) == (None, None)
+
+
+def test_a_broken_room_of_our_own_is_waited_for_only_with_all(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), a=["r1", "r2"])
+    simulation.federate("r2")
+    simulation.broken.add(R1)
+    federated = run(lone_client, None, wait_for="federated")
+    assert (federated.broken, federated.not_parted, federated.proven) == ({}, {}, 1)
+    assert federated.federated_left_after is not None
+    everything = run(lone_client, None)
+    assert [(room.room_id, room.federated) for room in everything.broken.values()] == [(R1, False)]
+    assert everything.federated_left_after is not None and everything.all_left_after is None
+
+
+def test_a_room_that_the_server_fails_at_is_not_tried_by_all(simulate: Simulate, lone_client: Client) -> None:
+    names = "abcdefgh"
+    simulation = shared(simulate, OP, *map(user, names), **{name: ["r1", "r2"] for name in names})
+    simulation.broken.add(R1)
+    run(lone_client, None, wait_for="none")
+    assert simulation.steps.count(f"POST leave {R1}") == 3
+    assert simulation.steps.count(f"POST leave {R2}") == len(names)
+
+
+def test_a_room_that_some_may_not_leave_is_tried_by_all(simulate: Simulate, lone_client: Client) -> None:
+    simulation = shared(simulate, OP, *map(user, "abcde"), **{name: ["r1"] for name in "abcde"})
+    simulation.banned = {f"@{name}:example.org" for name in "abcde"}
+    run(lone_client, None, wait_for="none")
+    assert simulation.steps.count(f"POST leave {R1}") == 5
+
+
+def test_who_comes_back_from_a_broken_room_to_another_is_seen(simulate: Simulate, lone_client: Client) -> None:
+    simulation = shared(simulate, OP, user("a"), a=["r1"])
+    simulation.broken.add(R1)
+    simulation.federate("r2")
+    simulation.meanwhile = [lambda: None, lambda: simulation.join(A, "r1", "r2")]
+    result = run(lone_client, None)
+    assert simulation.joined == {A: [R1]}
+    assert (list(result.not_parted[A]), list(result.broken), result.passes) == ([R1], [R1], 2)
+
+
+def test_a_room_that_heals_by_itself_is_not_broken(simulate: Simulate, lone_client: Client) -> None:
+    simulation = shared(simulate, OP, user("a"), a=["r1"])
+    simulation.broken.add(R1)
+    simulation.meanwhile = [lambda: None, lambda: simulation.join(A)]
+    result = run(lone_client, None)
+    assert (result.not_parted, result.broken, result.proven) == ({}, {}, 1)
+
+
+def test_a_room_that_somebody_comes_back_to_is_not_broken(simulate: Simulate, lone_client: Client) -> None:
+    simulation = shared(simulate, OP, user("a"), a=["r1"])
+    simulation.meanwhile = [lambda: None, *[lambda: simulation.join(A, "r1")] * 5]
+    result = run(lone_client, None, max_passes=2)
+    assert (list(result.not_parted), result.broken) == ([A], {})
 
 
 # A dry run
@@ -1021,7 +1256,7 @@ def test_a_dry_run_only_reads(server: Server, client: Client) -> None:
     log = Log()
     server.users(OP, ADMIN, user("a"), closed("b"), user("c", deactivated=True), closed("g", is_guest=True))
     result = run(client, None, dry_run=True, log=log)
-    assert result == Drain(closed={A: "active", C: "deactivated", G: "erased"}, unchanged=1)
+    assert result == outcome(closed={A: "active", C: "deactivated", G: "erased"}, unchanged=1)
     assert set(server.methods) == {"GET"}
     assert (log.lines, log.passes) == ([], [])
 

@@ -146,7 +146,41 @@ def test_a_room_that_everybody_has_left_is_looked_at_for_aliases_only() -> None:
     assert room.keys() == {"room_id", "joined_local_members", "state_events", "public", "room_type", "aliases"}
 
 
-def test_a_broken_room_does_not_keep_the_others_from_being_looked_at() -> None:
+def of_extremities(client: RoomsClient, answer: Json | SynapseError) -> dict[str, list[str]]:
+    """The findings of a federated and a local room with this answer about their forward extremities."""
+    for name, members in (("!shared", [HOST, ALICE]), ("!local", [HOST])):
+        client.add(name, members, create("10"), levels({ALICE: 100}))
+        client.extremities[name] = answer
+    return {kind: room_ids for kind, room_ids in find(client, 2).kinds.items() if room_ids}
+
+
+def test_a_room_without_forward_extremities_cannot_be_left() -> None:
+    assert of_extremities(RoomsClient(), {"count": 0, "results": []}) == {"broken": ["!shared"]}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"count": 2, "results": [{}, {}]},
+        {},
+        {"count": None},
+        {"count": "0"},
+        SynapseError("Unrecognized request", method="GET", url="/", status=404, errcode="M_UNRECOGNIZED"),
+        SynapseError("Internal server error", method="GET", url="/", status=500),
+    ],
+)
+def test_a_room_that_may_not_be_broken(answer: Json | SynapseError) -> None:
+    """An old Synapse, and an error of this request alone, are no finding."""
+    assert of_extremities(RoomsClient(), answer) == {}
+
+
+def test_a_token_that_dies_meanwhile() -> None:
+    dead = SynapseError("Invalid access token", method="GET", url="/", status=401)
+    with pytest.raises(SynapseError, match="Invalid access token"):
+        of_extremities(RoomsClient(), dead)
+
+
+def test_a_room_that_cannot_be_read_does_not_keep_the_others_from_being_looked_at() -> None:
     client = RoomsClient()
     for name in ("!a", "!b"):
         client.add(name, [HOST, ALICE], create("10"), levels({HOST: 100}))
@@ -165,7 +199,10 @@ def test_a_dead_token_ends_it() -> None:
 
 
 def test_the_number_of_requests() -> None:
-    """Two for each room, one for each that nobody is in; where there is much state, one for each type, and members."""
+    """Three for each federated room, one for each that nobody is in.
+
+    Where there is much state, there is one for each type, and one for the members.
+    """
     client = RoomsClient()
     usual, large, empty = 2400, 100, 500
     much = [event("m.room.member", {"membership": "join"}, f"@{n}:{SERVER}") for n in range(FEW_EVENTS)]
@@ -179,6 +216,7 @@ def test_the_number_of_requests() -> None:
         "whoami": 1,
         "rooms": 1,
         "aliases": 3000,
+        "forward_extremities": usual + large,
         "members": large,
         "state": usual + large * len(TYPES),
     }

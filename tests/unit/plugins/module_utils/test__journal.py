@@ -100,6 +100,7 @@ def test_progress_is_shown_from_the_start(progress: Path) -> None:
         journal.expect(500)
         assert json.loads(progress.read_text()) == {
             "accounts": 500,
+            "left": 0,
             "deactivated": 0,
             "parted": 0,
             "failed": 0,
@@ -110,12 +111,13 @@ def test_progress_is_shown_from_the_start(progress: Path) -> None:
 def test_progress_counts_what_happened(progress: Path, clock: Clock) -> None:
     with Journal(None, str(progress)) as journal:
         journal.expect(3)
-        for result in ("deactivated", "deactivated", "parted", "failed", "queued again", "not parted"):
+        for result in (*["left"] * 3, *["deactivated"] * 2, "parted", "failed", "queued again", "not parted"):
             journal.write(A, result)
         clock.sleep(INTERVAL)
         journal.expect(2)
         assert json.loads(progress.read_text()) == {
             "accounts": 5,
+            "left": 3,
             "deactivated": 2,
             "parted": 1,
             "failed": 1,

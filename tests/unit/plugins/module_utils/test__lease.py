@@ -23,11 +23,13 @@ class Kept:
         self.clock = clock
         self.meanwhile: Callable[[], None] = lambda: None
 
-    def read(self, client: Client) -> Content:
+    def read(self, client: Client, kind: str) -> Content:
+        assert kind == _state.LEASE_TYPE
         self.meanwhile()
         return dict(self.content)
 
-    def write(self, client: Client, content: Content) -> None:
+    def write(self, client: Client, kind: str, content: Content) -> None:
+        assert kind == _state.LEASE_TYPE
         self.content = content
 
     def now(self) -> int:
@@ -37,8 +39,8 @@ class Kept:
 @pytest.fixture
 def kept(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Kept:
     kept = Kept(clock)
-    monkeypatch.setattr(_state, "read_lease", kept.read)
-    monkeypatch.setattr(_state, "write_lease", kept.write)
+    monkeypatch.setattr(_state, "read_data", kept.read)
+    monkeypatch.setattr(_state, "write_data", kept.write)
     monkeypatch.setattr(Lease, "_now", lambda self: kept.now())
     # No test waits for a renewal.
     monkeypatch.setattr(_lease, "RENEWAL", 3600.0)

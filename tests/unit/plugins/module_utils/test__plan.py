@@ -4,11 +4,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils import _plan
+from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client
 from ansible_collections.matrixops.synapse.plugins.module_utils._plan import Plan
+from ansible_collections.matrixops.synapse.tests.unit.helpers import Server
 
 SERVER_INFO = {
     "server_name": "example.org",
@@ -19,7 +22,7 @@ SERVER_INFO = {
     "ways_in": [],
     "known_issues": [],
 }
-QUIET = {"total": 3, "unreachable": {}, "never_contacted": []}
+QUIET = {"total": 3, "sample": ["a.example", "b.example", "c.example"], "unreachable": {}, "never_contacted": []}
 
 
 def a_plan(**more: Any) -> Plan:
@@ -48,17 +51,45 @@ def test_ways_in() -> None:
     messages = [warning.message for warning in _plan._warnings(plan)]
     assert messages == [
         "New accounts can come: single sign-on",
-        "There are 2 open accounts of class appservice, so more may come",
+        "There are 2 active accounts of class appservice, so more may come",
     ]
 
 
 def test_a_server_that_is_down() -> None:
-    plan = a_plan(servers={**QUIET, "unreachable": {"down.example": 1795416000}})
-    assert "down.example" in warned(plan)["unreachable"]
+    (warning,) = _plan._warnings(a_plan(servers={**QUIET, "unreachable": {"down.example": 1795416000}}))
+    assert warning == _plan.Concern(
+        "unreachable",
+        "Remote servers that Synapse cannot reach at present: down.example",
+        "They are retried until the propagation period ends. Ghosts on them can be removed later with matrix_ghosts",
+    )
+
+
+def test_rooms_that_cannot_be_left() -> None:
+    (warning,) = _plan._warnings(a_plan(findings={"broken": ["!a:example.org"]}))
+    assert warning.message.endswith("the rooms have no forward extremities: !a:example.org")
+    assert warning.advice == ("Ghosts in them are removed on the remote servers directly. This does not stop the run")
+
+
+def test_remote_servers(client: Client, server: Server) -> None:
+    """The sample has those in most rooms, and of the same number those that come first by name."""
+    rows = [
+        {"destination": "a.example", "retry_last_ts": 0, "retry_interval": 0, "failure_ts": None},
+        {"destination": "f.example", "retry_last_ts": 1, "retry_interval": 1, "failure_ts": 1795416000000},
+        {"destination": "elsewhere.example", "retry_last_ts": 1, "retry_interval": 1, "failure_ts": 1},
+    ]
+    answer = {"destinations": rows, "total": len(rows)}
+    server.get("/_synapse/admin/v1/federation/destinations", answer, query={"limit": "1000"})
+    rooms = {"f.example": 2, "e.example": 1, "d.example": 30, "c.example": 1, "b.example": 1, "a.example": 1}
+    assert _plan._servers(client, Counter(rooms)) == {
+        "total": 6,
+        "sample": ["d.example", "f.example", "a.example", "b.example", "c.example"],
+        "unreachable": {"f.example": 1795416000},
+        "never_contacted": ["b.example", "c.example", "d.example", "e.example"],
+    }
 
 
 def test_delegated_authentication() -> None:
-    assert "stay open" in warned(a_plan(server={"delegated_auth": True}))["delegated_auth"]
+    assert "stay active" in warned(a_plan(server={"delegated_auth": True}))["delegated_auth"]
 
 
 def test_text() -> None:
@@ -74,9 +105,9 @@ def test_text() -> None:
         "example.org, Synapse 1.163.2, as @op:example.org",
         "Accounts: 1 operator (1 active); 1,300 user (1,297 active, 3 erased)",
         "To deactivate and erase: 1,297 accounts",
-        "To leave their rooms, and stay open: @op:example.org",
-        "Rooms: 2 that only this server is in, 1 that others are in, too. Memberships to end: 4,000",
-        "Other servers in these rooms: 3, of which 0 can't be reached just now, and 0 were never sent anything",
+        "To leave their rooms, and stay active: @op:example.org",
+        "Rooms: 2 that only this server is in, 1 that remote servers are in, too. Memberships to end: 4,000",
+        "Remote servers in these rooms: 3, of which 0 are unreachable, and 0 were never sent anything",
         "The drain may take 5 min to 20 min: an estimate, from how fast the server has just answered",
         "WARNING (orphaned): Rooms: !a:example.org. Hand them over",
     ]

@@ -8,12 +8,13 @@ import math
 from typing import Any
 
 import pytest
-from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client
+from ansible_collections.matrixops.synapse.plugins.module_utils._client import Answer, Client, SynapseError
 from ansible_collections.matrixops.synapse.plugins.module_utils._room_state import (
     CREATE,
     FEW_EVENTS,
     POWER_LEVELS,
     Powers,
+    as_state,
     read_room,
     read_state,
     send_state,
@@ -51,6 +52,22 @@ def test_a_small_state_is_one_request(server: Server, client: Client) -> None:
         (CREATE, ""): {"creator": HOST, "room_version": "10"},
         (POWER_LEVELS, ""): levels({HOST: 100})["content"],
     }
+
+
+def test_events_that_are_none_of_a_state() -> None:
+    odd: list[Json] = [{}, {"type": ["x"], "state_key": ""}, {"type": POWER_LEVELS, "state_key": 7, "content": {}}]
+    events = [*odd, event("m.room.name", {"name": "n"}), levels({HOST: 1}), levels({HOST: 2})]
+    answers = [Answer(each, "GET", "") for each in events]
+    assert as_state(answers, TYPES) == {(POWER_LEVELS, ""): levels({HOST: 2})["content"]}
+    assert as_state([], TYPES) == {}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{**levels({}), "content": 7}, {"type": CREATE, "state_key": "", "content": {"room_version": "12"}}]
+)
+def test_a_state_that_makes_no_sense(wrong: Json) -> None:
+    with pytest.raises(SynapseError, match="the answer has"):
+        as_state([Answer(wrong, "GET", "")], TYPES)
 
 
 def test_a_large_state_is_one_request_for_each_type(server: Server, client: Client) -> None:
@@ -155,6 +172,14 @@ def test_defaults_where_the_power_levels_say_nothing() -> None:
 )
 def test_the_level_to_do_everything(content: Json, level: int) -> None:
     assert powers("12", content).to_do_everything == level
+
+
+@pytest.mark.parametrize(
+    ("content", "level"), [({}, 50), ({"kick": 0}, 0), ({"kick": "70"}, 70), ({"kick": None}, 50), ({"ban": 90}, 50)]
+)
+def test_the_level_to_kick(content: Json, level: int) -> None:
+    for version in ("1", "12"):
+        assert powers(version, content).to_kick == level
 
 
 def test_levels_of_old_versions_may_be_text_or_fractions() -> None:

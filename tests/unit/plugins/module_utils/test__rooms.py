@@ -71,6 +71,33 @@ def test_joined_rooms(server: Server, client: Client) -> None:
     assert _rooms.joined_rooms(client, ALICE) == [R1, R2]
 
 
+@pytest.mark.parametrize(
+    ("members", "federated"),
+    [
+        ([ALICE, BOB], False),
+        ([ALICE, REMOTE], True),
+        ([ALICE, "@x:example.org:8448"], True),
+        # Somebody has left just now, and was the last.
+        ([], False),
+    ],
+)
+def test_federated_rooms(server: Server, client: Client, members: list[str], federated: bool) -> None:
+    server.members("r1", *members)
+    assert _rooms.is_federated(client, R1) is federated
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_room_that_cannot_be_read_counts_as_federated(server: Server, client: Client, status: int) -> None:
+    server.get(f"{ROOMS}/{quoted(R1)}/members", matrix_error("M_UNKNOWN", "broken"), status=status)
+    assert _rooms.is_federated(client, R1)
+
+
+def test_a_dead_token_says_nothing_of_a_room(server: Server, client: Client) -> None:
+    server.get(f"{ROOMS}/{quoted(R1)}/members", matrix_error("M_UNKNOWN_TOKEN", "dead"), status=401)
+    with pytest.raises(SynapseError, match="dead"):
+        _rooms.is_federated(client, R1)
+
+
 # Who is still joined
 
 
@@ -109,7 +136,12 @@ class Watched:
 
     def wait(self, timeout: float = 60, concurrency: int = 1) -> dict[str, list[str]]:
         return _rooms.wait_until_parted(
-            self.client, list(self.looks), timeout=timeout, concurrency=concurrency, on_parted=self.parted.append
+            self.client,
+            list(self.looks),
+            lambda user_id: _rooms.joined_rooms(self.client, user_id),
+            timeout=timeout,
+            concurrency=concurrency,
+            on_parted=self.parted.append,
         )
 
 
@@ -124,7 +156,8 @@ def watch(lone_client: Client, answering: Callable[..., None]) -> Watch:
 
 
 def test_nobody_to_wait_for(client: Client, clock: Clock) -> None:
-    assert _rooms.wait_until_parted(client, [], timeout=60, concurrency=1, on_parted=pytest.fail) == {}
+    waited = _rooms.wait_until_parted(client, [], pytest.fail, timeout=60, concurrency=1, on_parted=pytest.fail)
+    assert waited == {}
     assert clock.waits == []
 
 
@@ -348,6 +381,61 @@ def test_one_account_that_fails_does_not_keep_from_the_next(server: Server, clie
     assert "banned" in failed.error
     assert not failed.complete
     assert fine == Departure(BOB)
+
+
+BROKEN = matrix_error("M_UNKNOWN", "Internal server error")
+SYNC = "/_matrix/client/v3/sync"
+
+
+def test_who_cannot_sync_leaves_the_joined_rooms_all_the_same(server: Server, client: Client) -> None:
+    query = {"filter": ANY, "set_presence": "offline", "timeout": "0"}
+    server.get(SYNC, BROKEN, status=500, query=query)
+    server.joined(OPERATOR, "r1", "r2")
+    server.rate_limit()
+    server.leave("r1")
+    server.leave("r2", BROKEN, status=500)
+    server.joined(OPERATOR, "r2")
+    server.delete(OVERRIDE)
+    (departure,) = depart(client, OPERATOR)
+    assert (departure.left, list(departure.failed), departure.error) == ([R1], [R2], None)
+    assert "500 M_UNKNOWN: Internal server error" in str(departure.not_listed)
+    assert not departure.complete
+
+
+def test_a_sync_that_is_forbidden_is_no_broken_room(server: Server, client: Client) -> None:
+    query = {"filter": ANY, "set_presence": "offline", "timeout": "0"}
+    server.get(SYNC, FORBIDDEN, status=403, query=query)
+    (departure,) = depart(client, OPERATOR)
+    assert "banned" in str(departure.error)
+    assert departure.not_listed is None
+
+
+def test_a_room_that_only_the_sync_has_is_left(server: Server, client: Client) -> None:
+    server.sync(join=["r1"])
+    server.joined(OPERATOR)
+    server.rate_limit()
+    server.leave("r1")
+    server.joined(OPERATOR)
+    server.delete(OVERRIDE)
+    assert depart(client, OPERATOR) == [Departure(OPERATOR, left=[R1])]
+
+
+def test_broken_rooms_by_how_many_are_in_them() -> None:
+    found = _rooms.broken_rooms([{R1: "500", R2: "400"}, {R1: "501"}], lambda room_id: room_id == R1)
+    assert _rooms.broken_rooms_result(found) == {
+        "broken_rooms": [
+            {"room_id": R1, "reason": "500", "federated": True, "accounts": 2},
+            {"room_id": R2, "reason": "400", "federated": False, "accounts": 1},
+        ],
+        "broken_rooms_total": 2,
+    }
+
+
+def test_what_is_said_of_broken_rooms_is_bounded() -> None:
+    found = _rooms.broken_rooms([{f"!{number}": "x" * 9999 for number in range(1001)}], lambda _room_id: False)
+    result = _rooms.broken_rooms_result(found)
+    assert (len(result["broken_rooms"]), result["broken_rooms_total"]) == (1000, 1001)
+    assert result["broken_rooms"][0]["reason"] == "x" * 500
 
 
 UNRECOGNIZED = matrix_error("M_UNRECOGNIZED", "Unrecognized request")

@@ -22,19 +22,18 @@ def test_nothing_recorded(server: Server, client: Client) -> None:
     [
         ({"server_name": "example.org", "milestones": {"started": 1}}, {"started": 1}),
         (
-            {"server_name": "example.org", "milestones": {"started": 1, "first_wave_ended": 2}},
-            {"started": 1, "first_wave_ended": 2},
+            {"server_name": "example.org", "milestones": {"started": 1, "left_federated_rooms": 2}},
+            {"started": 1, "left_federated_rooms": 2},
         ),
         ({"server_name": "example.com", "milestones": {"started": 1}}, {}),
-        ({"milestones": {"started": 1}}, {}),
         ({"server_name": "example.org"}, {}),
         ({"server_name": "example.org", "milestones": None}, {}),
         ({"server_name": "example.org", "milestones": ["started"]}, {}),
-        ({"server_name": "example.org", "milestones": {"started": "1", "first_wave_ended": None}}, {}),
+        ({"server_name": "example.org", "milestones": {"started": "1", "left_federated_rooms": None}}, {}),
         ({"server_name": "example.org", "milestones": {"started": 1.5, "unknown": 1}}, {}),
-        ({"server_name": "example.org", "milestones": {"second_wave_ended": 3}}, {"second_wave_ended": 3}),
+        ({"server_name": "example.org", "milestones": {"left_federated_rooms": 3}}, {"left_federated_rooms": 3}),
         ({}, {}),
-        ({"server_name": "example.org", "milestones": {"first_wave_ended": True}}, {}),
+        ({"server_name": "example.org", "milestones": {"left_federated_rooms": True}}, {}),
     ],
 )
 def test_what_is_recorded(server: Server, client: Client, content: Json, milestones: dict[str, int]) -> None:
@@ -53,19 +52,32 @@ def test_write(server: Server, client: Client) -> None:
     _state.write(client, {"started": 1})
 
 
-@pytest.mark.parametrize("kind", ["anchors", "propagation"])
-def test_what_is_kept_by_itself(server: Server, client: Client, kind: str) -> None:
-    read, write = getattr(_state, f"read_{kind}"), getattr(_state, f"write_{kind}")
-    path = f"{PATH}.{kind}"
+def test_what_is_kept_by_itself(server: Server, client: Client) -> None:
+    path = f"{PATH}.some%2Fkind"
+    kind = f"{_state.ACCOUNT_DATA_TYPE}.some/kind"
     server.get(path, matrix_error("M_NOT_FOUND", "Account data not found"), status=404)
-    assert read(client) == {}
+    assert _state.read_data(client, kind) == {}
     content = {"since": 7, "server_name": "example.org"}
     server.put(path, content)
-    write(client, {"since": 7})
+    _state.write_data(client, kind, {"since": 7})
     server.get(path, content)
-    assert read(client) == content
-    server.get(path, {**content, "server_name": "example.com"})
-    assert read(client) == {}
+    assert _state.read_data(client, kind) == content
+    for other in ({**content, "server_name": "example.com"}, {}):
+        server.get(path, other)
+        assert _state.read_data(client, kind) == {}
+
+
+def test_an_answer_of_another_shape_is_not_an_empty_record(server: Server, client: Client) -> None:
+    """What was recorded would be overwritten."""
+    server.get(PATH, {"milestones": {"started": 1}})
+    with pytest.raises(SynapseError, match="is not what was recorded"):
+        _state.read_data(client, _state.ACCOUNT_DATA_TYPE)
+
+
+def test_what_cannot_be_read_is_not_an_empty_record(server: Server, client: Client) -> None:
+    server.get(f"{PATH}.kind", matrix_error("M_FORBIDDEN", "no"), status=403)
+    with pytest.raises(SynapseError, match="M_FORBIDDEN"):
+        _state.read_data(client, f"{_state.ACCOUNT_DATA_TYPE}.kind")
 
 
 def test_aliases(server: Server, client: Client) -> None:
@@ -89,13 +101,13 @@ def test_aliases(server: Server, client: Client) -> None:
         ({}, [], [], {}),
         ({}, ["started"], [], {"started": 9}),
         ({"started": 1}, ["started"], [], {"started": 1}),
-        ({"started": 1}, ["first_wave_ended"], [], {"started": 1, "first_wave_ended": 9}),
-        ({"started": 1, "first_wave_ended": 2}, [], ["first_wave_ended"], {"started": 1}),
+        ({"started": 1}, ["left_federated_rooms"], [], {"started": 1, "left_federated_rooms": 9}),
+        ({"started": 1, "left_federated_rooms": 2}, [], ["left_federated_rooms"], {"started": 1}),
         (
-            {"started": 1, "first_wave_ended": 2},
-            ["first_wave_ended"],
-            ["first_wave_ended"],
-            {"started": 1, "first_wave_ended": 9},
+            {"started": 1, "left_federated_rooms": 2},
+            ["left_federated_rooms"],
+            ["left_federated_rooms"],
+            {"started": 1, "left_federated_rooms": 9},
         ),
         ({}, [], ["started"], {}),
     ],

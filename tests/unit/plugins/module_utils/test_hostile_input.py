@@ -6,10 +6,13 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import tempfile
 import unicodedata
+import zlib
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Callable
@@ -17,11 +20,12 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 import responses
-from ansible_collections.matrixops.synapse.plugins.module_utils import _anchors, _state, _users
+from ansible_collections.matrixops.synapse.plugins.module_utils import _state, _users
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError, printable
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.record import KIND, Record, read_record
 from ansible_collections.matrixops.synapse.plugins.module_utils._journal import Journal
 from ansible_collections.matrixops.synapse.plugins.modules import synapse_user_deactivate
-from ansible_collections.matrixops.synapse.tests.unit.helpers import BASE_URL, OPERATOR, TOKEN, Json
+from ansible_collections.matrixops.synapse.tests.unit.helpers import BASE_URL, OPERATOR, SERVER, TOKEN, Json
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -158,12 +162,28 @@ def test_each_line_of_the_log_is_one_thing_that_happened(entries: list[tuple[str
 
 
 @hostile
-@given(st.dictionaries(NASTY, JSON, max_size=5) | st.just({}), st.sampled_from(["anchors", "staying", "lost", "alone"]))
-def test_a_record_that_somebody_has_tampered_with(content: dict[str, Any], key: str) -> None:
-    """It is read as far as it makes sense, or is as good as none; it is never an error that ends all looks."""
-    whole = {"anchors": {}, "staying": [], "releasing": [], "lost": {}, "alone": [], key: content}
-    record = _anchors.Record.from_json(whole)
-    assert all(isinstance(room, str) for room in record.rooms)
+@given(st.sampled_from(["rooms", "retries", "history", "merged_for"]), st.dictionaries(NASTY, JSON, max_size=5) | JSON)
+def test_a_record_that_somebody_has_tampered_with(key: str, content: Any) -> None:
+    """It is as good as none, so that it is made anew; it is never an error that ends all polls."""
+    text = base64.b64encode(zlib.compress(json.dumps({**Record().as_json(), key: content}).encode())).decode()
+    index = {"side": "a", "pieces": 1, "sha256": hashlib.sha256(text.encode()).hexdigest(), "server_name": SERVER}
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mocked, Client(BASE_URL, TOKEN) as client:
+        mocked.add("GET", re.compile(".*/whoami"), json={"user_id": OPERATOR})
+        mocked.add("GET", re.compile(f".*/{KIND}$"), json=index)
+        mocked.add("GET", re.compile(f".*/{KIND}.a.0$"), json={"text": text, "server_name": SERVER})
+        record = read_record(client)
+    assert not record.rooms and not record.retries
+
+
+@hostile
+@given(st.dictionaries(st.sampled_from(["side", "sha256"]), JSON, max_size=2), JSON)
+def test_an_index_of_the_record_that_makes_no_sense(index: dict[str, Any], text: Any) -> None:
+    content = json.dumps({"pieces": 1, **index, "server_name": SERVER})
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as mocked, Client(BASE_URL, TOKEN) as client:
+        mocked.add("GET", re.compile(".*/whoami"), json={"user_id": OPERATOR})
+        mocked.add("GET", re.compile(f".*/{KIND}$"), body=content)
+        mocked.add("GET", re.compile(".*"), body=json.dumps({"text": text, "server_name": SERVER}))
+        assert read_record(client) == Record()
 
 
 @hostile

@@ -139,12 +139,10 @@ def test_an_error_that_repeats_the_token_does_not_show_it(server: Server, run: R
 
 MINIMAL: dict[str, Json] = {
     "synapse_admin_leave_rooms": {},
-    "synapse_anchors": {"state": "chosen"},
     "synapse_announcement": {"text": "Goodbye"},
     "synapse_decommission_plan": {},
     "synapse_decommission_state": {"mark": ["started"]},
-    "synapse_federation_info": {},
-    "synapse_federation_retry": {},
+    "synapse_federated_rooms": {},
     "synapse_propagation": {"period": 1},
     "synapse_room_aliases": {},
     "synapse_room_demotion": {},

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from typing import Callable
+from unittest.mock import ANY
 
 import pytest
 from ansible_collections.matrixops.synapse.tests.unit.helpers import (
@@ -23,7 +24,7 @@ Run = Callable[..., Json]
 
 ROOT = "@root:example.org"
 R1, R2, R3 = (room_id(name) for name in ("r1", "r2", "r3"))
-NOTHING: Json = {"left": [], "rejected": [], "retracted": [], "failed": [], "error": None}
+NOTHING: Json = {"left": [], "rejected": [], "retracted": [], "failed": [], "not_listed": None, "error": None}
 
 
 def admins(server: Server) -> None:
@@ -118,6 +119,7 @@ def test_what_could_not_be_left(server: Server, run: Run) -> None:
     server.joined(OPERATOR, "r2")
     server.delete(OVERRIDE)
     server.date("no date")
+    server.members("r2", OPERATOR)
     result = run("synapse_admin_leave_rooms", {"user_ids": [OPERATOR, ROOT], "concurrency": 1})
     assert result["failed"]
     assert result["changed"]
@@ -129,6 +131,54 @@ def test_what_could_not_be_left(server: Server, run: Run) -> None:
     assert OPERATOR in result["msg"]
     assert ROOT in result["msg"]
     assert result["diff"]["before"] == f"{OPERATOR} joined {R1}\n"
+
+
+@pytest.mark.parametrize("allow", [True, False])
+def test_a_broken_room(server: Server, run: Run, allow: bool) -> None:
+    broken = matrix_error("M_UNKNOWN", "Internal server error")
+    server.whoami()
+    server.user(user("op", admin=True))
+    query = {"filter": ANY, "set_presence": "offline", "timeout": "0"}
+    server.get("/_matrix/client/v3/sync", broken, status=500, query=query)
+    server.joined(OPERATOR, "r1", "r2")
+    server.rate_limit()
+    server.leave("r1", broken, status=500)
+    server.leave("r2")
+    server.joined(OPERATOR, "r1")
+    server.delete(OVERRIDE)
+    server.members("r1", OPERATOR, "@someone:other.example")
+    options = {"user_ids": [OPERATOR], "concurrency": 1, "allow_broken_rooms": allow}
+    result = run("synapse_admin_leave_rooms", options)
+    assert result.get("failed", False) is not allow
+    (operator,) = result["accounts"]
+    assert operator["left"] == [R2]
+    assert "500 M_UNKNOWN" in operator["not_listed"]
+    (room,) = result["broken_rooms"]
+    assert (room["room_id"], room["accounts"], room["federated"], result["broken_rooms_total"]) == (R1, 1, True, 1)
+    if not allow:
+        assert f"{OPERATOR}: 1 rooms, such as {R1}" in result["msg"]
+
+
+@pytest.mark.parametrize("allow", [True, False])
+def test_invites_that_could_not_be_listed(server: Server, run: Run, allow: bool) -> None:
+    server.whoami()
+    server.user(user("op", admin=True))
+    query = {"filter": ANY, "set_presence": "offline", "timeout": "0"}
+    server.get("/_matrix/client/v3/sync", matrix_error("M_UNKNOWN", "broken"), status=500, query=query)
+    server.joined(OPERATOR)
+    result = run("synapse_admin_leave_rooms", {"user_ids": [OPERATOR], "allow_broken_rooms": allow})
+    assert result.get("failed", False) is not allow
+    if not allow:
+        assert f"{OPERATOR}: invites and knocks: " in result["msg"]
+
+
+def test_broken_rooms_excuse_no_account_that_could_not_be_dealt_with(server: Server, run: Run) -> None:
+    server.whoami()
+    server.user(user("root", admin=True))
+    server.date("no date")
+    result = run("synapse_admin_leave_rooms", {"user_ids": [ROOT], "allow_broken_rooms": True})
+    assert result["failed"]
+    assert "no valid Date" in result["msg"]
 
 
 def test_unlisted(server: Server, run: Run) -> None:

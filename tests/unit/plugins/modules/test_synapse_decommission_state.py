@@ -51,12 +51,12 @@ def test_a_milestone_keeps_its_time(server: Server, run: Run) -> None:
 
 @pytest.mark.parametrize("check", [True, False])
 def test_mark_and_clear(server: Server, run: Run, check: bool) -> None:
-    recorded(server, started=1, first_wave_ended=2)
+    recorded(server, started=1, left_federated_rooms=2)
     if not check:
         server.put(PATH, record(started=1))
-    result = run("synapse_decommission_state", {"mark": ["started"], "clear": ["first_wave_ended"]}, check=check)
+    result = run("synapse_decommission_state", {"mark": ["started"], "clear": ["left_federated_rooms"]}, check=check)
     assert result["changed"]
-    assert result["diff"] == {"before": {"started": 1, "first_wave_ended": 2}, "after": {"started": 1}}
+    assert result["diff"] == {"before": {"started": 1, "left_federated_rooms": 2}, "after": {"started": 1}}
     assert result["milestones"] == {"started": 1}
 
 

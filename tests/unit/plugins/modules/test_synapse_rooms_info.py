@@ -48,10 +48,12 @@ def test_findings(server: Server, run: Run, only_joined: bool) -> None:
     server.get(f"/_matrix/client/v3/rooms/{quoted(room_id('b'))}/aliases", {"aliases": []})
     state = [create("10"), levels({HOST: 100}), *joins(HOST, ALICE)]
     server.get(f"{ROOMS}/{quoted(room_id('b'))}/state", {"state": state})
+    server.get(f"{ROOMS}/{quoted(room_id('b'))}/forward_extremities", {"count": 0, "results": []})
     server.get(f"/_matrix/client/v3/rooms/{quoted(room_id('a'))}/aliases", {"aliases": ["#a:example.org"]})
     result = run("synapse_rooms_info", {"findings": True, "local_members": only_joined, "concurrency": 1})
     found = {kind: room_ids for kind, room_ids in result["findings"].items() if room_ids}
-    assert found == {"orphaned": [room_id("b")], "empowered": [room_id("b")], "aliased": [room_id("a")]}
+    b = [room_id("b")]
+    assert found == {"orphaned": b, "empowered": b, "broken": b, "aliased": [room_id("a")]}
     rooms = [] if only_joined else [{**room("a", 0), "aliases": ["#a:example.org"]}]
     assert result["rooms"][:-1] == rooms
     assert result["rooms"][-1]["administrators"] == {"local": [HOST], "remote": [], "everybody": False}

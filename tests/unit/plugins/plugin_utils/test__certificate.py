@@ -18,7 +18,6 @@ from ansible_collections.matrixops.synapse.plugins.plugin_utils._certificate imp
     SCHEMA,
     Directory,
     Redaction,
-    add_facts,
     begin_stage,
     conclude,
     departure,
@@ -27,35 +26,66 @@ from ansible_collections.matrixops.synapse.plugins.plugin_utils._certificate imp
     new,
 )
 from ansible_collections.matrixops.synapse.tests.unit.helpers import NOW, OPERATOR, SERVER, Json, room_id
+from markupsafe import escape
 
 A, B = f"@a:{SERVER}", f"@b:{SERVER}"
 HOSTILE = "{{ 1234 * 4321 }}{% raw %}<script>alert(1)</script>\u202e\x1b[2J"
 VALIDATOR = jsonschema.Draft202012Validator(SCHEMA)
 
-LEDGER: Json = {
-    "summary": {"delivered": 1, "pending": 0, "unreachable": 1, "unknown": 0, "total": 2, "ignored": 0},
-    "message": "1 of 2 servers told",
-    "history": [[NOW, 0, 2, 0, 0, 1], [NOW + 5, 1, 0, 1, 0, 0]],
+
+def server(name: str, state: str, *, confirmed: int = 0, **more: Any) -> Json:
+    """A remote server with four rooms."""
+    open_room = {"room_id": room_id("r"), "state": state, "reason": HOSTILE, "ghosts": 2, "can_kick": [f"@x:{name}"]}
+    return {
+        "server": name,
+        "state": state,
+        "rooms": 4,
+        "confirmed_rooms": confirmed,
+        "removed": 0,
+        "confirmed_at": None,
+        "unreachable_since": None,
+        "reason": None,
+        "text": f"{name}: {state}; {confirmed} of 4 rooms",
+        "open_rooms": [] if state == "confirmed" else [open_room],
+        "open_rooms_total": 4 - confirmed,
+        **more,
+    }
+
+
+PROPAGATION: Json = {
+    "summary": {
+        "servers": 5,
+        "confirmed": 1,
+        "ghosts": 1,
+        "refused": 1,
+        "unreachable": 1,
+        "unconfirmed": 1,
+        "ignored": 1,
+        "pairs": 20,
+        "pairs_confirmed": 7,
+        "removed": 3,
+    },
+    "message": "1 of 5 remote servers confirmed",
+    "checked": True,
+    "history": [[NOW, 0, 0, 0, 0, 5], [NOW + 5, 1, 1, 1, 1, 1]],
     "now": NOW + 9,
     "ends": NOW + 9,
+    "next_poll": None,
     "finished": True,
     "early": False,
-    "second_wave_ended": NOW + 6,
-    "destinations": [
-        {
-            "destination": HOSTILE,
-            "state": "unreachable",
-            "reason": None,
-            "rooms": [room_id("r")],
-            "rooms_total": 1,
-            "failing_since": NOW - 9,
-            "next_retry": None,
-        }
+    "servers": [
+        server(HOSTILE, "ghosts", confirmed=3),
+        server("d.example", "refused", confirmed=2),
+        server("c.example", "unreachable", unreachable_since=NOW - 9),
+        server("e.example", "unconfirmed", confirmed=1),
+        server("b.example", "confirmed", confirmed=4, confirmed_at=NOW, removed=3),
     ],
-    "destinations_total": 1,
-    "lost": [{"user_id": A, "room_id": room_id("r"), "reason": "was kicked"}],
-    "lost_total": 1,
-    "failures": [{"user_id": B, "room_id": room_id("r"), "reason": HOSTILE}],
+    "servers_total": 5,
+    "ignored": ["f.example"],
+    "broken_rooms": [
+        {"room_id": room_id("s"), "reason": HOSTILE, "servers": ["b.example", "c.example"], "not_confirmed_by": []}
+    ],
+    "unreadable_rooms": [],
 }
 VERIFIED: Json = {
     "open": {"counts": {"operator": {"active": 1}}},
@@ -72,7 +102,7 @@ FACTS: dict[str, Json] = {
         "state": {"milestones": {}},
     },
     "prepare": {
-        "announcement": {"sent": 2, "unchanged": 0, "failures": []},
+        "announcement": {"sent": 2, "unchanged": 0, "failures": [], "failures_total": 0},
         "handover": {"handed_over": [{"room_id": room_id("r"), "name": HOSTILE}], "not_handed_over": []},
         "aliases": {"aliases": [{"alias": f"#r:{SERVER}", "room_id": room_id("r")}], "failures": []},
         "demotion": {"demoted": [room_id("r")], "failures": [{"room_id": room_id("s"), "reason": "403"}]},
@@ -90,8 +120,11 @@ FACTS: dict[str, Json] = {
             "passes": 1,
             "timeline": [[0.0, 0, 0], [1.0, 1, 1]],
             "proof": {"parted": 1, "read": "GET", "requests": 2},
+            "federated_left_after": 0.5,
+            "all_left_after": 1.25,
+            "broken_rooms": [{"room_id": room_id("s"), "reason": HOSTILE, "accounts": 2, "federated": True}],
+            "broken_rooms_total": 1,
         },
-        "anchors_chosen": {"user_ids": [A]},
     },
     "leave_rooms": {
         "leave": {
@@ -106,17 +139,22 @@ FACTS: dict[str, Json] = {
                 }
             ]
         },
-        "state": {"milestones": {"started": NOW, "first_wave_ended": NOW + 1}},
+        "state": {"milestones": {"started": NOW, "left_federated_rooms": NOW + 1}},
     },
-    "propagate": {"propagation": LEDGER},
+    "propagate": {"propagation": PROPAGATION},
     "verify": VERIFIED,
-    "power_off": {**VERIFIED, "gate": LEDGER},
+    "power_off": {**VERIFIED, "gate": PROPAGATION},
 }
 
 
+def add_facts(certificate: Json, stage: str, facts: Json, now: int) -> None:
+    variables = {f"_decommission_{name}": fact for name, fact in copy.deepcopy(facts).items()}
+    _certificate.add_facts(certificate, stage, variables, now)
+
+
 def valid(certificate: Json) -> Json:
-    """It is, by the library's word and by ours, and both pages can be made of it."""
-    conclude(certificate, NOW + 99)
+    """The concluded certificate: valid for the library and for us, and both pages can be rendered."""
+    certificate = conclude(certificate, NOW + 99)
     VALIDATOR.validate(certificate)
     assert departure(certificate, SCHEMA) is None
     page = _page.certificate_page(certificate)
@@ -126,16 +164,22 @@ def valid(certificate: Json) -> Json:
     return certificate
 
 
-def whole() -> Json:
+def whole(**propagation: Any) -> Json:
     certificate = new(SERVER, NOW)
-    for stage, facts in copy.deepcopy(FACTS).items():
+    result = {**PROPAGATION, **propagation}
+    changed = {"propagate": {"propagation": result}, "power_off": {**VERIFIED, "gate": result}}
+    for stage, facts in {**FACTS, **changed}.items():
         begin_stage(certificate, stage, NOW)
         add_facts(certificate, stage, facts, NOW + 1)
         end_stage(certificate, stage, "done", NOW + 2)
     return certificate
 
 
-# What is in it
+def findings(certificate: Json) -> dict[str, str]:
+    return {warning["kind"]: warning["text"] for warning in certificate["warnings"]}
+
+
+# Contents
 
 
 def test_after_a_kill_at_each_stage_it_is_valid() -> None:
@@ -144,8 +188,7 @@ def test_after_a_kill_at_each_stage_it_is_valid() -> None:
     for stage, facts in FACTS.items():
         begin_stage(certificate, stage, NOW)
         killed = valid(copy.deepcopy(certificate))
-        assert killed["warnings"][-1 if stage == "preflight" else 0]["kind"] in ("started", "failed", "failures")
-        assert "started" in [warning["kind"] for warning in killed["warnings"]]
+        assert "started" in findings(killed)
         # As the next run finds it.
         begin_stage(killed, "preflight", NOW + 50)
         assert valid(killed)["stages"][-1]["attempts"][-1]["result"] in ("interrupted", "started")
@@ -164,16 +207,107 @@ def test_what_it_says() -> None:
     }
     assert failures == {
         "prepare": [(room_id("s"), None, "403")],
-        "drain": [(A, None, f"{A}: {HOSTILE}"), (B, room_id("r"), "is still in a room: banned")],
+        "drain": [
+            (A, None, f"{A}: {HOSTILE}"),
+            (B, room_id("r"), "is still joined: banned"),
+            (room_id("s"), None, f"broken room, 2 accounts cannot leave: {HOSTILE}"),
+        ],
         "leave_rooms": [(OPERATOR, room_id("s"), "403")],
-        "propagate": [(B, room_id("r"), HOSTILE), (A, room_id("r"), "the room has lost its anchor: was kicked")],
     }
     assert certificate["handed_over_total"] == 1 and certificate["announced"]["sent"] == 2
-    assert certificate["milestones"] == {"started": NOW, "first_wave_ended": NOW + 1, "second_wave_ended": NOW + 6}
-    assert certificate["accounts"]["closed"]["salt"] == certificate["salt"]
-    assert [proof["found"] for proof in certificate["proof"]] == [0, 0, 0, 1]
-    kinds = [warning["kind"] for warning in certificate["warnings"]]
-    assert kinds == ["never_told", "failures"]
+    assert certificate["milestones"] == {"started": NOW, "left_federated_rooms": NOW + 1}
+    assert certificate["accounts"]["deactivated"]["salt"] == certificate["salt"]
+    (drain,) = certificate["drains"]
+    assert (drain["federated_left_after"], drain["all_left_after"], drain["broken_rooms_total"]) == (0.5, 1.25, 1)
+    # Of the servers that answer: 1 room with ghosts, 2 refused, 3 unconfirmed.
+    assert [(proof["looked_at"], proof["found"]) for proof in certificate["proof"]] == [(3, 0), (3, 0), (0, 0), (20, 6)]
+    assert [warning["kind"] for warning in certificate["warnings"]] == [
+        "failures",
+        "ghosts",
+        "refused",
+        "unreachable",
+        "unconfirmed",
+        "broken_rooms",
+    ]
+
+
+def test_remote_servers_are_in_the_words_of_the_module() -> None:
+    certificate = valid(whole())
+    remote = certificate["remote_servers"]
+    assert remote["servers"] == PROPAGATION["servers"] and remote["broken_rooms"] == PROPAGATION["broken_rooms"]
+    assert certificate["propagation"] == PROPAGATION["history"]
+    page = _page.certificate_page(certificate)
+    for row in remote["servers"]:
+        assert str(escape(_page.visible(row["text"]))) in page
+    assert "@x:d.example" in page and "f.example" in page
+    assert "The last federated membership ended after 0.5 s. The last membership ended after 1 s." in page
+
+
+def test_findings_name_servers_and_the_next_step() -> None:
+    found = findings(valid(whole()))
+    assert found["unreachable"].startswith("Unreachable: 1 of 5 remote servers (c.example). Check again later with")
+    assert "matrix_ghosts" in found["unreachable"] and "matrix_ghosts" in found["ghosts"]
+    assert found["refused"].startswith("Refused: 1 of 5 remote servers (d.example). Ask a user who can kick")
+    assert found["broken_rooms"].endswith("All remote servers in them have confirmed.")
+    rooms = [{**PROPAGATION["broken_rooms"][0], "not_confirmed_by": ["c.example"]}]
+    assert "Not confirmed by c.example. Check again" in findings(valid(whole(broken_rooms=rooms)))["broken_rooms"]
+    unreadable = [{"room_id": room_id("t"), "reason": HOSTILE}]
+    assert room_id("t") in findings(valid(whole(unreadable_rooms=unreadable)))["unreadable_rooms"]
+    assert "decommission_early_exit" in findings(valid(whole(early=True)))["early"]
+
+
+def test_a_finding_has_few_names() -> None:
+    rows = [server(f"{number}.example", "unreachable") for number in range(9)]
+    counts = {"confirmed": 91, "unreachable": 2000, "pairs": 8364}
+    certificate = valid(whole(servers=rows, servers_total=2091, summary=counts))
+    names = "0.example, 1.example, 2.example, 3.example, 4.example and 1,995 more"
+    assert f"2,000 of 2,091 remote servers ({names})" in findings(certificate)["unreachable"]
+    assert f"; 91 of 2,091 remote servers confirmed, not {names}; " in _certificate.summary(certificate)
+    assert certificate["proof"][-1]["found"] == 0
+
+
+def test_when_the_list_of_servers_is_cut_the_counts_are_proof() -> None:
+    certificate = valid(whole(servers=[], summary={**PROPAGATION["summary"], "refused": 70}))
+    assert certificate["proof"][-1]["found"] == 72
+
+
+def test_before_the_end_of_the_checks_there_is_no_final_finding() -> None:
+    certificate = valid(whole(finished=False))
+    assert set(findings(certificate)) == {"failures", "not_confirmed_yet", "broken_rooms"}
+    assert "Not confirmed yet: 4 of 5 remote servers (" in findings(certificate)["not_confirmed_yet"]
+    assert "4 not confirmed yet" in _page.certificate_page(certificate)
+
+
+def test_without_checks_it_says_so() -> None:
+    certificate = valid(whole(checked=False, broken_rooms=[]))
+    assert set(findings(certificate)) == {"failures", "not_checked"}
+    assert "decommission_ghost_checks: false" in findings(certificate)["not_checked"]
+    assert "; 5 remote servers not asked; " in _certificate.summary(certificate)
+    assert len(certificate["proof"]) == 3
+    page = _page.certificate_page(certificate)
+    assert "No remote server was asked, since" in page and "chart-servers" not in page
+
+
+def test_all_confirmed() -> None:
+    rows = [server("b.example", "confirmed", confirmed=4)]
+    certificate = valid(whole(servers=rows, servers_total=1, summary={"confirmed": 1, "pairs": 4}, broken_rooms=[]))
+    assert set(findings(certificate)) == {"failures"} and certificate["proof"][-1]["found"] == 0
+    summary = _certificate.summary(certificate)
+    assert summary.startswith(f"{SERVER}: powered off; 2 accounts deactivated; 1 of 1 remote server confirmed; ")
+
+
+def test_what_is_too_long_is_cut() -> None:
+    rows = [server("x" * 9000, "unreachable", text=HOSTILE * 20, reason="y" * 9000) for _row in range(1100)]
+    rows[0]["open_rooms"] *= 30
+    certificate = valid(whole(servers=rows, message="z" * 9000, ignored=["i"] * 2000))
+    remote = certificate["remote_servers"]
+    assert len(remote["servers"]) == 1000 and len(remote["servers"][0]["open_rooms"]) == 5
+    assert {len(str(remote["servers"][0][key])) for key in ("server", "text", "reason")} == {
+        255,
+        1000,
+        len(HOSTILE) * 20,
+    }
+    assert len(findings(certificate)["unreachable"]) < 2000
 
 
 def test_facts_that_are_not_there() -> None:
@@ -184,7 +318,7 @@ def test_facts_that_are_not_there() -> None:
             add_facts(certificate, stage, nothing, NOW)
             end_stage(certificate, stage, "failed", NOW, HOSTILE)
         assert valid(certificate)["state"] == "failed"
-        assert "proof" not in certificate and "ledger" not in certificate
+        assert "proof" not in certificate and "remote_servers" not in certificate
 
 
 def test_proof_against() -> None:
@@ -193,8 +327,25 @@ def test_proof_against() -> None:
     joined = {"users": [{"name": A}], "total": 3}
     add_facts(certificate, "verify", {**VERIFIED, "joined": joined, "not_closed": [B], "in_rooms": [A]}, NOW)
     end_stage(certificate, "verify", "failed", NOW, "not drained")
-    assert [proof["found"] for proof in valid(certificate)["proof"]] == [1, 1, 0]
-    assert "disproved" in [warning["kind"] for warning in certificate["warnings"]]
+    certificate = valid(certificate)
+    assert [proof["found"] for proof in certificate["proof"]] == [1, 1, 0]
+    assert "disproved" in findings(certificate)
+
+
+def test_proof_outside_broken_rooms() -> None:
+    """Rooms that only this server is in are known to be broken only when the drain is verified."""
+    rooms = [{"room_id": room_id(name), "reason": "500", "accounts": 1, "federated": name == "s"} for name in "st"]
+    certificate = new(SERVER, NOW)
+    for stage in ("verify", "power_off"):
+        begin_stage(certificate, stage, NOW)
+        add_facts(certificate, stage, {**VERIFIED, "rest": {"broken_rooms": rooms}}, NOW)
+        end_stage(certificate, stage, "done", NOW)
+    certificate = valid(certificate)
+    claims = [proof["claim"] for proof in certificate["proof"]]
+    assert [claim.endswith("outside the broken rooms") for claim in claims] == [False, True, True]
+    verify, power_off = certificate["stages"]
+    assert [failure["subject"] for failure in verify["failures"]] == [room_id("t")]
+    assert power_off["failures_total"] == 0
 
 
 def test_accounts_before_are_those_before_anybody_was_closed() -> None:
@@ -215,7 +366,7 @@ def test_runs_without_end() -> None:
             begin_stage(certificate, stage, NOW + number)
             add_facts(certificate, stage, FACTS[stage], NOW + number)
             end_stage(certificate, stage, "waiting" if stage == "propagate" else "done", NOW + number)
-    valid(certificate)
+    certificate = valid(certificate)
     assert certificate["state"] == "waiting"
     assert len(certificate["stages"][0]["attempts"]) == 20 and certificate["stages"][0]["attempts_total"] == 201
     assert certificate["stages"][0]["attempts"][0]["started"] == NOW
@@ -263,6 +414,9 @@ def test_that_nobody_answers_when_the_host_is_off_is_no_failure(result: str, sta
         lambda c: c["drains"][0]["timeline"].append([1, 2]),
         lambda c: c["accounts"]["before"]["counts"].update(user={"active": True}),
         lambda c: c["drains"].extend(c["drains"] * 30),
+        lambda c: c["remote_servers"]["servers"][0].update(state="told"),
+        lambda c: c["remote_servers"]["servers"][0].update(text="x" * 4001),
+        lambda c: c.update(ledger={}),
     ],
 )
 def test_ours_finds_what_the_library_finds(change: Any) -> None:
@@ -273,7 +427,7 @@ def test_ours_finds_what_the_library_finds(change: Any) -> None:
 
 
 def test_ours_knows_all_that_the_schema_makes_use_of() -> None:
-    known = {"type", "const", "enum", "minLength", "pattern", "minimum", "minItems", "maxItems", "items"}
+    known = {"type", "const", "enum", "minLength", "maxLength", "pattern", "minimum", "minItems", "maxItems", "items"}
     known |= {"properties", "required", "additionalProperties", "$schema", "$id", "title", "description"}
 
     def words(schema: Any) -> Iterator[str]:
@@ -287,7 +441,7 @@ def test_ours_knows_all_that_the_schema_makes_use_of() -> None:
     assert set(words(SCHEMA)) <= known
 
 
-# What must not be in it
+# Redaction
 
 
 def redaction(**more: Any) -> Redaction:
@@ -296,7 +450,7 @@ def redaction(**more: Any) -> Redaction:
 
 @pytest.mark.parametrize(
     "text",
-    [A, f"{A}.", f"such as {A}: no", f"['{A}', '{B}']", "GET /users/%40a%3Aexample.org/x", f"({A})"],
+    [A, f"{A}.", f"for example {A}: no", f"['{A}', '{B}']", "GET /users/%40a%3Aexample.org/x", f"({A})"],
 )
 def test_names_of_local_accounts(text: str) -> None:
     found = redaction()({"reason": [text]})["reason"][0]
@@ -309,12 +463,18 @@ def test_names_of_others(text: str) -> None:
     assert redaction()(text) == text
 
 
+def test_lists_of_names_and_digests() -> None:
+    found = redaction(secrets=["abc"])({"user_ids": [A], "digests": "xabcx", "salt": "abc"})
+    assert "@a" not in str(found["user_ids"])
+    assert (found["digests"], found["salt"]) == ("xabcx", "abc")
+
+
 def test_secrets() -> None:
     found = redaction(secrets=["syt_x", ""], ids=True)({"a syt_x": [1, None, "with syt_x in it"]})
     assert found == {"a ********": [1, None, "with ******** in it"]}
 
 
-# The file
+# Files
 
 
 @pytest.fixture
@@ -324,9 +484,10 @@ def directory(tmp_path: Path) -> Directory:
         return directory
 
 
-def write(directory: Directory, certificate: Json) -> None:
-    conclude(certificate, NOW)
+def write(directory: Directory, certificate: Json) -> Json:
+    certificate = conclude(certificate, NOW)
     directory.write(certificate, _page.certificate_page(certificate))
+    return certificate
 
 
 def test_file_names() -> None:
@@ -338,8 +499,7 @@ def test_file_names() -> None:
 
 
 def test_written_and_read(directory: Directory) -> None:
-    certificate = whole()
-    write(directory, certificate)
+    certificate = write(directory, whole())
     assert directory.read(SERVER) == certificate
     assert stat.S_IMODE(directory.path.stat().st_mode) == 0o700
     assert {stat.S_IMODE(path.stat().st_mode) for path in directory.path.iterdir()} == {0o600}
@@ -411,7 +571,7 @@ def test_durations(seconds: float, expected: str) -> None:
 
 
 def test_what_cannot_be_seen_is_shown() -> None:
-    certificate = whole()
+    certificate = valid(whole())
     certificate["server"]["version"] = "1\u202e2\x1b3"
     page = _page.certificate_page(certificate)
     assert "1\\u202e2\\u001b3" in page
@@ -420,7 +580,7 @@ def test_what_cannot_be_seen_is_shown() -> None:
 
 def test_200_000_accounts(directory: Directory) -> None:
     certificate = whole()
-    certificate["accounts"]["closed"].update(digests="x" * 1_000_000, width=5, total=200_000)
+    certificate["accounts"]["deactivated"].update(digests="x" * 1_000_000, width=5, total=200_000)
     write(directory, certificate)
     assert directory.json_path(SERVER).stat().st_size < 1_100_000
-    assert json.loads(directory.json_path(SERVER).read_text())["accounts"]["closed"]["total"] == 200_000
+    assert json.loads(directory.json_path(SERVER).read_text())["accounts"]["deactivated"]["total"] == 200_000

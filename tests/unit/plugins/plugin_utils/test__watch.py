@@ -19,8 +19,8 @@ from ansible_collections.matrixops.synapse.plugins.action.synapse_user_deactivat
 from ansible_collections.matrixops.synapse.plugins.plugin_utils import _watch as plugin
 from ansible_collections.matrixops.synapse.tests.unit.helpers import PATIENCE, Json
 
-PROGRESS = {"accounts": 500, "deactivated": 130, "parted": 120, "failed": 0, "elapsed": 60.0}
-SHOWN = "120 of 500 accounts have left all rooms, 130 are deactivated; 2.0 per second, about 3 min 10 s left"
+PROGRESS = {"accounts": 500, "left": 120, "deactivated": 120, "parted": 0, "failed": 0, "elapsed": 60.0}
+SHOWN = "120 of 500 accounts have left all federated rooms, 120 are deactivated; 2.0 per second, about 3 min 10 s left"
 SOON = 0.001
 
 Watch = Callable[..., "Watched"]
@@ -58,30 +58,36 @@ def test_progress_of_checks_in_words(more: Json, expected: str) -> None:
         ({}, SHOWN),
         (
             {"failed": 10},
-            "120 of 500 accounts have left all rooms, 130 are deactivated, 10 failed; 2.0 per second,"
+            "120 of 500 accounts have left all federated rooms, 120 are deactivated, 10 failed; 2.0 per second,"
             " about 3 min 5 s left",
         ),
         (
-            {"parted": 0},
-            "0 of 500 accounts have left all rooms, 130 are deactivated; 2.2 per second, about 2 min 51 s left",
+            {"left": 240, "deactivated": 0},
+            "240 of 500 accounts have left all federated rooms, 0 are deactivated; 2.0 per second,"
+            " about 3 min 10 s left",
         ),
         (
-            {"parted": 0, "deactivated": 0},
-            "0 of 500 accounts have left all rooms, 0 are deactivated; 0.0 per second, time left unknown",
+            {"left": 490, "deactivated": 500, "parted": 495},
+            "495 of 500 accounts have left all federated rooms, 500 are deactivated, 495 have left all rooms;"
+            " 8.2 per second, about 1 s left",
+        ),
+        (
+            {"left": 0, "deactivated": 0},
+            "0 of 500 accounts have left all federated rooms, 0 are deactivated; 0.0 per second, time left unknown",
         ),
         (
             {"elapsed": 0.0},
-            "120 of 500 accounts have left all rooms, 130 are deactivated; 0.0 per second, time left unknown",
+            "120 of 500 accounts have left all federated rooms, 120 are deactivated; 0.0 per second, time left unknown",
         ),
         (
-            {"accounts": 200_000, "parted": 5_000, "deactivated": 5_432, "elapsed": 500.0},
-            "5,000 of 200,000 accounts have left all rooms, 5,432 are deactivated; 10.0 per second,"
-            " about 5 h 25 min left",
+            {"accounts": 200_000, "left": 200_000, "deactivated": 5_432, "parted": 5_000, "elapsed": 500.0},
+            "200,000 of 200,000 accounts have left all federated rooms, 5,432 are deactivated, 5,000 have left all"
+            " rooms; 10.0 per second, about 5 h 25 min left",
         ),
         # Of a pass whose accounts are not all counted yet.
         (
             {"accounts": 100},
-            "120 of 100 accounts have left all rooms, 130 are deactivated; 2.0 per second, about 0 s left",
+            "120 of 100 accounts have left all federated rooms, 120 are deactivated; 2.0 per second, about 0 s left",
         ),
     ],
 )
@@ -217,7 +223,9 @@ def test_what_cannot_be_watched_is_run_as_it_is(watch: Watch, task: Json, argume
     watched = watch(arguments, **task)
     watched.meanwhile = lambda: watched.looked.acquire(timeout=0.05)
     assert watched.run() == {"changed": True, "deactivated": 7}
-    assert watched.executed == [{"task_vars": {"inventory_hostname": "matrix"}, "wrap_async": wrap_async}]
+    assert watched.executed == [
+        {"module_args": arguments, "task_vars": {"inventory_hostname": "matrix"}, "wrap_async": wrap_async}
+    ]
     assert (watched.commands, watched.display.lines) == ([], [])
 
 

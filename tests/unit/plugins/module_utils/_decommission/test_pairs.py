@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghosts import Room
-from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.pairs import read_rooms
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.pairs import read_rooms, who_can_kick
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import Known
 from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     ROOMS,
@@ -239,3 +239,86 @@ def test_answers_that_are_not_synapses(client: Client, server: Server, answer: J
     server.get(f"{ROOMS}/{quoted(R)}/state", answer)
     with pytest.raises(SynapseError, match="the answer has"):
         read_rooms(client, 1)
+
+
+# Rooms that can't be read
+
+
+def test_a_room_that_cannot_be_read_leaves_the_others_alone(client: Client, server: Server) -> None:
+    destinations(server, a_example=["r"])
+    server.rooms(room("q", 2, 1), room("r", 2, 1), room("s", 2, 1))
+    broken = matrix_error("M_UNKNOWN", "Internal server error")
+    state(server, "q", member(REMOTE, "join"), member(ALICE, "leave"))
+    for name in ("r", "s"):
+        server.get(f"{ROOMS}/{quoted(room_id(name))}/state", broken, status=500)
+    unreadable: dict[str, SynapseError] = {}
+    assert read_rooms(client, 1, unreadable.__setitem__) == [
+        Room(room_id("q"), ("other.example",), Known((ALICE,))),
+        # What the sender has recorded is still known.
+        Room(R, ("a.example",), Known()),
+    ]
+    assert list(unreadable) == [R, room_id("s")]
+    assert all(error.errcode == "M_UNKNOWN" for error in unreadable.values())
+
+
+def test_a_dead_token_is_no_unreadable_room(client: Client, server: Server) -> None:
+    destinations(server)
+    server.rooms(room("r", 2, 1))
+    server.get(f"{ROOMS}/{quoted(R)}/state", matrix_error("M_UNKNOWN_TOKEN", "gone"), status=401)
+    unreadable: dict[str, SynapseError] = {}
+    with pytest.raises(SynapseError, match="M_UNKNOWN_TOKEN"):
+        read_rooms(client, 1, unreadable.__setitem__)
+    assert not unreadable
+
+
+# Who can kick
+
+
+def create(version: str, sender: str = REMOTE) -> Json:
+    content = {"room_version": version, **({} if version == "12" else {"creator": sender})}
+    return {"type": "m.room.create", "state_key": "", "sender": sender, "content": content}
+
+
+def levels(**content: Any) -> Json:
+    return {"type": "m.room.power_levels", "state_key": "", "sender": REMOTE, "content": content}
+
+
+OTHER = "@other:b.example"
+
+
+@pytest.mark.parametrize(
+    ("events", "names"),
+    [
+        ([create("10"), levels(users={REMOTE: 100, OTHER: 49})], [REMOTE]),
+        ([create("10"), levels(users={REMOTE: 100, OTHER: 50})], [OTHER, REMOTE]),
+        ([create("10"), levels(users={ALICE: 100, "@gone:c.example": 100, "@invited:c.example": 100})], []),
+        ([create("10"), levels(kick=0)], [OTHER, REMOTE]),
+        ([create("10"), levels(kick=101, users={REMOTE: 100})], []),
+        # Creators have more than any level.
+        ([create("12"), levels(kick=1000, users={OTHER: 100})], [REMOTE]),
+        ([create("10"), levels(kick=1000, users={OTHER: 100})], []),
+        # Without power levels, whoever has created the room.
+        ([create("10")], [REMOTE]),
+        ([create("10", ALICE)], []),
+        ([levels(users={REMOTE: 100})], [REMOTE]),
+        ([], []),
+    ],
+)
+def test_who_can_kick(client: Client, server: Server, events: list[Json], names: list[str]) -> None:
+    members = [
+        member(ALICE, "leave"),
+        member(REMOTE, "join"),
+        member(OTHER, "join"),
+        member("@gone:c.example", "leave"),
+        member("@invited:c.example", "invite"),
+        member("@odd\x1b[2J:c.example", "join"),
+        member("nobody", "join"),
+    ]
+    state_of_newest_event(server, "r", *events, *members)
+    assert who_can_kick(client, R) == names
+
+
+def test_who_can_kick_that_cannot_be_shown(client: Client, server: Server) -> None:
+    odd = ["@odd\x1b[2J:c.example", "@a:evil.example/../", "@a:", "nobody"]
+    state(server, "r", create("10"), levels(kick=0), *(member(each, "join") for each in odd))
+    assert who_can_kick(client, R) == []

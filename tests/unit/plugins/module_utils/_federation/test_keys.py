@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import base64
+import builtins
 import copy
 import importlib.util
 import re
 import sys
 import traceback
+from pathlib import Path
 from typing import Any, Dict
 
 import pytest
@@ -25,6 +27,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._federation.keys
     assert_published,
     canonical_json,
     parse_key_answer,
+    read_key_file,
     read_signing_key,
     sign_request,
 )
@@ -49,6 +52,39 @@ OTHER_SEED = base64.b64encode(b"x" * 32).decode()
 @pytest.fixture
 def key() -> SigningKey:
     return read_signing_key(KEY_TEXT)
+
+
+# The key file
+
+
+def test_read_key_file(tmp_path: Path) -> None:
+    path = tmp_path / "signing.key"
+    path.write_text(KEY_TEXT)
+    assert read_key_file(str(path)) == KEY_TEXT
+    # A device or a log by mistake is not read whole.
+    path.write_text("x" * (keys.MAX_KEY_FILE + 1))
+    assert len(read_key_file(str(path))) == keys.MAX_KEY_FILE
+
+
+def test_a_key_file_that_is_not_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "signing.key"
+
+    def message() -> str:
+        with pytest.raises(SigningKeyError) as raised:
+            read_key_file(str(path), "some_path")
+        assert SEED not in "".join(traceback.format_exception(None, raised.value, None))
+        return str(raised.value)
+
+    fix = "set it to the signing_key_path of homeserver.yaml"
+    assert message() == f"some_path: {path}: No such file or directory: {fix}"
+    path.write_bytes(KEY_TEXT.encode() + b"\xff")
+    assert message() == f"some_path: {path} is not a signing key file"
+
+    def denied(*arguments: Any, **_more: Any) -> Any:
+        raise PermissionError(13, "Permission denied", arguments[0])
+
+    monkeypatch.setattr(builtins, "open", denied)
+    assert message() == f"some_path: {path} can't be read by this user: set become: true"
 
 
 # Signing
