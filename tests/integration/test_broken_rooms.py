@@ -45,6 +45,7 @@ def broken(federation: Federation) -> dict[str, str]:
     return rooms
 
 
+@pytest.mark.nightly(category="scenarios")
 def test_broken_rooms_are_named_and_all_else_is_done(
     federation: Federation, broken: dict[str, str], run_module: RunModule
 ) -> None:
@@ -94,11 +95,10 @@ def test_broken_rooms_are_named_and_all_else_is_done(
 def test_broken_rooms_do_not_stop_a_run(
     federation: Federation, broken: dict[str, str], run_playbook: RunPlaybook, tmp_path: Path
 ) -> None:
-    """They are in the plan, as far as that can be seen, and in the result. Their ghosts are removed remotely."""
+    """They are named in the result, and their ghosts are removed remotely. For the plan, see test_power.py."""
     host = {**federation.role_variables, "decommission_wait_timeout": 3}
     done = run_playbook(PLAYBOOK, {"a": host})
     assert done.returncode == 0, done.stdout
-    assert broken["no_extremities"] in done.stdout.partition("WARNING (broken): ")[2].partition("WARNING")[0]
     named = done.stdout.partition("Rooms that could not be left: ")[2].partition('"')[0]
     (certificate,) = tmp_path.glob("decommission-reports/*.json")
     recorded = json.loads(certificate.read_text())["remote_servers"]
