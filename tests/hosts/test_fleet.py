@@ -252,7 +252,8 @@ def test_from_the_controller_and_a_host_that_does_not_go_down(fleet: Fleet, newe
     code = fleet.run({"a": variables}, user="deploy", python=newest)
     assert code == 2
     assert fleet.said("Told to power off, but something still answers after 16 s: .*Connection refused")
-    fleet.assert_no_ghosts("a")
+    # Nobody was asked, so that there may be ghosts.
+    assert fleet.said("3 remote servers not asked")
     (host.root / "root/go-on").touch()
     host.wait_off()
     assert host.exits == [0]
