@@ -129,8 +129,8 @@ def drain(
     :param dry_run: only say what would be done.
     :raises SynapseError: before anything is changed, for an account that does not exist or must not be deactivated.
     """
-    run = _Run(client, options, journal, looks_again=options.wait_for != "none" and user_ids is None)
-    run.before_deactivation = before_deactivation
+    looks_again = options.wait_for != "none" and user_ids is None
+    run = _Run(client, options, journal, looks_again=looks_again, before_deactivation=before_deactivation)
     accounts = _select(client, user_ids, set(keep), allow_admins)
     to_close, closed = run.sort(accounts)
     run.result.unchanged = len(closed)
@@ -225,7 +225,15 @@ def _reason(action: Callable[[], object]) -> str | None:
 class _Run:
     """One pass after the other over the accounts that are still active, or in rooms."""
 
-    def __init__(self, client: Client, options: Options, journal: Journal, *, looks_again: bool) -> None:
+    def __init__(
+        self,
+        client: Client,
+        options: Options,
+        journal: Journal,
+        *,
+        looks_again: bool,
+        before_deactivation: Callable[[Sequence[Account]], object] | None,
+    ) -> None:
         """
         :param looks_again: everybody is looked at after the pass, so that who has left all rooms need not be at once.
         """
@@ -234,7 +242,7 @@ class _Run:
         self.journal = journal
         self.waits = options.wait_for != "none"
         self.looks_again = looks_again
-        self.before_deactivation: Callable[[Sequence[Account]], object] | None = None
+        self.before_deactivation = before_deactivation
         self.result = Drain()
         self.proven: set[str] = set()
         self.came_back: set[str] = set()
@@ -393,7 +401,7 @@ class _Run:
 
         An old Synapse that is told to deactivate an account again while it leaves forgets the rest of its rooms.
         """
-        leaving = [a.user_id for a in accounts if a.state in ("deactivated", "erased")]
+        leaving = [a.user_id for a in accounts if a.is_deactivated]
         self._wait(leaving, self._read, lambda _user_id: None)
 
     def _leave_federated(self, accounts: Sequence[Account], rooms: Rooms, redacts: set[Account]) -> None:

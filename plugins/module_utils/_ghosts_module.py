@@ -22,7 +22,7 @@ from ._federation.checks import STATES, UNKNOWN, Known, Pair, PairResult
 from ._federation.client import FederationClient
 from ._federation.connect import Connection, Settings, connect
 from ._federation.errors import FederationError, InvalidNameError, MissingRequirementError
-from ._federation.keys import read_key_file
+from ._federation.keys import DEBIAN_KEY, read_key_file
 from ._federation.names import ServerName, check_room_id, check_user_id
 from ._federation.pacing import Pacing
 
@@ -34,7 +34,6 @@ MAX_ACCOUNTS = 10
 """How many accounts a result names for one pair."""
 READERS = 8
 """How many rooms are read from Synapse side by side."""
-DEBIAN_KEY = "/etc/matrix-synapse/homeserver.signing.key"
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "server_name": {"type": "str", "required": True},

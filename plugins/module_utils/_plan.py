@@ -83,7 +83,7 @@ def make_plan(client: Client, keep: Collection[str], options: Options) -> Plan:
         to_close = drain(client, None, options, journal, keep=keep, dry_run=True).closed
     plan.to_deactivate = len(to_close)
     spared = (account.user_id for account in accounts if account.account_class in ("operator", "admin"))
-    open_accounts = {account.user_id for account in accounts if account.state not in ("deactivated", "erased")}
+    open_accounts = {account.user_id for account in accounts if not account.is_deactivated}
     plan.staying = sorted(open_accounts.intersection([*spared, *keep]))
 
     found = find(client, options.concurrency)

@@ -13,7 +13,7 @@ from collections import deque
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Callable, Iterable, Iterator, List, Sequence
+from typing import Callable, Iterable, Iterator, List, Mapping, Sequence
 
 from ._client import ADMIN, CLIENT, Answer, Client, JsonDict, SynapseError
 from ._pool import each
@@ -25,9 +25,10 @@ JOINED_ROOMS = f"{ADMIN}/v1/users/{{}}/joined_rooms"
 MAX_POLL_PAUSE = 2.0
 """The longest pause, in seconds, between two looks at accounts that have yet to part."""
 
-MOST_ROOMS = 1000
+MOST_NAMES = 1000
+"""How many accounts or rooms a list of a result names: a server may have 200,000."""
 MOST_TEXT = 500
-"""How many of the rooms that can't be left a result names, and how long the reason of one may be."""
+"""How long the reason may be why a room can't be left."""
 
 SHUTDOWN_POLL = 0.2
 SHUTDOWN_TIMEOUT = 300.0
@@ -98,9 +99,14 @@ def broken_rooms(failed: Iterable[dict[str, str]], federated: Callable[[str], bo
     return found
 
 
+def with_reasons(key: str, reasons: Mapping[str, str], most: int = MOST_NAMES) -> list[JsonDict]:
+    """What a module returns of names with the reason of each: not more than I(most) of them."""
+    return [{key: name, "reason": reason} for name, reason in islice(reasons.items(), most)]
+
+
 def broken_rooms_result(broken: dict[str, BrokenRoom]) -> JsonDict:
-    """What a module returns of rooms that can't be left: not more than C(MOST_ROOMS) of them."""
-    rooms = [asdict(room) for room in islice(broken.values(), MOST_ROOMS)]
+    """What a module returns of rooms that can't be left: not more than C(MOST_NAMES) of them."""
+    rooms = [asdict(room) for room in islice(broken.values(), MOST_NAMES)]
     return {"broken_rooms": rooms, "broken_rooms_total": len(broken)}
 
 
@@ -357,7 +363,7 @@ def _clear_of(client: Client, room_id: str, leaving: set[str]) -> dict[str, str]
     members = set(local_members(client, room_id)).difference(leaving)
     accounts = existing_accounts(client, sorted(members)).values()
     # A guest is in no listing of accounts, and has no session.
-    others = [a for a in accounts if a.state not in ("deactivated", "erased") and a.account_class != "guest"]
+    others = [a for a in accounts if not a.is_deactivated and a.account_class != "guest"]
     if not others:
         return clear_room(client, room_id)
     reason = (

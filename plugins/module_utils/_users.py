@@ -13,7 +13,8 @@ from typing import Collection, Iterator, NamedTuple, Sequence
 from ._client import ADMIN, Answer, Client, JsonDict, SynapseError
 
 CLASSES = ("operator", "admin", "appservice", "guest", "user")
-STATES = ("active", "suspended", "locked", "deactivated", "erased")
+DEACTIVATED = ("deactivated", "erased")
+STATES = ("active", "suspended", "locked", *DEACTIVATED)
 
 SESSION_MS = 3_600_000
 """How long a session lives, in milliseconds, that the operator opens as another account, should we fail to end it."""
@@ -32,6 +33,11 @@ class Account(NamedTuple):
     account_class: str
     state: str
     locked: bool = False
+
+    @property
+    def is_deactivated(self) -> bool:
+        """Whether it is deactivated, erased or not."""
+        return self.state in DEACTIVATED
 
 
 def account_class(user: JsonDict, operator: str) -> str:

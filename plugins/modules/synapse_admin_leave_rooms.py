@@ -149,10 +149,7 @@ pending_unlisted:
 from typing import Any, Iterable, Sequence
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import SynapseError
-from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.federated_rooms import (
-    record_pending,
-    with_reasons,
-)
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.federated_rooms import record_pending
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
 from ansible_collections.matrixops.synapse.plugins.module_utils._rooms import (
     BrokenRoom,
@@ -164,6 +161,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._rooms import (
     is_federated,
     planned_departure,
     planned_unlisted,
+    with_reasons,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._users import find_accounts, list_accounts
 

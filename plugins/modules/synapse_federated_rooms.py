@@ -86,7 +86,6 @@ unreadable_rooms:
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.federated_rooms import (
     list_federated_rooms,
-    with_reasons,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.record import (
     Record,
@@ -94,6 +93,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.re
     write_record,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
+from ansible_collections.matrixops.synapse.plugins.module_utils._rooms import with_reasons
 
 
 def counts(record: Record) -> dict[str, int]:

@@ -281,7 +281,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._client import S
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.propagation import Options, Propagation
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.connect import Settings, connect
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import FederationError
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.keys import read_key_file
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.keys import DEBIAN_KEY, read_key_file
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
 from ansible_collections.matrixops.synapse.plugins.module_utils._server import check_clock
 
@@ -302,7 +302,8 @@ def options_of(params: dict[str, Any]) -> Options:
 
 def check(propagation: Propagation, params: dict[str, Any]) -> None:
     """Ask the remote servers, if there are any: without, no signing key is needed."""
-    if not propagation.servers:
+    servers = propagation.servers
+    if not servers:
         propagation.checked = True
         return
     settings = Settings(
@@ -312,7 +313,7 @@ def check(propagation: Propagation, params: dict[str, Any]) -> None:
         timeout=float(params["federation_timeout"]),
     )
     key = read_key_file(params["signing_key_path"])
-    with connect(propagation.client.server_name, key, settings, propagation.servers) as connection:
+    with connect(propagation.client.server_name, key, settings, servers) as connection:
         propagation.check(connection.client)
 
 
@@ -326,7 +327,7 @@ def main() -> None:
             "poll_interval": {"type": "int", "default": 30},
             "recheck": {"type": "bool", "default": False},
             "ghost_checks": {"type": "bool", "default": True},
-            "signing_key_path": {"type": "path", "default": "/etc/matrix-synapse/homeserver.signing.key"},
+            "signing_key_path": {"type": "path", "default": DEBIAN_KEY},
             "federation_ca_path": {"type": "path"},
             "federation_proxy": {"type": "str", "no_log": True},
             "federation_ip_allowlist": {"type": "list", "elements": "str", "default": []},

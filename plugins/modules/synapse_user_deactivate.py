@@ -313,18 +313,18 @@ import time
 from itertools import islice
 from typing import Any, Sequence
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.federated_rooms import (
-    record_pending,
-    with_reasons,
-)
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.federated_rooms import record_pending
 from ansible_collections.matrixops.synapse.plugins.module_utils._drain import Drain, Options, drain
 from ansible_collections.matrixops.synapse.plugins.module_utils._journal import Journal
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._rooms import JOINED_ROOMS, broken_rooms_result
+from ansible_collections.matrixops.synapse.plugins.module_utils._rooms import (
+    JOINED_ROOMS,
+    MOST_NAMES,
+    broken_rooms_result,
+    with_reasons,
+)
 from ansible_collections.matrixops.synapse.plugins.module_utils._users import Account
 
-MOST_NAMES = 1000
-"""How many accounts a list of the result names: a server may have 200,000."""
 MOST_ROOMS = 10
 
 
@@ -337,17 +337,10 @@ def as_result(outcome: Drain, elapsed: float) -> dict[str, Any]:
         "parted": outcome.parted,
         "federated_left_after": _rounded(outcome.federated_left_after),
         "all_left_after": _rounded(outcome.all_left_after),
-        "failures": [
-            {"user_id": user_id, "reason": reason} for user_id, reason in islice(outcome.failed.items(), MOST_NAMES)
-        ],
+        "failures": with_reasons("user_id", outcome.failed),
         "failures_total": len(outcome.failed),
         "not_parted": [
-            {
-                "user_id": user_id,
-                "rooms": [
-                    {"room_id": room_id, "reason": reason} for room_id, reason in islice(rooms.items(), MOST_ROOMS)
-                ],
-            }
+            {"user_id": user_id, "rooms": with_reasons("room_id", rooms, MOST_ROOMS)}
             for user_id, rooms in islice(outcome.not_parted.items(), MOST_NAMES)
         ],
         "not_parted_total": len(outcome.not_parted),

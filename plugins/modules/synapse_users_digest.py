@@ -78,13 +78,11 @@ from typing import Any
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client
 from ansible_collections.matrixops.synapse.plugins.module_utils._digest import ROUNDS, digest_all
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._users import list_accounts
-
-CLOSED = ("deactivated", "erased")
+from ansible_collections.matrixops.synapse.plugins.module_utils._users import DEACTIVATED, list_accounts
 
 
 def users_digest(client: Client, salt: str, ids: bool) -> dict[str, Any]:
-    states = dict.fromkeys(CLOSED, 0)
+    states = dict.fromkeys(DEACTIVATED, 0)
     user_ids = []
     for account in list_accounts(client):
         if account.state in states:

@@ -65,10 +65,9 @@ class Shared:
         return [*(Room(room_id, servers, known) for room_id in self.joined), invites]
 
 
-@pytest.fixture
-def shared(lab: Lab, request: pytest.FixtureRequest) -> Shared:
+def share_rooms(lab: Lab, name: str) -> Shared:
+    """Make rooms of both servers, with accounts whose names begin so."""
     synapse, dendrite = lab["a"], lab.dendrites["d"]
-    name = request.node.name.replace("_", "").lower()[-20:]
     users = [synapse.register(f"{name}{number}") for number in range(MEMBERS)]
     made = Shared(lab, users, synapse.register(f"{name}invited"), dendrite.register(f"{name}witness"))
     for version in VERSIONS:
@@ -81,6 +80,11 @@ def shared(lab: Lab, request: pytest.FixtureRequest) -> Shared:
     everybody = MEMBERS * len(VERSIONS) + 1
     wait_until(lambda: len(made.ghosts()) == everybody, "Dendrite lists everybody")
     return made
+
+
+@pytest.fixture
+def shared(lab: Lab, request: pytest.FixtureRequest) -> Shared:
+    return share_rooms(lab, request.node.name.replace("_", "").lower()[-20:])
 
 
 @contextmanager

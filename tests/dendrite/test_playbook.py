@@ -16,10 +16,9 @@ from typing import Any
 
 import pytest
 from lab import Lab, MissingError
-from lab.waiting import wait_until
 
 from .conftest import ROOT
-from .test_ghosts import MEMBERS, VERSIONS, Shared
+from .test_ghosts import Shared, share_rooms
 
 pytestmark = pytest.mark.nightly(category="dendrite")
 
@@ -31,18 +30,7 @@ def shared(skip_or_fail: Callable[[str], None]) -> Iterator[Shared]:
     directory = ROOT / f".cache/tests/dendrite-playbook-{number}"
     try:
         with Lab(directory, ("a",), dendrites=("d",), base_port=18880 + 5 * number) as lab:
-            synapse, dendrite = lab["a"], lab.dendrites["d"]
-            users = [synapse.register(f"user{number}") for number in range(MEMBERS)]
-            made = Shared(lab, users, synapse.register("invited"), dendrite.register("witness"))
-            for version in VERSIONS:
-                room_id = dendrite.create_room(made.witness.token, preset="public_chat", room_version=version)
-                made.joined.append(room_id)
-                for user in users:
-                    synapse.join(user.token, room_id, via=dendrite.server_name)
-            made.invites = dendrite.create_room(made.witness.token, preset="private_chat", room_version="10")
-            dendrite.invite(made.witness.token, made.invites, made.invited.user_id)
-            wait_until(lambda: len(made.ghosts()) == MEMBERS * len(VERSIONS) + 1, "Dendrite lists everybody")
-            yield made
+            yield share_rooms(lab, "user")
     except MissingError as missing:
         skip_or_fail(str(missing))
 

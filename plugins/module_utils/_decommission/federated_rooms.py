@@ -11,21 +11,20 @@ have left the federated rooms, and before they are deactivated.
 
 from __future__ import annotations
 
-from itertools import islice
-from typing import Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from typing import Iterable, Iterator
 
-from .._client import CLIENT, Answer, Client, JsonDict, SynapseError
+from .._client import CLIENT, Answer, Client, SynapseError
 from .._federation.checks import Known
 from .._federation.names import server_of
 from .._pool import each
 from .._rooms import joined_members, joined_rooms, list_rooms, sync_rooms
-from .._users import Account, acting_as, list_accounts, login_is_delegated, set_locked
+from .._users import Account, acting_as, list_accounts, login_is_delegated, unlocked
 from .ghosts import Room
 from .pairs import is_server_name, is_user_id, read_room
 from .record import read_record, write_record
 
 IGNORED_USERS = f"{CLIENT}/v3/user/{{}}/account_data/m.ignored_user_list"
-MAX_NAMES = 1000
 MAX_INVITING_SERVERS = 20
 """How many servers of the senders of an invite's state are asked about it."""
 
@@ -36,7 +35,7 @@ def list_federated_rooms(client: Client, concurrency: int) -> tuple[list[Room], 
     :param concurrency: how many accounts or rooms to read side by side.
     :returns: the rooms, and those that Synapse can't read with the reason of each.
     """
-    active = [account.user_id for account in list_accounts(client) if not is_deactivated(account)]
+    active = [account.user_id for account in list_accounts(client) if not account.is_deactivated]
     # By the accounts, which is exact, and by Synapse's statistics, which have those too who are in no listing.
     room_ids = {room["room_id"] for room in list_rooms(client, occupied=True)}
     for _user_id, joined in each(lambda user_id: joined_rooms(client, user_id), active, concurrency):
@@ -58,7 +57,7 @@ def record_pending(client: Client, accounts: Iterable[Account], concurrency: int
     """
     unlisted: dict[str, str] = {}
     # A session that was opened as a guest can't be ended.
-    listed = [account for account in accounts if account.account_class != "guest" and not is_deactivated(account)]
+    listed = [account for account in accounts if account.account_class != "guest" and not account.is_deactivated]
     if login_is_delegated(client):
         reason = "nobody else can log in as the account, since login is delegated"
         unlisted.update({account.user_id: reason for account in listed if account.account_class != "operator"})
@@ -74,15 +73,6 @@ def record_pending(client: Client, accounts: Iterable[Account], concurrency: int
         if record.add(rooms):
             write_record(client, record)
     return unlisted
-
-
-def with_reasons(key: str, reasons: Mapping[str, str]) -> list[JsonDict]:
-    """Names with the reason of each, for a module's result: no more than 1,000 of them."""
-    return [{key: name, "reason": reason} for name, reason in islice(reasons.items(), MAX_NAMES)]
-
-
-def is_deactivated(account: Account) -> bool:
-    return account.state in ("deactivated", "erased")
 
 
 def _read_joined(client: Client, room_id: str) -> Room | str | None:
@@ -119,14 +109,10 @@ def _try_to_read_pending(client: Client, account: Account) -> list[Room] | str:
 def _read_pending(client: Client, account: Account) -> Iterator[Room]:
     """The rooms that an account is invited to, or knocking at, with the servers that may list it there."""
     user_id = account.user_id
-    if account.state == "locked":
-        set_locked(client, user_id, False)
-    try:
-        with acting_as(client, user_id) as token:
-            rooms = _without_ignoring(client, user_id, token)
-    finally:
-        if account.state == "locked":
-            set_locked(client, user_id, True)
+    # Not for all: it takes a request to see who is locked.
+    lock_lifted = unlocked(client, user_id) if account.state == "locked" else nullcontext()
+    with lock_lifted, acting_as(client, user_id) as token:
+        rooms = _without_ignoring(client, user_id, token)
     for membership in ("invite", "knock"):
         for room_id in sorted(rooms.object(membership)):
             events = rooms.object(membership).object(room_id).object(f"{membership}_state").objects("events")

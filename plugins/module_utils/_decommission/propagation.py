@@ -25,7 +25,7 @@ from .._federation.checks import STATE_LIMIT, STATES, Pair, PairResult
 from .._federation.client import FederationClient
 from .._journal import thinned
 from .._progress import ProgressFile
-from .._rooms import joined_rooms
+from .._rooms import joined_rooms, with_reasons
 from .._server import date
 from .ghosts import GhostRun
 from .pairs import read_rooms, who_can_kick
@@ -260,9 +260,7 @@ class Propagation:
             "servers": list(islice(self._rows(order, states, by_server), MAX_SERVERS)),
             "servers_total": len(states),
             "broken_rooms": self._broken_rooms(),
-            "unreadable_rooms": [
-                {"room_id": room_id, "reason": reason} for room_id, reason in self.record.unreadable.items()
-            ],
+            "unreadable_rooms": with_reasons("room_id", self.record.unreadable),
             "ignored": ignored[:MAX_SERVERS],
             "history": self.record.history,
         }
@@ -335,6 +333,7 @@ class Propagation:
 
     def _broken_rooms(self) -> list[JsonDict]:
         ignore = self.options.ignore
+        broken = {room_id: room for room_id, room in sorted(self.record.rooms.items()) if room.broken}
         return [
             {
                 "room_id": room_id,
@@ -346,8 +345,7 @@ class Propagation:
                     if said.state != "confirmed" and server not in ignore
                 )[:MAX_NAMES],
             }
-            for room_id, room in islice(sorted(self.record.rooms.items()), MAX_SERVERS)
-            if room.broken
+            for room_id, room in islice(broken.items(), MAX_SERVERS)
         ]
 
 

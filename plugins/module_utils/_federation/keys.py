@@ -33,6 +33,8 @@ ALGORITHM = "ed25519:"
 """Prefix of the key IDs of the only algorithm in the specification."""
 KEY_ID = re.compile(r"ed25519:[A-Za-z0-9_.-]{1,64}")
 """The specification allows letters, digits and C(_) only. A quote or a comma would break the Authorization header."""
+DEBIAN_KEY = "/etc/matrix-synapse/homeserver.signing.key"
+"""Where Debian's package of Synapse keeps its signing key."""
 MAX_KEY_FILE = 64 * 1024
 """How much of a signing key file is read, in characters."""
 MAX_KEYS = 100

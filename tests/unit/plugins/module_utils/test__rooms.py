@@ -12,7 +12,12 @@ from unittest.mock import ANY
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils import _rooms
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
-from ansible_collections.matrixops.synapse.plugins.module_utils._rooms import Departure, Memberships
+from ansible_collections.matrixops.synapse.plugins.module_utils._rooms import (
+    MOST_NAMES,
+    Departure,
+    Memberships,
+    with_reasons,
+)
 from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     OPERATOR,
     OVERRIDE,
@@ -639,3 +644,12 @@ def test_nobody_unlisted(server: Server, client: Client) -> None:
     server.rooms(room("r1", 1))
     server.members("r1", ALICE)
     assert list(_rooms.depart_unlisted(client, 1)) == []
+
+
+def test_reasons_in_a_result_are_bounded() -> None:
+    names = {f"@{number}": "why" for number in range(MOST_NAMES + 1)}
+    assert len(with_reasons("user_id", names)) == MOST_NAMES
+    assert with_reasons("user_id", names, 10) == with_reasons("user_id", names)[:10]
+    assert with_reasons("user_id", {"@alice:example.org": "why"}) == [
+        {"user_id": "@alice:example.org", "reason": "why"}
+    ]

@@ -11,10 +11,8 @@ import responses
 from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.federated_rooms import (
     MAX_INVITING_SERVERS,
-    MAX_NAMES,
     list_federated_rooms,
     record_pending,
-    with_reasons,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghosts import Room
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.record import KIND, read_record
@@ -259,9 +257,3 @@ def test_a_server_that_answers_something_else(homeserver: Homeserver, client: Cl
     homeserver.errors["client/v3/sync"] = (200, {"rooms": {"invite": {R: {"invite_state": 7}}}})
     found = recorded(client)
     assert found.rooms == {} and sorted(found.unlisted) == [ALICE, BOB, OPERATOR]
-
-
-def test_reasons_in_a_result_are_bounded() -> None:
-    names = {f"@{number}": "why" for number in range(MAX_NAMES + 1)}
-    assert len(with_reasons("user_id", names)) == MAX_NAMES
-    assert with_reasons("user_id", {ALICE: "why"}) == [{"user_id": ALICE, "reason": "why"}]

@@ -874,6 +874,15 @@ def test_broken_rooms(world: World) -> None:
     ]
 
 
+def test_a_broken_room_among_many_others_is_named(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is for those that are named."""
+    monkeypatch.setattr(module, "MAX_SERVERS", 1)
+    for name in "abz":
+        world.room(name, A)
+    (broken,) = world.poll(broken_rooms={room_id("z"): "500"})["broken_rooms"]
+    assert broken["room_id"] == room_id("z")
+
+
 def test_broken_rooms_are_recorded(world: World) -> None:
     world.room("r", A, membership="join")
     world.poll(broken_rooms={R: "500"})
