@@ -12,67 +12,67 @@ export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache
 .PHONY: durations tests-table test-dendrite
 .PHONY: bench bench-quick bench-report bench-compare lint docs galaxy clean FORCE
 
-help: ## say what there is (PYTHON=python3.12 picks another Python)
+help: ## list the targets (PYTHON=python3.12 selects another Python)
 	@sed -n 's/^\([a-z -]*\):.*## /  \1\t/p' Makefile | expand -t 24
 
-demo: .cache/demo.installed .cache/synapse.installed $(COLLECTION) ## retire real homeservers on this machine
+demo: .cache/demo.installed .cache/synapse.installed $(COLLECTION) ## decommission a real homeserver on this machine
 	PYTHONPATH=tests $(BIN)/python -m demo
 
-demo-hosts: .cache/demo.installed $(COLLECTION) ## retire real machines, over SSH (as root)
+demo-hosts: .cache/demo.installed $(COLLECTION) ## decommission real machines over SSH (as root)
 	PYTHONPATH=tests $(BIN)/python -m demo.hosts
 
-test: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run all tests but the nightly ones (15 minutes)
+test: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run all tests except the nightly ones (15 minutes)
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --junit-xml .cache/test.xml
 
-durations: ## write down how long each file of tests took in the last run of all, for the order of the next
+durations: ## record the durations of the last make test, which order the next one
 	$(BIN)/python tests/durations.py .cache/test.xml
 
-tests-table: .cache/dev.installed $(COLLECTION) ## write what is tested where into CONTRIBUTING.md
+tests-table: .cache/dev.installed $(COLLECTION) ## write the table of tests into CONTRIBUTING.md
 	PYTHONPATH=tests $(BIN)/python -m overview
 
-unit: .cache/dev.installed $(COLLECTION) ## run the tests that need nothing else (10 s)
+unit: .cache/dev.installed $(COLLECTION) ## run the unit tests (10 s)
 	PYTHONDONTWRITEBYTECODE= PYTHONPYCACHEPREFIX=$(CURDIR)/.cache/pycache $(BIN)/pytest tests/$@ --numprocesses 2 --quiet
 
-sanity: .cache/dev.installed $(COLLECTION) ## run all of ansible-test sanity, and hold the documentation against the code
+sanity: .cache/dev.installed $(COLLECTION) ## run ansible-test sanity, and check the documentation against the code
 	$(BIN)/pytest tests/$@ -m ""
 
-integration: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run those that start homeservers
+integration: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run the tests that start homeservers
 	$(BIN)/pytest tests/$@
 
-test-dendrite: .cache/dev.installed .cache/synapse.installed .cache/dendrite.installed $(COLLECTION) ## run those with Dendrite, which is built the first time (7 minutes, Go)
+test-dendrite: .cache/dev.installed .cache/synapse.installed .cache/dendrite.installed $(COLLECTION) ## run the tests with Dendrite, which is built first (7 minutes, Go)
 	$(BIN)/pytest tests/dendrite -m ""
 
-lab: .cache/dev.installed .cache/synapse.installed ## start two homeservers, filled, to try things on (LAB=down stops them)
+lab: .cache/dev.installed .cache/synapse.installed ## start two homeservers with accounts and rooms (LAB=down stops them)
 	PYTHONPATH=tests $(BIN)/python -m lab $(or $(LAB),up)
 	$(if $(LAB),,PYTHONPATH=tests $(BIN)/python -m lab fill)
 
-nightly: .cache/dev.installed .cache/synapse.installed .cache/dendrite.installed $(COLLECTION) ## run what takes long (hours), or NIGHTLY="memory browser"
+nightly: .cache/dev.installed .cache/synapse.installed .cache/dendrite.installed $(COLLECTION) ## run the long tests (hours), or NIGHTLY="memory browser"
 	PYTHONPATH=tests $(BIN)/python -m nightly $(NIGHTLY)
 
-faults: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## inject faults at every stage, and write docs/faults.md
+faults: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## inject faults at every stage, and write docs/maintainers/faults.md
 	PYTHONPATH=tests $(BIN)/python -m nightly faults
 	PYTHONPATH=tests $(BIN)/python -m faults
 
-mutations: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## break each rule of safety, and see a test fail
+mutations: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## break each rule of safety, and check that a test fails
 	$(BIN)/python tests/mutations.py
 
 BENCH := PYTHONPATH=tests:.cache $(BIN)/python -m benchmarks
 RESULT ?= latest.jsonl
-PAGE ?= docs/benchmarks.md
+PAGE ?= docs/maintainers/benchmarks-details.md
 BENCH_NEEDS := .cache/dev.installed .cache/synapse.installed .cache/synadm.installed $(COLLECTION)
 
-bench: $(BENCH_NEEDS) ## compare with what one would use instead (many hours; RESULT=file goes on with one)
+bench: $(BENCH_NEEDS) ## compare with other tools (many hours; RESULT=file resumes)
 	$(BENCH) run benchmarks/measured/$(RESULT) $(BENCH_OPTIONS)
 
-bench-quick: $(BENCH_NEEDS) ## see in some minutes that this works
+bench-quick: $(BENCH_NEEDS) ## run the benchmarks with small sizes (minutes)
 	rm -f .cache/benchmarks/quick.jsonl
 	$(BENCH) run .cache/benchmarks/quick.jsonl --quick $(BENCH_OPTIONS)
 	$(BENCH) report .cache/benchmarks/quick.jsonl
 
-bench-report: $(BENCH_NEEDS) ## write the figures of RESULT into PAGE, which is docs/benchmarks.md
+bench-report: $(BENCH_NEEDS) ## write the figures of RESULT into PAGE and the overview
 	$(BENCH) report --into $(PAGE) benchmarks/measured/$(RESULT)
 
-bench-compare: $(BENCH_NEEDS) ## see whether what RESULT says holds in OTHER
+bench-compare: $(BENCH_NEEDS) ## check whether the claims of RESULT hold in OTHER
 	$(BENCH) compare benchmarks/measured/$(RESULT) benchmarks/measured/$(OTHER)
 
 lint: .cache/dev.installed $(COLLECTION) ## check style, types, changelog and documentation
@@ -85,33 +85,34 @@ lint: .cache/dev.installed $(COLLECTION) ## check style, types, changelog and do
 	PATH="$(CURDIR)/$(BIN):$$PATH" antsibull-docs lint-collection-docs --plugin-docs .
 	$(BIN)/reuse lint --quiet || $(BIN)/reuse lint
 
-docs: .cache/dev.installed $(COLLECTION) ## make the reference, as HTML, without a warning
+docs: .cache/dev.installed $(COLLECTION) ## generate docs/reference, and build the modules' HTML without warnings
+	$(BIN)/python tests/reference.py
 	rm -rf .cache/docs && mkdir -p -m 700 .cache/docs/rst
 	umask 022 && cd .cache/docs && PATH="$(CURDIR)/$(BIN):$$PATH" \
 		antsibull-docs collection --use-current --fail-on-error --squash-hierarchy --dest-dir rst matrixops.synapse
 	$(BIN)/sphinx-build -q -C -n -D project=matrixops.synapse -D extensions=sphinx_antsibull_ext \
 		-D pygments_style=ansible -D highlight_language=YAML+Jinja -D default_role=any -D html_theme=alabaster \
 		.cache/docs/rst .cache/docs/html 2>.cache/docs/warnings || { cat .cache/docs/warnings; exit 1; }
-	@# What Ansible's own documentation defines is not here.
+	@# Labels of the Ansible documentation are not defined here.
 	! grep -vE "^$$|undefined label: '(action_plugins|ansible_configuration_settings|common_return_values)'" .cache/docs/warnings
-	@echo It is .cache/docs/html/index.html
+	@echo Built .cache/docs/html/index.html
 
-galaxy: .cache/galaxy.installed $(COLLECTION) ## build the tarball, and have galaxy-importer look at it
+galaxy: .cache/galaxy.installed $(COLLECTION) ## build the tarball, and check it with galaxy-importer
 	rm -rf .cache/tarball && mkdir -p .cache/tarball
 	PATH="$(CURDIR)/.cache/galaxy/bin:$$PATH" ansible-galaxy collection build --output-path .cache/tarball
 	cd .cache/tarball && PATH="$(CURDIR)/.cache/galaxy/bin:$$PATH" GALAXY_IMPORTER_CONFIG=$(CURDIR)/tests/galaxy-importer.cfg \
 		python -m galaxy_importer.main *.tar.gz >importer.log 2>&1 || { cat importer.log; exit 1; }
 	! grep -E '^(WARNING|ERROR)' .cache/tarball/importer.log
 
-newcomer: .cache/demo.installed .cache/synapse.installed ## follow the README to the letter, from a fresh clone
+newcomer: .cache/demo.installed .cache/synapse.installed ## run the quick start of the README in a fresh clone
 	PYTHONPATH=tests $(BIN)/python -m newcomer
 
-matrix: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## try every ansible-core and Synapse, or CORES="2.16 2.21", SYNAPSES=1.120 (hours)
+matrix: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## test every ansible-core and Synapse, or CORES="2.16 2.21", SYNAPSES=1.120 (hours)
 	PYTHONPATH=tests $(BIN)/python -m compatibility $(if $(CORES),--core $(CORES)) $(if $(SYNAPSES),--synapse $(SYNAPSES))
 
-judges: lint unit sanity docs galaxy newcomer ## all that judge, but for the matrix
+judges: lint unit sanity docs galaxy newcomer ## run all checks except the matrix and the tests with homeservers
 
-clean: ## remove what the other targets have made
+clean: ## remove everything that the other targets have created
 	rm -rf .cache
 
 $(COLLECTION):
@@ -132,13 +133,13 @@ $(COLLECTION):
 DENDRITE := github.com/matrix-org/dendrite/cmd
 DENDRITE_VERSION := v0.13.8
 
-# Without Go there is nothing to build, and the tests say so.
+# Without Go nothing is built, and the tests report that.
 .cache/dendrite.installed:
 	@mkdir -p $(@D)
 	! command -v go || { GOBIN=$(CURDIR)/.cache/dendrite/bin GOTOOLCHAIN=local \
 		go install $(DENDRITE)/dendrite@$(DENDRITE_VERSION) $(DENDRITE)/generate-keys@$(DENDRITE_VERSION) && touch $@; }
 
-# Another Python than the last time: the environments start anew.
+# With another Python than before, the environments are created again.
 .cache/python: FORCE
 	@mkdir -p $(@D)
 	@$(PYTHON) -VV | cmp --quiet - $@ || { rm -rf .cache/venv .cache/synapse .cache/synadm .cache/galaxy && $(PYTHON) -VV >$@; }

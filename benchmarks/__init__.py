@@ -8,5 +8,5 @@
 `contenders`, of which `bare` and `asking` are the collection's code without Ansible, as processes of their own
 (`processes`), on servers that are filled once and restored before each run (`servers`), or on `stubs` and
 `remote_servers`. Each run becomes a line of a file (`results`). `figures` has medians, `claims` says who is better by
-how much, and `report` and `chart` make what docs/benchmarks.md shows.
+how much, and `report` and `chart` make what docs/maintainers/benchmarks.md shows.
 """

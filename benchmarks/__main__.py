@@ -30,11 +30,11 @@ from .servers import Servers
 
 BASE_PORT = 18750
 SETTINGS = (
-    "One process of Synapse for each server; the rate limits are out of the way, presence is off. Three memberships for"
+    "One process of Synapse for each server; rate limits and presence are off. Three memberships for"
     " each account: in the room of all, a room of 20 and a room of two. A third of the memberships is in rooms that the"
-    " other server is in: half of the rooms of 20 and of two. One of 50 accounts is locked, one of 100 has a `/` in its"
-    " name. All contenders erase. Each run begins on the same snapshot of both servers, just after a restart. Given are"
-    " the median, and the least and the most."
+    " remote server is in: half of the rooms of 20 and of two. One of 50 accounts is locked, one of 100 has a `/` in"
+    " its name. All contenders erase. Each run begins on the same snapshot of both servers, just after a restart. The"
+    " tables show the median, and the minimum and maximum."
 )
 
 

@@ -19,9 +19,12 @@ from urllib.parse import quote
 import requests
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghost_record import GhostRecord
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghosts import GhostRun, Room
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import Known
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import KnownAccounts
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.connect import Settings, connect
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.keys import read_signing_key, sign_request
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.signing import (
+    read_signing_key,
+    sign_request,
+)
 
 SAMPLE = 20
 """The loop asks about one of so many pairs."""
@@ -30,7 +33,9 @@ TIMEOUT = 30.0
 
 def bare(task: dict[str, Any]) -> dict[str, Any]:
     """Check as the module does by default."""
-    rooms = [Room(room["room_id"], tuple(room["servers"]), Known(tuple(room["accounts"]))) for room in task["rooms"]]
+    rooms = [
+        Room(room["room_id"], tuple(room["servers"]), KnownAccounts(tuple(room["accounts"]))) for room in task["rooms"]
+    ]
     settings = Settings(ca_path=task["ca_path"], ip_allowlist=tuple(task["ip_allowlist"]))
     servers = {server for room in rooms for server in room.servers}
     with (

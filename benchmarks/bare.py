@@ -13,8 +13,8 @@ import os
 import sys
 from pathlib import Path
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client
-from ansible_collections.matrixops.synapse.plugins.module_utils._users import list_users
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.accounts import list_users
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
 
 if __name__ == "__main__":
     _list, file = sys.argv[1:]

@@ -31,7 +31,7 @@ class Bar(NamedTuple):
 
 
 def bars(groups: Sequence[tuple[str, Sequence[Bar]]]) -> str:
-    """Groups of bars, each with a scale of its own. What comes after the end of the contender is pale."""
+    """Groups of bars, each with a scale of its own. The time after the end of the contender is pale."""
     parts = []
     y = 8
     for title, group in groups:
@@ -47,7 +47,7 @@ def bars(groups: Sequence[tuple[str, Sequence[Bar]]]) -> str:
             ]
             y += ROW
         y += 10
-    parts.append(_text(LABEL, y + 14, "Blue: ours. Pale: after the end of the contender."))
+    parts.append(_text(LABEL, y + 14, "Blue: this collection. Pale: after the contender has ended."))
     return _svg(y + HEAD, parts)
 
 

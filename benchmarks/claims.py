@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What can be said from a file of results, as ratios; and whether another file says the same."""
+"""Claims about a file of results, as ratios; and whether they hold in another file."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ OURS = "collection"
 NOISE = 0.05
 """By which part a ratio may be off from one day to the next, apart from what is seen between the runs of a day."""
 UNTIL = {
-    "heard": ("until the other server lists nobody", "shared", "ghosts", 3.0),
-    "done": ("until all have left all rooms", "memberships", "joined", 1.0),
+    "heard": ("until the remote server lists no account", "shared", "ghosts", 3.0),
+    "done": ("until all accounts have left all rooms", "memberships", "joined", 1.0),
 }
 """In words; how many memberships there are before and after it; and how many times as fast ours is meant to be."""
 
@@ -50,12 +50,12 @@ class Claim:
     def verdict(self) -> str:
         """In words, what the ratio says."""
         if not self.peer:
-            return "as meant" if self.met else "**not as meant**"
+            return "met" if self.met else "**not met**"
         if self.spread.most * (1 + NOISE) < 1:
             return "**the peer is better**"
         if self.spread.least <= 1 + NOISE:
             return "no difference within the noise"
-        return "ours is better" if self.met else "ours is better, by **less than meant**"
+        return "better, target met" if self.met else "better, **target not met**"
 
     def holds_in(self, other: Claim) -> bool:
         """Whether the other ratio is within the noise of this one, and meets what this one meets."""
@@ -109,7 +109,7 @@ def _of_drains(results: Results) -> Iterator[Claim]:
         mine = [run for run in runs if run["contender"] == OURS]
         if mine:
             right = [float(is_right(run)) for run in mine]
-            yield Claim(f"{where}: `{OURS}` leaves nobody behind (1 is yes)", right, at_least=1)
+            yield Claim(f"{where}: `{OURS}` leaves no account behind (1 is yes)", right, at_least=1)
         for until, (text, _before, _after, meant) in UNTIL.items():
             ratio = speed_ratio(until)
             by_run = (
@@ -148,7 +148,7 @@ def _of_ghosts(results: Results) -> Iterator[Claim]:
         alive = results.of("ghosts", database=shape.removesuffix("-dead"), accounts=pairs_asked, contender="bare")
         if shape.endswith("-dead") and alive:
             usual = median(run["seconds"] for run in alive)
-            text = f"{where}: time, times that with all servers alive"
+            text = f"{where}: time, relative to all servers up"
             yield Claim(text, [run["seconds"] / usual for run in mine], at_most=1.2)
         slower = pairs(runs, "loop", "bare", ratio_of(itemgetter("seconds")))
         if slower:

@@ -204,11 +204,11 @@ DESCRIPTIONS = {
     "curl-8": "the same with `xargs -P8`",
     "uri": "a playbook that loops over `ansible.builtin.uri`",
     "synadm": "`synadm --batch user deactivate-regex --gdpr-erase`",
-    "collection": "a playbook with the modules that our role runs until all have left: `synapse_federated_rooms`,"
+    "collection": "a playbook with the modules of the drain: `synapse_federated_rooms`,"
     " `synapse_user_deactivate`, `synapse_admin_leave_rooms`",
-    "module": "a playbook with our module alone: `synapse_users_info`, `matrix_ghosts_info`",
+    "module": "a playbook with one module of this collection: `synapse_users_info` or `matrix_ghosts_info`",
     "module-counts": "the same, but only the counts are returned",
-    "bare": "the code of our module without Ansible",
+    "bare": "the code of the module without Ansible",
     "loop": "a loop that signs a request for each pair and sends it with `requests.get`, one after the other",
 }
 

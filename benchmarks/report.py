@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The tables of docs/benchmarks.md, between its markers, and the chart beside it."""
+"""The tables of docs/maintainers/benchmarks-details.md, between its markers, with an overview and a chart."""
 
 from __future__ import annotations
 
@@ -18,33 +18,40 @@ from .figures import Spread
 from .results import Record, Results, ResultsError, sizes
 
 BEGIN, END = "<!-- begin: make bench-report RESULT={} -->", "<!-- end: make bench-report -->"
-"""The lines of a page that the report of a file is put between."""
+"""The lines of a page between which the report of a file is written."""
 LOUD = 0.05
-"""The part of the machine's CPU that others may take before the figures are not to be trusted."""
+"""The part of the CPU that other processes may use before the figures are not reliable."""
+LAST_LEAVE = ("Last leave on the remote server", "Last leave on the own server")
+OVERVIEW, CHART = "benchmarks.md", "benchmarks.svg"
+"""The page with the short table of the drain, and the chart, in the directory of the page."""
 FEDERATIONS = {
     "even": "50 rooms on each of 200 servers",
-    "even-dead": "the same, a third of the servers dead",
+    "even-dead": "the same, a third of the servers down",
     "skewed": "200 servers, the largest in 1,701 rooms",
-    "skewed-dead": "the same, a third of the servers dead",
+    "skewed-dead": "the same, a third of the servers down",
 }
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "stub": "a stub"}
 
 
 def write(results: Results, descriptions: dict[str, str], page: Path | None) -> str:
-    """The report; also into a page that has the markers for this file, with the chart beside it."""
-    chart = None if page is None else page.with_suffix(".svg")
-    text = "\n".join(map(_wrapped, _report(results, descriptions, chart)))
-    if page is None or chart is None:
-        return text
+    """The report; also into a page that has the markers for this file, and for the drain into the overview."""
+    text = "\n".join(map(_wrapped, _report(results, descriptions)))
+    if page is not None:
+        _insert(page, results, text)
+        if results.of("drain"):
+            _insert(page.with_name(OVERVIEW), results, "\n".join(_overview(results)))
+            page.with_name(CHART).write_text(draw(results))
+    return text
+
+
+def _insert(page: Path, results: Results, text: str) -> None:
+    """Replace what is between the markers for this file."""
     begin = BEGIN.format(results.path.name)
     before, found, rest = page.read_text().partition(begin)
     _old, end, after = rest.partition(END)
     if not (found and end):
         raise ResultsError(f"{page} has no lines {begin} and {END}")
     page.write_text(f"{before}{begin}\n\n{text}\n{END}{after}")
-    if results.of("drain"):
-        chart.write_text(draw(results))
-    return text
 
 
 def _wrapped(text: str) -> str:
@@ -67,10 +74,30 @@ def draw(results: Results) -> str:
     return bars(groups)
 
 
-def _report(results: Results, descriptions: dict[str, str], chart: Path | None) -> Iterator[str]:
+def _overview(results: Results) -> Iterator[str]:
+    """The drain in one table."""
+    heads = ["Database", "Accounts", "Contender", *LAST_LEAVE, "Ghosts left", "Correct"]
+    yield from _table(
+        heads,
+        [
+            [
+                NAMES[database],
+                f"{accounts:,}",
+                f"`{name}`",
+                _shown(mine, "heard", 1, " s"),
+                _shown(mine, "done", 1, " s"),
+                _shown(mine, "ghosts", 0, ""),
+                _correct(mine),
+            ]
+            for database, accounts in sizes(results.of("drain"))
+            for name, mine in _by_contender(results.of("drain", database=database, accounts=accounts)).items()
+        ],
+    )
+    yield f"![Time until the remote server lists no account]({CHART})\n"
+
+
+def _report(results: Results, descriptions: dict[str, str]) -> Iterator[str]:
     yield from _on_what(results)
-    if chart and results.of("drain"):
-        yield f"![Until the other server lists nobody; what comes after the end of a contender is pale]({chart.name})\n"
     contenders = {run["contender"] for run in results.runs}
     yield from (f"- `{name}`: {text}" for name, text in descriptions.items() if name in contenders)
     yield ""
@@ -94,14 +121,14 @@ def _on_what(results: Results) -> Iterator[str]:
         if "other_cpu" in run
     ]
     if loads:
-        yield f"Others took {median(loads):.0%} of the machine's CPU meanwhile, and {max(loads):.0%} at most.\n"
+        yield f"Other processes used {median(loads):.0%} of the CPU (median), and {max(loads):.0%} at most.\n"
         if median(loads) > LOUD:
-            yield "**This was no quiet machine. These figures show that the benchmarks work, and nothing else.**\n"
+            yield "**The machine was not quiet. These figures show that the benchmarks work, and nothing else.**\n"
     paces = [run["pace"] for run in results.runs if "pace" in run]
     if len(paces) > 1:
         yield (
-            f"Between the measurements, a fixed piece of work took {min(paces):.2f} to {max(paces):.2f} s of CPU: so"
-            " much does the machine's own speed change.\n"
+            f"Between the measurements, a fixed piece of work took {min(paces):.2f} to {max(paces):.2f} s of CPU, which"
+            " shows how much the speed of the machine changes.\n"
         )
     points = " ".join(sorted({run["point"] for run in results.runs}))
     yield f"```console\n$ make bench RESULT={results.path.name} BENCH_OPTIONS='--points {points}'\n```\n"
@@ -111,11 +138,11 @@ def _drains(results: Results) -> Iterator[str]:
     for database, accounts in sizes(results.of("drain")):
         runs = results.of("drain", database=database, accounts=accounts)
         found = _by_contender(runs)
-        yield f"### Until the other server lists nobody: {NAMES[database]}, {accounts:,} accounts\n"
+        yield f"### Until the remote server lists no account: {NAMES[database]}, {accounts:,} accounts\n"
         yield from _table(
             [
-                "contender", f"`{OURS}` is times as fast", "other server lists nobody", "ghosts left",
-                "contender ends", "all have left all rooms", f"`{OURS}` is times as fast", "right",
+                "Contender", f"Speed of `{OURS}` relative to it", LAST_LEAVE[0], "Ghosts left",
+                "Contender ends", LAST_LEAVE[1], f"Speed of `{OURS}` relative to it", "Correct",
             ],
             (
                 [
@@ -126,15 +153,15 @@ def _drains(results: Results) -> Iterator[str]:
                     _shown(mine, "claimed", 1, " s"),
                     _shown(mine, "done", 1, " s"),
                     _ratios(runs, OURS, name, speed_ratio("done")),
-                    "yes" if all(map(is_right, mine)) else "**no**",
+                    _correct(mine),
                 ]
                 for name, mine in found.items()
             ),
         )  # fmt: skip
         yield from _table(
             [
-                "contender", "exit code", "joined in the end", "active in the end", "admins deactivated",
-                "CPU of both Synapses", "of the database", "own", "own memory",
+                "Contender", "Exit code", "Joined at the end", "Active at the end", "Admins deactivated",
+                "CPU of both Synapses", "CPU of the database", "Own CPU", "Own memory",
             ],
             (
                 [
@@ -148,8 +175,8 @@ def _drains(results: Results) -> Iterator[str]:
         )  # fmt: skip
         yield (
             f"Of {_middle(runs, 'memberships'):,.0f} memberships, {_middle(runs, 'shared'):,.0f} are in rooms that the"
-            " other server is in. *Times as fast* compares the memberships that ended, by the second, so that it helps"
-            " nobody to forget accounts: their time is until the last of the others.\n"
+            " remote server is in. *Speed* is the number of memberships that ended per second. A contender that leaves"
+            " ghosts gains nothing: its time is until the last of the other accounts.\n"
         )
 
 
@@ -160,7 +187,7 @@ def _listings(results: Results) -> Iterator[str]:
         first, *_others = found
         yield f"### To list {accounts:,} accounts, from {NAMES[database]}\n"
         yield from _table(
-            ["contender", f"`{first}` takes times as long", "time", "own CPU", "memory, at most", "accounts missing"],
+            ["Contender", f"Time of `{first}` relative to it", "Time", "Own CPU", "Maximum memory", "Accounts missing"],
             (
                 [
                     f"`{name}`",
@@ -178,9 +205,9 @@ def _listings(results: Results) -> Iterator[str]:
 def _fleet(results: Results) -> Iterator[str]:
     for database, accounts in sizes(results.of("fleet")):
         runs = results.of("fleet", database=database, accounts=accounts)
-        yield f"### A fleet: 4 servers of {accounts:,} accounts on one machine, {NAMES[database]}, with our playbook\n"
+        yield f"### A fleet: 4 servers of {accounts:,} accounts on one machine, {NAMES[database]}, with the playbook\n"
         yield from _table(
-            ["servers at once", "times as fast", "time", "CPU of all Synapses"],
+            ["Servers at a time", "Speed", "Time", "CPU of all Synapses"],
             (
                 [
                     name,
@@ -198,7 +225,7 @@ def _ghosts(results: Results) -> Iterator[str]:
         runs = results.of("ghosts", database=shape, accounts=pairs_asked)
         yield f"### To check {runs[0]['pairs']:,} pairs of server and room: {FEDERATIONS[shape]}\n"
         yield from _table(
-            ["contender", "time", "own CPU", "CPU of one check", "memory, at most", "requests", "right"],
+            ["Contender", "Time", "Own CPU", "CPU of one check", "Maximum memory", "Requests", "Correct"],
             (
                 [
                     f"`{name}`{', extrapolated' if mine[0]['extrapolated'] else ''}",
@@ -216,13 +243,13 @@ def _ghosts(results: Results) -> Iterator[str]:
 
 def _claims(found: Sequence[Claim]) -> Iterator[str]:
     if found:
-        yield "### What can be said from it\n"
+        yield "### Claims\n"
         rows = ([claim.text, claim.spread.shown(2), _meant(claim), claim.verdict] for claim in found)
-        yield from _table(["ratio", "run by run", "meant", "so"], rows)
+        yield from _table(["Ratio", "Runs", "Target", "Verdict"], rows)
 
 
 def compare(first: Results, second: Results) -> tuple[str, bool]:
-    """Whether what is said from the first file can be said from the second, too; and a table of it."""
+    """A table of the claims of both files, and whether all claims of the first hold in the second."""
     others = {claim.text: claim for claim in claims(second)}
     rows, all_hold = [], True
     for claim in claims(first):
@@ -231,7 +258,7 @@ def compare(first: Results, second: Results) -> tuple[str, bool]:
         all_hold = all_hold and holds
         verdict = "holds" if holds else "**not measured**" if other is None else "**does not hold**"
         rows.append([claim.text, claim.spread.shown(2), other.spread.shown(2) if other else "", verdict])
-    return "\n".join(_table(["ratio", first.path.name, second.path.name, "so"], rows)), all_hold
+    return "\n".join(_table(["Ratio", first.path.name, second.path.name, "Verdict"], rows)), all_hold
 
 
 def _meant(claim: Claim) -> str:
@@ -252,6 +279,10 @@ def _by_contender(runs: Sequence[Record]) -> dict[str, list[Record]]:
     for run in sorted(runs, key=lambda run: (_is_ours(run["contender"]), run["contender"])):
         found.setdefault(run["contender"], []).append(run)
     return found
+
+
+def _correct(runs: Sequence[Record]) -> str:
+    return "yes" if all(map(is_right, runs)) else "**no**"
 
 
 def _is_ours(name: str) -> bool:

@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Follow the README to the letter, as somebody would who has nothing yet: ``make newcomer``.
+"""Run the commands of CONTRIBUTING.md and README.md that install and use the collection: ``make newcomer``.
 
-A fresh clone, a fresh virtual environment with ansible-core and what the modules need, and a real homeserver. Each
-command of the README's section is typed at a terminal, and what it asks is answered. Only where things are reached is
-said elsewhere, in ``host_vars``, since matrix.example.org is not to be had.
+A fresh clone, a fresh virtual environment with ansible-core and the requirements of the modules, and a real homeserver.
+Each command is typed at a terminal, and its prompts are answered. Only the addresses differ: ``host_vars`` sets them,
+because matrix.example.org does not exist.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import pty
 import re
 import select
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -28,14 +29,15 @@ from lab import Homeserver, Lab, populate
 from lab.waiting import wait_until
 
 BASE_PORT = 18735
-SECTION = "## Retire your own server"
+SECTIONS = (("CONTRIBUTING.md", "## Build and install"), ("README.md", "## Quick start"))
+"""Pages and headings, in the order in which their commands are typed."""
 PASSWORD = "vault-password"
 VAULT = {"ew Vault password": f"{PASSWORD}\n"}  # twice
 UNLOCK = {"Vault password:": f"{PASSWORD}\n"}
 TIMEOUT = 300
 
 #: A file of tasks that powers nothing off.
-MARK = [{"name": "Leave a mark", "ansible.builtin.file": {"path": "{{ mark }}", "state": "touch", "mode": "0600"}}]
+MARK = [{"name": "Create a mark", "ansible.builtin.file": {"path": "{{ mark }}", "state": "touch", "mode": "0600"}}]
 
 
 def main() -> int:
@@ -44,26 +46,35 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="newcomer-") as name,
         Lab(ROOT / ".cache/tests/newcomer", base_port=BASE_PORT) as lab,
     ):
-        retiring, staying = lab["a"], lab["b"]
-        populate(retiring, staying, users=6, big_room=6)
-        Newcomer(Path(name), retiring, staying).follow()
-    print(f"All of it works, in {time.monotonic() - started:.0f} s.")
+        homeserver, remote = lab["a"], lab["b"]
+        populate(homeserver, remote, users=6, big_room=6)
+        Newcomer(Path(name), homeserver, remote).follow()
+    print(f"All commands work, in {time.monotonic() - started:.0f} s.")
     return 0
 
 
-def blocks(section: str) -> Iterator[tuple[str, str]]:
-    """The examples of a section of the README, in their order: language and text."""
-    text = (ROOT / "README.md").read_text()
+def blocks(page: str, section: str) -> Iterator[tuple[str, str]]:
+    """The examples of a section of a page, in their order: language and text."""
+    text = (ROOT / page).read_text()
     found = re.search(rf"^{section}\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
     if not found:
-        raise SystemExit(f"the README has no section {section}")
+        raise SystemExit(f"{page} has no section {section}")
     for indent, language, body in re.findall(r"^( *)```(\w+)\n(.*?)^ *```$", found[1], re.MULTILINE | re.DOTALL):
         yield language, re.sub(f"^{indent}", "", body, flags=re.MULTILINE)
 
 
+def sample_pattern(line: str) -> str:
+    """A regular expression for a line of a sample output: numbers and the server name may differ.
+
+    A line may be cut off with three dots.
+    """
+    pattern = re.escape(line.removesuffix("...").rstrip()).replace(re.escape("example.org"), r"\S+")
+    return re.sub(r"(server|account)s\b", r"\1s?", re.sub(r"\d[\d,]*", r"\\d[\\d,]*", pattern))
+
+
 class Newcomer:
-    def __init__(self, directory: Path, retiring: Homeserver, staying: Homeserver) -> None:
-        self.directory, self.retiring, self.staying = directory, retiring, staying
+    def __init__(self, directory: Path, homeserver: Homeserver, remote: Homeserver) -> None:
+        self.directory, self.homeserver, self.remote = directory, homeserver, remote
         origin, self.clone, environment = (directory / name for name in ("origin", "clone", "venv"))
         make_origin(origin)
         subprocess.run(["git", "clone", "--quiet", origin, self.clone], check=True)
@@ -78,18 +89,21 @@ class Newcomer:
             "HOME": str(directory),
             "PATH": os.pathsep.join([str(environment / "bin"), os.environ["PATH"]]),
             "ANSIBLE_NOCOLOR": "1",
-            # The address in the README leads to this checkout.
+            # The address in the README is replaced by this checkout.
             "GIT_CONFIG_COUNT": "1",
             "GIT_CONFIG_KEY_0": f"url.file://{origin}.insteadOf",
             "GIT_CONFIG_VALUE_0": "https://github.com/matrixops/synapse.git",
         }
 
     def follow(self) -> None:
-        """All blocks of the section, one after the other."""
-        token = ""
-        for language, text in blocks(SECTION):
+        """Type the commands of all sections, one after the other, and compare their output with the samples."""
+        token = output = ""
+        for language, text in (block for section in SECTIONS for block in blocks(*section)):
             if language == "yaml":
                 self.write_inventory(text, token)
+            for line in text.splitlines() if language == "text" else ():
+                if not re.search(sample_pattern(line), output):
+                    raise SystemExit(f"the output has no line like this sample: {line}\n{output}")
             for line in text.splitlines() if language == "console" else ():
                 output = self.command(line.removeprefix("$ "))
                 if "encrypt_string" in line:
@@ -97,21 +111,21 @@ class Newcomer:
                     assert found, output
                     token = found[0]
         if not self.mark.exists():
-            raise SystemExit("the server is not off")
+            raise SystemExit("the power-off tasks did not run")
 
     def command(self, command: str) -> str:
-        """Do as the README says, and see that it had the effect."""
+        """Type a command, and check its effect."""
         print(f"$ {command}", flush=True)
         match command.split():
-            case ["ansible-galaxy", "collection", "install", source]:
-                if source.endswith(".tar.gz"):  # in place of what was installed before
-                    subprocess.run(["rm", "-r", self.directory / ".ansible/collections"], check=True)
+            case ["ansible-galaxy", "collection", "install", _source]:
+                # ansible-galaxy does not replace an installed collection.
+                shutil.rmtree(self.directory / ".ansible/collections", ignore_errors=True)
                 output = self.type(command, {})
                 assert "matrixops.synapse" in self.type("ansible-galaxy collection list", {})
             case ["ansible-galaxy", "collection", "build"]:
                 output = self.type(command, {})
             case ["ansible-vault", *_]:
-                answers = {**VAULT, "Reading plaintext input": f"{self.retiring.admin_token}\x04\x04"}
+                answers = {**VAULT, "Reading plaintext input": f"{self.homeserver.admin_token}\x04\x04"}
                 output = self.type(command, answers)
             case ["ansible-playbook", *_, "--check"]:
                 before = self.ghosts()
@@ -120,21 +134,21 @@ class Newcomer:
             case ["ansible-playbook", *_, "matrixops.synapse.decommission"]:
                 output = self.type(command, UNLOCK)
                 assert self.mark.exists(), output
-                assert f"{self.staying.server_name}: " in output, output
-                wait_until(lambda: not self.ghosts(), "the other server lists nobody")
+                assert f"{self.remote.server_name}: " in output, output
+                wait_until(lambda: not self.ghosts(), "the remote server lists no account")
             case ["ansible-playbook", *_, "matrixops.synapse.status"]:
                 output = self.type(command, UNLOCK)
             case _:
-                raise SystemExit(f"it is not known here how to see that this has worked: {command}")
-        assert self.retiring.admin_token not in output or "encrypt_string" in command
+                raise SystemExit(f"no check is defined for this command: {command}")
+        assert self.homeserver.admin_token not in output or "encrypt_string" in command
         return output
 
     def ghosts(self) -> int:
-        """How many memberships of the retiring server the other one sees."""
-        return sum(map(len, self.staying.members_of(self.retiring.server_name).values()))
+        """The number of memberships that the remote server lists."""
+        return sum(map(len, self.remote.members_of(self.homeserver.server_name).values()))
 
     def write_inventory(self, text: str, token: str) -> None:
-        """The README's, with the token that ansible-vault has printed; and what is not as in the README."""
+        """The inventory of the README, with the token that ansible-vault has printed, and the addresses of the lab."""
         start, variable, _token = text.partition("decommission_access_token:")
         assert variable and token
         (self.clone / "inventory.yml").write_text(start + token.replace("\r\n", "\n"))
@@ -143,7 +157,7 @@ class Newcomer:
         variables = {
             "ansible_connection": "local",
             "ansible_python_interpreter": str(self.python),
-            **self.retiring.role_variables,
+            **self.homeserver.role_variables,
             "decommission_propagation_period": "3s",
             "decommission_poll_interval": 1,
             "decommission_power_off_tasks": str(tasks),
@@ -155,7 +169,7 @@ class Newcomer:
         file.write_text(json.dumps(variables))
 
     def type(self, command: str, answers: Mapping[str, str]) -> str:
-        """Run a command at a terminal, answer each question (by a part of it), and return what the terminal shows."""
+        """Run a command at a terminal, answer each prompt (found by a part of it), and return the output."""
         process, terminal = pty.fork()
         if not process:
             os.chdir(self.clone)

@@ -35,7 +35,7 @@ CATEGORIES = {
     "versions": "each ansible-core and each Synapse",
 }
 """The categories that the mark ``nightly`` takes, in the order in which they run."""
-RANDOM = ["tests/unit/plugins/module_utils/test_hostile_input.py", "tests/integration/test_kill.py"]
+RANDOM = ["tests/unit/test_hostile_input.py", "tests/integration/test_kill.py"]
 PROCESSES = {"faults": 2}
 """How many tests of a category run at the same time, if not one."""
 

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Write the table of what is tested where into CONTRIBUTING.md, from the tests themselves: ``make tests-table``."""
+"""Write the table of tests into CONTRIBUTING.md, generated from the tests: ``make tests-table``."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from nightly import CATEGORIES
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "CONTRIBUTING.md"
 BEGIN, END = "<!-- written by make tests-table -->\n", "<!-- end -->\n"
-HEAD = "| tests | about | `make test` | `make nightly` |\n|---|---|---|---|\n"
+HEAD = "| Tests | Subject | `make test` | `make nightly` |\n|---|---|---|---|\n"
 
 
 class Collector:
     """A plugin of pytest that counts the tests.
 
     :ivar counts: by row and nightly category, which is empty for those of ``make test``.
-    :ivar subjects: what the tests of a row are about.
+    :ivar subjects: the subject of the tests of a row.
     """
 
     def __init__(self) -> None:
@@ -43,21 +43,21 @@ class Collector:
             row = str(path)
             if text is None:  # named like what it tests
                 row = f"{path.parent}/"
-                text = f"`{path.parent.relative_to('tests/unit')}/`, file by file."
+                text = f"Unit tests of `{path.parent.relative_to('tests/unit')}/`, file by file."
             mark = item.get_closest_marker("nightly")
             category = mark.kwargs["category"] if mark else ""
-            assert category in ("", *CATEGORIES), f"{item.nodeid}: no category of tests/nightly.py is named {category}"
+            assert category in ("", *CATEGORIES), f"{item.nodeid}: tests/nightly.py has no category {category}"
             self.counts[row][category] += 1
             self.subjects[row] = re.split(r"(?<=\.)\s", text.replace("\n", " ").replace("``", "`"))[0].rstrip(".")
 
 
 def table() -> str:
-    """The table, of all tests that there are now."""
+    """The table of all tests."""
     collector = Collector()
     with Path(os.devnull).open("w") as nowhere, redirect_stdout(nowhere):
         code = pytest.main(["--collect-only", "-qq", "-m", "", "-p", "no:cacheprovider"], plugins=[collector])
     if code != 0:
-        sys.exit("The tests can't be collected: pytest --collect-only says why")
+        sys.exit("Cannot collect the tests: run pytest --collect-only for the error")
     rows = []
     for name, subject in sorted(collector.subjects.items()):
         counts = dict(sorted(collector.counts[name].items()))
@@ -68,7 +68,7 @@ def table() -> str:
 
 
 def rendered(page: str) -> str:
-    """The page with the table of now."""
+    """The page with the current table."""
     before, _begin, rest = page.partition(BEGIN)
     _old, _end, after = rest.partition(END)
     return f"{before}{BEGIN}\n{table()}\n{END}{after}"

@@ -12,10 +12,18 @@ from typing import Any, Mapping
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.matrixops.synapse.plugins.plugin_utils import _certificate, _page
+from ansible.utils.display import Display
+from ansible_collections.matrixops.synapse.plugins.module_utils._text import printable
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._report import page, record, results, state
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.files import Directory
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.redaction import Redaction
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.schema import Certificate
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.summary import summary
 
-STATES = ("started", "done", "waiting", "failed", "written", "fleet")
+STATES = ("started", "done", "waiting", "written", "fleet")
 SECRETS = ("decommission_access_token", "decommission_login_password")
+
+display = Display()
 
 
 class ActionModule(ActionBase):
@@ -35,84 +43,155 @@ class ActionModule(ActionBase):
                 "state": {"type": "str", "choices": list(STATES), "default": "written"},
                 "settings": {"type": "dict", "default": {}},
                 "ids": {"type": "bool", "default": False},
+                "show": {"type": "list", "elements": "str", "default": []},
+                "show_summary": {"type": "bool", "default": False},
                 "server_names": {"type": "list", "elements": "str", "default": []},
             },
             required_if=[("state", state, ["server_name"]) for state in STATES if state != "fleet"],
         )
         self._arguments: dict[str, Any] = arguments
         self._variables = task_vars or {}
-        self._problem = _reason(self._variables) if arguments["state"] == "failed" else None
+        self._failure = self._find_failure() if arguments["state"] == "written" else None
         self._now = int(time.time())
         try:
             if not self._task.check_mode:
-                directory = _certificate.Directory(arguments["directory"])
-                result.update(self._summarize(directory) if arguments["state"] == "fleet" else self._add(directory))
+                directory = Directory(arguments["directory"])
+                result.update(self._summarize(directory) if arguments["state"] == "fleet" else self._write(directory))
         except Exception as error:
-            path = arguments["directory"]
-            written = f"The certificate can't be written: {error}. Make {path} a writable directory, then run again"
-            if self._problem:
-                return {**result, "failed": True, "msg": f"{self._problem} ({written})"}
-            if isinstance(error, OSError):
-                return {**result, "failed": True, "msg": written}
-            raise
-        # A failure that is recorded stays one.
-        return {"changed": True, "failed": True, "msg": self._problem} if self._problem else result
+            return {**result, "failed": True, "msg": self._write_error(error)}
+        return {**result, **self._show(result)}
 
-    def _add(self, directory: _certificate.Directory) -> dict[str, Any]:
-        name, stage, state = (self._arguments[option] for option in ("server_name", "stage", "state"))
-        if not name or (not directory.json_path(name).exists() and not _may_create(stage, state)):
-            return {"changed": False, "began": self._now}
+    def _show(self, result: dict[str, Any]) -> dict[str, Any]:
+        """Show each line as it is, without the braces that Ansible puts around a result."""
+        lines = self._lines(result)
+        if self._task.no_log or not lines:
+            return {}
+        host, stage = str(self._variables.get("inventory_hostname", "")), self._arguments["stage"]
+        for line in lines:
+            display.display(": ".join(printable(part) for part in (host, stage, line) if part))
+        return {"msg": lines}
+
+    def _lines(self, result: dict[str, Any]) -> list[str]:
+        if "failed_stage" in result:
+            return self._failed_lines
+        summarized = ("summary", "servers", "html_path") if self._arguments["show_summary"] else ()
+        found = [result[key] for key in summarized if key in result]
+        lines = [line for item in found for line in (item if isinstance(item, list) else [item])]
+        return [*lines, *filter(None, self._arguments["show"])]
+
+    def _find_failure(self) -> str | None:
+        """Return why the run has failed, if it has: a registered task failed, or a stage has started and not ended.
+
+        The role has no C(rescue), in which Ansible would name the task, since the host would count as rescued.
+        """
+        # The assertions first, which explain the other failures.
+        names = ["_decommission_check", *(name for name in self._variables if name.startswith("_decommission_"))]
+        failed = [result for result in (_mapping(self._variables.get(name)) for name in names) if result.get("failed")]
+        running = _mapping(self._variables.get("_decommission_certificate")).get("running")
+        if not failed and not running:
+            return None
+        if self._task.no_log:
+            return "A task failed; its message is hidden by no_log"
+        unknown = f"A task that is not part of the role failed in {running}: see the output of Ansible"
+        return next(filter(None, map(_message, failed)), unknown)
+
+    def _write_error(self, error: Exception) -> str:
+        """Return the message for an error, and raise it again if it is unexpected and hides no failure."""
+        path = self._arguments["directory"]
+        message = f"Cannot write the certificate: {error}. Make {path} a writable directory (decommission_report_dir)"
+        if not isinstance(error, OSError) and not self._failure:
+            raise error
+        return message
+
+    def _write(self, directory: Directory) -> dict[str, Any]:
+        name = self._arguments["server_name"]
+        result: dict[str, Any] = {"changed": False, "started_at": self._now}
+        if not name or (not directory.json_path(name).exists() and not self._may_create()):
+            return result
         with directory.locked():
-            certificate = directory.read(name)
-            aside = None
+            certificate, renamed_to = directory.read(name), None
             if certificate is None:
-                aside = directory.set_aside(name, self._now)
-                certificate = _certificate.new(name, self._now)
+                renamed_to = directory.rename_invalid(name, self._now)
+                certificate = record.new(name, self._now)
             self._change(certificate)
-            certificate = _certificate.conclude(self._redacted(certificate), self._now)
-            directory.write(certificate, _page.certificate_page(certificate))
-            everybody = directory.read_all()
-            if len(everybody) > 1:
-                directory.replace(directory.path / "fleet.html", _page.fleet_page(everybody))
-        result: dict[str, Any] = {
-            "changed": True,
-            "began": self._now,
-            "path": str(directory.json_path(name)),
-            "html_path": str(directory.html_path(name)),
-            "salt": certificate["salt"],
-            "summary": _certificate.summary(certificate),
-        }
-        return {**result, "aside": str(aside), "warnings": [f"Set aside {aside}"]} if aside else result
+            certificate = record.conclude(self._redacted(certificate), self._now)
+            directory.write(certificate, page.certificate_page(certificate))
+            certificates = directory.read_all()
+            if len(certificates) > 1:
+                directory.replace(directory.fleet_path, page.fleet_page(certificates))
+        result.update(
+            changed=True,
+            path=str(directory.json_path(name)),
+            html_path=str(directory.html_path(name)),
+            salt=certificate["salt"],
+            summary=summary(certificate),
+        )
+        if self._failure:
+            result["failed_stage"] = self._failed_stage
+            # Without the reason: the task that failed has shown it.
+            self._failed_lines = [
+                summary({**certificate, "findings": []}),
+                f"the failure is recorded in {result['html_path']}",
+            ]
+        elif self._arguments["state"] == "started":
+            result["running"] = self._arguments["stage"]
+        if renamed_to:
+            warning = f"{result['path']} was not a valid certificate, and was renamed to {renamed_to}"
+            result.update(renamed_to=str(renamed_to), warnings=[warning])
+        return result
 
-    def _change(self, certificate: _certificate.Certificate) -> None:
-        stage, state, settings = (self._arguments[option] for option in ("stage", "state", "settings"))
+    def _may_create(self) -> bool:
+        """Return whether there may be a certificate by now: not before the server name has been checked."""
+        stage = self._arguments["stage"]
+        states = ("done",) if stage == "preflight" else ("started", "done")
+        return stage is not None and self._arguments["state"] in states
+
+    # What is written
+
+    def _change(self, certificate: Certificate) -> None:
+        new_state, settings = self._arguments["state"], self._arguments["settings"]
         if settings:
-            certificate["settings"] = _certificate.plain(settings)
-        if state == "written":
+            certificate["settings"] = results.plain(settings)
+        if self._failure:
+            new_state = "failed"
+        if new_state == "written":
             return
-        if state == "failed":
-            # The task that failed may be the user's own: the certificate says in which stage that was.
-            stage = _certificate.current_stage(certificate) or stage or "preflight"
-        if stage is None:
-            raise AnsibleError("stage is required")
-        if state == "started" or _certificate.current_stage(certificate) != stage:
-            began = self._variables.get("_decommission_certificate")
-            before = state != "started" and isinstance(began, Mapping) and "path" not in began and began.get("began")
-            _certificate.begin_stage(certificate, stage, int(before or self._now))
-        if state != "started":
-            try:
-                _certificate.add_facts(certificate, stage, self._variables, self._now)
-            except Exception:
-                # The failure itself is what must be recorded.
-                if not self._problem:
-                    raise
-            _certificate.end_stage(certificate, stage, state, self._now, self._problem)
+        stage = self._stage(certificate)
+        if new_state == "started" or state.current_stage(certificate) != stage:
+            record.start_stage(certificate, stage, self._start_time())
+        if new_state != "started":
+            self._add_results(certificate, stage)
+            record.end_stage(certificate, stage, new_state, self._now, self._failure)
 
-    def _redacted(self, certificate: _certificate.Certificate) -> _certificate.Certificate:
+    def _stage(self, certificate: Certificate) -> str:
+        stage: str | None = self._arguments["stage"]
+        if self._failure:
+            self._failed_stage = state.current_stage(certificate) or "preflight"
+            return self._failed_stage
+        if stage is None:
+            raise AnsibleError(f"state {self._arguments['state']} requires stage")
+        return stage
+
+    def _start_time(self) -> int:
+        """Return when the stage has started: now, or when a preflight has that was not written down then."""
+        before = self._variables.get("_decommission_certificate")
+        if self._arguments["state"] == "started" or not isinstance(before, Mapping) or "path" in before:
+            return self._now
+        return int(before.get("started_at") or self._now)
+
+    def _add_results(self, certificate: Certificate, stage: str) -> None:
+        try:
+            results.add_results(certificate, stage, self._variables, self._now)
+        except Exception:
+            # The failure itself is what must be recorded.
+            if not self._failure:
+                raise
+
+    def _redacted(self, certificate: Certificate) -> Certificate:
         name, salt, ids = certificate["server"]["name"], certificate["salt"], self._arguments["ids"]
         operator = certificate["server"].get("operator")
-        redaction = _certificate.Redaction(name, salt, secrets=self._find_secrets(), ids=ids, spared=operator)
-        redacted: _certificate.Certificate = redaction(certificate)
+        redaction = Redaction(name, salt, secrets=self._find_secrets(), ids=ids, spared=operator)
+        redacted: Certificate = redaction(certificate)
         redacted["server"]["name"] = name
         return redacted
 
@@ -120,44 +199,36 @@ class ActionModule(ActionBase):
         found = []
         for name in SECRETS:
             if name in self._variables:
-                # Without its value, no task has used it.
+                # A variable that cannot be templated was not used by a task either.
                 with suppress(AnsibleError):
                     found.append(str(self._templar.template(self._variables[name])))
         session = self._variables.get("_decommission_session")
         return [*found, str(session.get("access_token") or "")] if isinstance(session, Mapping) else found
 
-    def _summarize(self, directory: _certificate.Directory) -> dict[str, Any]:
-        """Say in which state the servers are."""
+    # The fleet
+
+    def _summarize(self, directory: Directory) -> dict[str, Any]:
+        """Return the states of the servers."""
         names = self._arguments["server_names"]
         found = {name: directory.read(name) for name in names}
         lines = [
-            _certificate.summary(certificate) if certificate else f"{name}: there is no certificate"
+            summary(certificate) if certificate else f"{name}: there is no certificate"
             for name, certificate in sorted(found.items())
         ]
-        words = {state: title.lower() for state, (title, _text) in _certificate.STATES.items()}
-        states = [
-            words[certificate["state"]] if certificate else "without a certificate" for certificate in found.values()
-        ]
-        counted = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+        titles = {key: title.lower() for key, (title, _explanation) in state.STATES.items()}
+        states = [titles[each["state"]] if each else "without a certificate" for each in found.values()]
+        counted = ", ".join(f"{states.count(title)} {title}" for title in dict.fromkeys(states))
         result = {"changed": False, "summary": f"{len(names)} servers: {counted}", "servers": lines}
-        page = directory.path / "fleet.html"
-        return {**result, "html_path": str(page)} if page.exists() else result
+        overview = directory.fleet_path
+        return {**result, "html_path": str(overview)} if overview.exists() else result
 
 
-def _may_create(stage: str | None, state: str) -> bool:
-    """Whether there may be a certificate: not before the server name has been checked."""
-    return stage is not None and state in (("done",) if stage == "preflight" else ("started", "done"))
+def _message(failed: Mapping[str, Any]) -> str | None:
+    """Return the message of a failed result: of a loop, that of the first item that failed."""
+    items = [item for item in failed.get("results") or [] if isinstance(item, Mapping) and item.get("failed")]
+    candidates = [*items, failed] if failed.get("failed", True) else items
+    return next((str(item["msg"]) for item in candidates if item.get("msg")), None)
 
 
-def _reason(variables: Mapping[str, Any]) -> str:
-    """The message of the task that failed, or only its name if the task has C(no_log)."""
-    task, failed = variables.get("ansible_failed_task"), variables.get("ansible_failed_result")
-    task = task if isinstance(task, Mapping) else {}
-    failed = failed if isinstance(failed, Mapping) else {}
-    where = f"The task {str(task.get('name') or '?')!r} failed"
-    if task.get("no_log") or failed.get("_ansible_no_log") or "censored" in failed:
-        return f"{where}; its message is hidden by no_log"
-    for item in [*[item for item in failed.get("results") or [] if isinstance(item, Mapping)], failed]:
-        if item.get("failed", item is failed) and item.get("msg"):
-            return str(item["msg"])
-    return where
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}

@@ -6,8 +6,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.matrixops.synapse.plugins.plugin_utils._watch import WatchedGhostModule
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._progress_display import GhostProgressAction
 
 
-class ActionModule(WatchedGhostModule):
-    """See C(WatchedGhostModule)."""
+class ActionModule(GhostProgressAction):
+    """See C(GhostProgressAction)."""

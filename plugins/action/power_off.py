@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Has systemd power the host off, and looks until nothing answers at its address any more."""
+"""Power a host off, and wait until nothing answers at its address."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import Any
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.action import ActionBase
 
-# In a moment and not at once, or the connection would go before the answer.
+# With a delay, since the connection would otherwise end before the command returns.
 COMMAND = "systemd-run --on-active=2 --timer-property=AccuracySec=100ms systemctl poweroff"
-NOBODY_THERE = re.compile("timed out|no route to host|host is down", re.IGNORECASE)
-"""What a connection says when nothing is at its other end. That SSH refuses does not count: it does so from the first
-second of a shutdown, which may hang. Nor does that the controller's own network is down."""
+NO_HOST = re.compile("timed out|no route to host|host is down", re.IGNORECASE)
+"""Errors of a connection to an address without a host. A refused connection is not among them: SSH refuses connections
+from the first second of a shutdown, which may hang. Nor is an unreachable network, which is that of the controller."""
 PAUSE = 1.0
-"""Seconds between two looks."""
+"""Seconds between two attempts to connect."""
 
 
 class ActionModule(ActionBase):
-    """Looks by the user's own way of connecting, jump hosts included."""
+    """Connects as Ansible is configured to, jump hosts included."""
 
     _supports_check_mode = True
     _supports_async = False
@@ -32,27 +32,37 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         _validated, arguments = self.validate_argument_spec({"timeout": {"type": "int", "default": 120}})
+        timeout = arguments["timeout"]
         if self._connection.transport == "local":
-            return {**result, "failed": True, "msg": "Nothing was changed: that would power off the controller"}
+            message = (
+                "No changes made: the connection is 'local', so this would power off the controller. Set"
+                " decommission_power_off_tasks to a file of tasks that power off the right host"
+            )
+            return {**result, "failed": True, "msg": message}
         if self._task.check_mode:
             return {**result, "changed": True}
-        told = self._low_level_execute_command(COMMAND)
-        if told["rc"] != 0:
-            return {**result, "failed": True, "msg": f"{COMMAND}: {told['stderr'].strip() or told['stdout'].strip()}"}
+        command = self._low_level_execute_command(COMMAND)
+        if command["rc"] != 0:
+            reason = command["stderr"].strip() or command["stdout"].strip()
+            message = f"Cannot power off, check become and systemd on the host: {COMMAND}: {reason}"
+            return {**result, "failed": True, "msg": message}
         started = time.monotonic()
-        while (answer := self._look()) is not None:
-            if time.monotonic() - started > arguments["timeout"]:
-                message = f"Told to power off, but something still answers after {arguments['timeout']} s: {answer}"
+        while (answer := self._connect()) is not None:
+            if time.monotonic() - started > timeout:
+                message = (
+                    f"The host still answers {timeout} s after the command to power off: {answer}. Check the host, or"
+                    " set decommission_power_off_timeout to more seconds"
+                )
                 return {**result, "changed": True, "failed": True, "msg": message}
             time.sleep(PAUSE)
         return {**result, "changed": True, "elapsed": round(time.monotonic() - started, 1)}
 
-    def _look(self) -> str | None:
-        """Connect anew; return what came of it, or nothing if nothing is there."""
+    def _connect(self) -> str | None:
+        """Connect anew. Return the answer of the host, or None if there is no host."""
         with suppress(AnsibleError):
             self._connection.reset()
         try:
             self._low_level_execute_command("exit 0", sudoable=False)
         except AnsibleConnectionFailure as failure:
-            return None if NOBODY_THERE.search(str(failure)) else str(failure)
-        return "it can be logged in to"
+            return None if NO_HOST.search(str(failure)) else str(failure)
+        return "a login succeeds"

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs the module of this name again and again, until there is nothing more to wait for."""
+"""Runs the module of the same name for each poll, until it has finished."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
-from ansible_collections.matrixops.synapse.plugins.module_utils._client import printable
-from ansible_collections.matrixops.synapse.plugins.module_utils._lease import TAKEN
-from ansible_collections.matrixops.synapse.plugins.plugin_utils._watch import WatchedGhostModule
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.lease import TAKEN
+from ansible_collections.matrixops.synapse.plugins.module_utils._text import printable
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._progress_display import GhostProgressAction
 
-MAX_FAILING = 6 * 3600.0
-"""For how long, in seconds, polls may fail one after the other."""
-PAUSE = 30.0
-"""Seconds to wait after a poll that failed."""
-SHOWN_EVERY = 3600.0
-"""After how many seconds, at the latest, to show again how things stand."""
+FAILURE_TIMEOUT = 6 * 3600.0
+"""Maximum time in seconds for which consecutive polls may fail."""
+RETRY_INTERVAL = 30.0
+"""Delay in seconds before a failed poll is retried."""
+DISPLAY_INTERVAL = 3600.0
+"""Maximum time in seconds from one message on the terminal to the next."""
 
 display = Display()
 
 
-class ActionModule(WatchedGhostModule):
-    """Waits here, on the controller, since the host may restart, or the connection to it drop, in a week."""
+class ActionModule(GhostProgressAction):
+    """Waits on the controller, since in a week the host may restart, or the connection to it may drop."""
 
     _supports_async = False
 
@@ -45,13 +45,13 @@ class ActionModule(WatchedGhostModule):
         succeeded = time.monotonic()
         while waits and "next_poll" in answer and not answer.get("failed") and not answer.get("finished"):
             shown = self._show(host, answer, shown)
-            self._hang_up()
+            self._disconnect()
             time.sleep(max(float(answer["next_poll"]), 1.0))
-            answer = self._poll_patiently(host, task_vars, succeeded)
+            answer = self._poll_with_retries(host, task_vars, succeeded)
             succeeded = time.monotonic()
         if self._left_behind:
             self._clean_up()
-        # Also a poll that failed may have removed some.
+        # A failed poll may have removed ghosts too.
         return {**result, **answer, "changed": bool(answer.get("changed") or self._removed), "removed": self._removed}
 
     def _poll(self, task_vars: dict[str, Any] | None) -> dict[str, Any]:
@@ -59,8 +59,8 @@ class ActionModule(WatchedGhostModule):
         self._removed += int(answer.get("removed", 0))
         return answer
 
-    def _poll_patiently(self, host: str, task_vars: dict[str, Any] | None, succeeded: float) -> dict[str, Any]:
-        """The next answer that is not a temporary failure, or one of too long a failure."""
+    def _poll_with_retries(self, host: str, task_vars: dict[str, Any] | None, succeeded: float) -> dict[str, Any]:
+        """Return the next result that is no temporary failure, or the last failure after C(FAILURE_TIMEOUT)."""
         while True:
             try:
                 answer = self._poll(task_vars)
@@ -68,27 +68,27 @@ class ActionModule(WatchedGhostModule):
                 answer = {"failed": True, "unreachable": True, "msg": str(error)}
             if not answer.get("failed") or answer.get("status") in (401, 403) or answer.get("errcode") == TAKEN:
                 return answer
-            if time.monotonic() - succeeded > MAX_FAILING:
+            if time.monotonic() - succeeded > FAILURE_TIMEOUT:
                 return answer
             display.warning(f"{host}: {printable(str(answer.get('msg')))}; retrying")
-            self._hang_up()
-            time.sleep(PAUSE)
+            self._disconnect()
+            time.sleep(RETRY_INTERVAL)
 
-    def _hang_up(self) -> None:
-        """A connection that is kept for the next task would be dead by then, or hold a port for a week.
+    def _disconnect(self) -> None:
+        """Close the connection, which would not survive until the next poll, or hold a port for a week.
 
-        What Ansible has put into a temporary directory may be gone by then as well, as when the host restarts.
+        Temporary directories are removed too, since they may be gone by then, for example after a restart of the host.
         """
         self._clean_up()
         if type(self._connection).reset is not ConnectionBase.reset:
-            # Some connect again right away.
+            # Some connection plugins connect again at once.
             with suppress(AnsibleError):
                 self._connection.reset()
 
     def _clean_up(self) -> None:
-        """Remove the temporary directories of all polls, which have the access token in them without pipelining.
+        """Remove the temporary directories of all polls. Without pipelining, they have the access token in them.
 
-        Where the connection has dropped, that can't be done before the host answers again.
+        After a dropped connection, this is only possible once the host answers again.
         """
         if self._connection._shell.tmpdir is not None:
             self._left_behind.add(self._connection._shell.tmpdir)
@@ -99,9 +99,9 @@ class ActionModule(WatchedGhostModule):
                 self._left_behind.remove(path)
 
     def _show(self, host: str, answer: dict[str, Any], shown: tuple[str, float]) -> tuple[str, float]:
-        """Show how things stand, if that has changed, or was not shown for long."""
+        """Show the message of a poll if it has changed, or after C(DISPLAY_INTERVAL)."""
         message, then = shown
-        if answer["message"] == message and time.monotonic() - then < SHOWN_EVERY:
+        if answer["message"] == message and time.monotonic() - then < DISPLAY_INTERVAL:
             return shown
         display.display(f"{host}: {answer['message']}")
         return answer["message"], time.monotonic()

@@ -10,18 +10,18 @@ class ModuleDocFragment:
 options: {}
 attributes:
   action_group:
-    description: Can be used in C(module_defaults) by the name of this group.
+    description: Supports this group in C(module_defaults).
     support: full
     membership:
       - matrixops.synapse.synapse
   check_mode:
-    description: Can run in C(check_mode) and say what it would change, without changing it.
+    description: Can run in C(check_mode), and predicts its changes without making them.
   diff_mode:
-    description: Says in diff mode what it changed, or in check mode would change.
+    description: Returns its changes, or predicted changes, in diff mode.
   idempotent:
-    description: Run again with the same options, with nothing else changed in between, it changes nothing.
+    description: Makes no changes when run again with the same options.
   platform:
-    description: Where it can be run.
+    description: Platforms of the host that runs the module.
     platforms: posix
     support: full
 """
@@ -32,22 +32,22 @@ attributes:
   check_mode:
     support: full
     details:
-      - It only reads.
+      - The module only reads.
   diff_mode:
     support: N/A
     details:
-      - It only reads.
+      - The module only reads.
   idempotent:
     support: full
     details:
-      - It only reads.
+      - The module only reads.
 """
 
     FEDERATION = r"""
 options: {}
 attributes:
   action_group:
-    description: Can be used in C(module_defaults) by the name of this group.
+    description: Supports this group in C(module_defaults).
     support: full
     membership:
       - matrixops.synapse.federation

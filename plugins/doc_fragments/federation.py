@@ -15,36 +15,37 @@ requirements:
 options:
   server_name:
     description:
-      - Name of the homeserver whose accounts this is about. It is the domain of the accounts.
+      - Name of the homeserver, which is the domain of its accounts.
     type: str
     required: true
   signing_key_path:
     description:
-      - File with the signing key of the homeserver, on the host where the module runs. Synapse's C(signing_key_path).
+      - Path of the signing key of the homeserver, on the host where the module runs. This is C(signing_key_path) of
+        C(homeserver.yaml).
       - Reading it usually requires C(become=true). The key never leaves the host.
-      - The key must be the one that is published at C(/_matrix/key/v2/server) under O(server_name). Where nothing
-        answers there, remote servers are asked which key they have seen.
+      - The key must be the one that is published at C(/_matrix/key/v2/server) under O(server_name). If nothing answers
+        there, it is compared with the key that remote servers have stored.
     type: path
     default: /etc/matrix-synapse/homeserver.signing.key
   signing_key:
     description:
-      - The signing key itself, as the content of such a file. Takes precedence over O(signing_key_path).
+      - Content of a signing key file. Takes precedence over O(signing_key_path).
     type: str
   ip_allowlist:
     description:
-      - IP addresses and CIDR ranges to connect to although they are private, loopback, link-local or otherwise not
-        public. All others of these are refused, since remote servers choose the addresses.
+      - IP addresses and CIDR ranges to allow although they are not public, for example private or loopback addresses.
+        All other addresses that are not public are refused, since remote servers choose the addresses.
     type: list
     elements: str
     default: []
   proxy:
     description:
-      - URL of an HTTP proxy to connect through, for example V(http://proxy.example:3128). Names are then resolved by
-        the proxy, and O(ip_allowlist) applies to IP addresses in server names only.
+      - URL of an HTTP proxy for all requests, for example V(http://proxy.example:3128). The proxy then resolves names,
+        and O(ip_allowlist) only applies to IP addresses in server names.
     type: str
   ca_path:
     description:
-      - File with the CA certificates to check the certificates of all servers with, instead of the usual ones.
+      - Path of the CA certificates with which to verify all servers, instead of the default ones.
     type: path
   timeout:
     description:
@@ -53,12 +54,12 @@ options:
     default: 30
   max_concurrent:
     description:
-      - Maximum number of requests to one server at the same time.
+      - Maximum number of concurrent requests to one server.
     type: int
     default: 3
   max_rate:
     description:
-      - Maximum number of requests to one server in a second. Synapse delays requests from 10 in a second.
+      - Maximum number of requests to one server per second. Synapse delays requests from 10 per second.
     type: int
     default: 8
 """
@@ -67,8 +68,8 @@ options:
 options:
   rooms:
     description:
-      - The rooms to ask about.
-      - If not set, they are read from the homeserver at O(base_url), also after all accounts have left.
+      - Rooms to check.
+      - If not set, they are read from the homeserver at O(base_url). This also works after all accounts have left.
     type: list
     elements: dict
     suboptions:
@@ -77,21 +78,21 @@ options:
         type: str
         required: true
       servers:
-        description: Names of the remote servers to ask.
+        description: Names of the remote servers to check.
         type: list
         elements: str
         required: true
       accounts:
         description:
-          - Accounts of O(server_name) that were joined to the room. Each is asked about where the server does not say
-            that nobody is joined.
-          - Without any, the state of the room is read, which Dendrite and Conduit do not always allow.
+          - Accounts of O(server_name) that were joined to the room. Each is checked, unless the server answers that
+            none is joined.
+          - If empty, the state of the room is read, which Dendrite and Conduit do not always allow.
         type: list
         elements: str
         default: []
       pending:
         description:
-          - Accounts of O(server_name) that may be invited or knocking. Each of them is always asked about.
+          - Accounts of O(server_name) that may be invited or knocking. Each is always checked.
         type: list
         elements: str
         default: []
@@ -102,24 +103,24 @@ options:
     type: str
   access_token:
     description:
-      - Access token of an admin of the homeserver at O(base_url).
+      - Access token of the operator, an admin of the homeserver at O(base_url).
       - If not set, the value of the environment variable E(SYNAPSE_ACCESS_TOKEN) is used.
     type: str
   max_state_size:
     description:
-      - Maximum size of the state of a room in MiB. It is read as a stream, and only where O(rooms[].accounts) is empty
-        or incomplete. A member has about 650 bytes.
+      - Maximum size of the state of a room in MiB. The state is read as a stream, and only if O(rooms[].accounts)
+        is empty or incomplete. A member has about 650 bytes.
     type: int
     default: 128
   record_path:
     description:
-      - File on the host where the module runs, to append a line of JSON to for each answer. A pair of server and room
-        that it has as confirmed is not asked about again, so that a run that was killed continues where it was.
-      - Remove the file to ask about everything again.
+      - Path of a file for the results, one line of JSON for each, on the host where the module runs. Pairs of
+        server and room that are confirmed in it are not checked again, so that a run that was killed can be resumed.
+      - Remove the file to check all pairs again.
     type: path
   progress_path:
     description:
-      - File on the host where the module runs that says how far it has come, written anew about once a second. Ansible
-        itself sets this, to show the progress on the terminal.
+      - Path of a file for the progress, on the host where the module runs. It is replaced about once a second.
+      - Ansible sets this itself, to show the progress on the terminal.
     type: path
 """

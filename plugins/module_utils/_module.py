@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the modules share: the connection options, and how an error of the client becomes a failed task."""
+"""The base class of the modules: the connection options, and the conversion of errors of the client to failed tasks."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import Any, Iterator
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
-from ._client import REQUESTS_IMPORT_ERROR, Client, SynapseError, printable
-from ._lease import Lease
+from ._decommission.lease import Lease
+from ._synapse.client import REQUESTS_IMPORT_ERROR, Client
+from ._synapse.errors import FatalError, SynapseError
+from ._text import printable
 
 CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
     "base_url": {
@@ -35,8 +37,8 @@ CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def _as_shown(result: dict[str, Any]) -> dict[str, Any]:
-    """A result whose diff, which Ansible shows as it is, has nothing in it that a terminal might obey."""
+def _printable_diff(result: dict[str, Any]) -> dict[str, Any]:
+    """The result with a printable diff. Ansible prints diffs unescaped, with control characters for the terminal."""
     diff = result.get("diff")
     if not isinstance(diff, dict):
         return result
@@ -51,7 +53,7 @@ def _with_advice(message: str, error: SynapseError | None) -> str:
 
 
 class SynapseModule(AnsibleModule):
-    """A module of this collection: any options, and those of the connection."""
+    """A module with the options of the connection, and further ones."""
 
     def __init__(self, options: dict[str, dict[str, Any]], **more: Any) -> None:
         more.setdefault("supports_check_mode", True)
@@ -63,37 +65,21 @@ class SynapseModule(AnsibleModule):
         )
         for option in ("timeout", "concurrency", "max_passes", "wait_timeout", "rate", "poll_interval"):
             if self.params.get(option, 1) < 1:
-                self.fail_json(msg=f"Nothing was changed: {option} is {self.params[option]}, but must be 1 or more.")
+                self.fail_json(msg=f"No changes made: {option} is {self.params[option]}, but must be 1 or more")
 
     @contextmanager
-    def client(self, connections: int = 16, *, token_only: bool = False, changes: bool = False) -> Iterator[Client]:
-        """A client that has logged in and has seen that this is the server that was meant.
+    def client(self, *, token_only: bool = False, changes: bool = False) -> Iterator[Client]:
+        """A client that has logged in and verified the server name.
 
-        :param token_only: it does neither, and only has the access token.
-        :param changes: something is to be changed, which only one run at a time may do. Not in check mode.
+        :param token_only: do neither, only use the access token.
+        :param changes: whether the module changes something. Unless in check mode, the lease is held meanwhile, so that
+            no other run makes changes.
 
-        A C(SynapseError) or C(OSError) out of the context, or out of closing it, fails the module.
+        A C(SynapseError) or C(OSError) that is raised in the context, or when it ends, fails the module.
         """
-        if REQUESTS_IMPORT_ERROR is not None:
-            self.fail_json(
-                msg=f"{missing_required_lib('requests')}. Debian and Ubuntu have it in the package python3-requests,"
-                " which the role decommission installs where decommission_install_requirements is true",
-                exception=REQUESTS_IMPORT_ERROR,
-            )
-        params = self.params
-        login = params["login_user"] is not None and not token_only
-        verify: bool | str = params["validate_certs"] and (params["ca_path"] or True)
+        self._require_requests()
         try:
-            with Client(
-                params["base_url"],
-                # An environment that has a token must not keep anybody from logging in.
-                None if login else params["access_token"],
-                verify=verify,
-                timeout=params["timeout"],
-                connections=connections,
-            ) as client:
-                if login:
-                    client.login(params["login_user"], params["login_password"])
+            with self._open_client(with_login=not token_only) as client:
                 if not token_only:
                     self._check_server_name(client)
                 lease = self.params["lease"] if changes and not self.check_mode else None
@@ -104,14 +90,43 @@ class SynapseModule(AnsibleModule):
         except SynapseError as error:
             self.fail_json(msg=_with_advice(str(error), error), status=error.status, errcode=error.errcode)
 
+    def _require_requests(self) -> None:
+        if REQUESTS_IMPORT_ERROR is not None:
+            self.fail_json(
+                msg=f"{missing_required_lib('requests')}. On Debian and Ubuntu, install the package python3-requests,"
+                " or set decommission_install_requirements: true for the role decommission",
+                exception=REQUESTS_IMPORT_ERROR,
+            )
+
+    @contextmanager
+    def _open_client(self, *, with_login: bool) -> Iterator[Client]:
+        """A client with the options of the connection, logged in if I(login_user) is set."""
+        params = self.params
+        login = with_login and params["login_user"] is not None
+        verify: bool | str = params["validate_certs"] and (params["ca_path"] or True)
+        with Client(
+            params["base_url"],
+            # A login has precedence over a token, which the environment may set.
+            None if login else params["access_token"],
+            verify=verify,
+            timeout=params["timeout"],
+            connections=params.get("concurrency", 1),
+        ) as client:
+            if login:
+                client.login(params["login_user"], params["login_password"])
+            yield client
+
     def exit_json(self, **result: Any) -> None:
-        super().exit_json(**_as_shown(result))
+        super().exit_json(**_printable_diff(result))
 
     def fail_json(self, msg: str, **result: Any) -> None:
-        super().fail_json(msg=printable(msg), **_as_shown(result))
+        super().fail_json(msg=printable(msg), **_printable_diff(result))
 
     def end(self, result: dict[str, Any], problem: str = "", error: SynapseError | None = None) -> None:
-        """Return the result; as a failure, if there is a problem, which the error may have been the cause of."""
+        """Exit with the result, or fail with it if there is a problem.
+
+        :param error: the cause of the problem, if it was a request.
+        """
         if problem:
             problem = _with_advice(problem, error)
             self.fail_json(msg=problem, status=error and error.status, errcode=error and error.errcode, **result)
@@ -120,6 +135,7 @@ class SynapseModule(AnsibleModule):
     def _check_server_name(self, client: Client) -> None:
         expected = self.params["server_name"]
         if expected is not None and client.server_name != expected:
-            raise SynapseError(
-                f"Nothing was changed: the server at {client.base_url} is {client.server_name}, not '{expected}'"
+            raise FatalError(
+                f"No changes made: the server at {client.base_url} is {client.server_name}, not '{expected}'. Correct"
+                " base_url (decommission_base_url) or server_name (decommission_confirm)"
             )

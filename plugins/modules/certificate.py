@@ -10,8 +10,8 @@ module: certificate
 short_description: Write the certificate of a decommissioning on the controller
 version_added: 1.0.0
 description:
-  - Keeps a record of the decommissioning of one server in O(directory) on the controller, as JSON and as an HTML page.
-    The role P(matrixops.synapse.decommission#role) calls it at each stage; it has no use elsewhere.
+  - Writes the record of the decommissioning of one server to O(directory) on the controller, as JSON and as an HTML
+    page. The role P(matrixops.synapse.decommission#role) calls it at each stage; it has no use elsewhere.
   - The files are replaced atomically. A file that is not a valid certificate of this server is renamed.
   - The results that the role has registered are read from the variables C(_decommission_*).
   - Nothing is written before the stage C(preflight) has succeeded once for the server.
@@ -20,29 +20,29 @@ author:
 options:
   directory:
     description:
-      - The directory of the certificates. A relative path is relative to the directory that Ansible was started in.
+      - Directory of the certificates. A relative path is relative to the directory that Ansible was started in.
     type: path
     required: true
   server_name:
     description:
-      - The name of the server. Required unless O(state=fleet).
+      - Name of the server. Required unless O(state=fleet).
     type: str
   stage:
     description:
-      - The stage that O(state) applies to.
+      - Stage that O(state) applies to. Required if O(state) is V(started), V(done) or V(waiting).
     type: str
   state:
     description:
       - V(started), V(done) and V(waiting) record the state of a stage. V(waiting) is for a stage to be run again later.
-      - V(failed) is for a C(rescue). It records the failure, and fails with the same message.
-      - V(written) writes the certificate again.
+      - V(written) writes the certificate again. If a stage has started in this run and not ended, or if an assertion
+        has failed, it records the failure with the message of the task that failed.
       - V(fleet) writes nothing, and returns the state of O(server_names).
     type: str
-    choices: [started, done, waiting, failed, written, fleet]
+    choices: [started, done, waiting, written, fleet]
     default: written
   settings:
     description:
-      - The configuration to record.
+      - Configuration to record.
     type: dict
     default: {}
   ids:
@@ -50,9 +50,21 @@ options:
       - Whether to record user IDs of this server. By default, digests are recorded instead.
     type: bool
     default: false
+  show:
+    description:
+      - Lines to show on the terminal. They are not recorded. They are not shown if the run has failed.
+    type: list
+    elements: str
+    default: []
+  show_summary:
+    description:
+      - Whether to show the state and the path of the certificate on the terminal. They are shown in any case if the run
+        has failed, without the reason.
+    type: bool
+    default: false
   server_names:
     description:
-      - The servers to summarize with O(state=fleet).
+      - Names of the servers to summarize with O(state=fleet).
     type: list
     elements: str
     default: []
@@ -69,7 +81,7 @@ attributes:
     description: Run again with the same options, with nothing else changed in between, it changes nothing.
     support: none
     details:
-      - It records that it was run.
+      - Each run is recorded.
   platform:
     description: Where it can be run.
     platforms: posix
@@ -87,32 +99,45 @@ EXAMPLES = r"""
 
 RETURN = r"""
 path:
-  description: The path of the certificate.
+  description: Path of the certificate.
   returned: when it was written
   type: str
 html_path:
-  description: The path of the HTML page. With O(state=fleet), the path of the overview, if there is one.
+  description: Path of the HTML page. With O(state=fleet), path of the overview, if there is one.
   returned: when it was written
   type: str
 summary:
-  description: The state in one line.
+  description: State in one line.
   returned: when it was written, or with O(state=fleet)
   type: str
 servers:
-  description: The state of each server in one line.
+  description: State of each server in one line.
   returned: with O(state=fleet)
   type: list
   elements: str
 salt:
-  description: The salt for digests of user IDs, see M(matrixops.synapse.synapse_users_digest).
+  description: Salt for digests of user IDs, see M(matrixops.synapse.synapse_users_digest).
   returned: when it was written
   type: str
-began:
-  description: The time in seconds since 1970.
-  returned: not in check mode
+msg:
+  description: Lines that were shown.
+  returned: when lines were shown
+  type: list
+  elements: str
+running:
+  description: The stage.
+  returned: with O(state=started), when it was written
+  type: str
+failed_stage:
+  description: Stage in which the run failed.
+  returned: with O(state=written), when a failure was recorded
+  type: str
+started_at:
+  description: Time of this task in seconds since 1970.
+  returned: not in check mode, nor with O(state=fleet)
   type: int
-aside:
-  description: The new path of a file that was not a valid certificate.
+renamed_to:
+  description: New path of a file that had the name of the certificate but was not a valid one.
   returned: when there was such a file
   type: str
 """

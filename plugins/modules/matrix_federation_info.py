@@ -7,12 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: matrix_federation_info
-short_description: Gather whether remote servers can be asked about accounts of a homeserver
+short_description: Gather whether a signing key is valid and remote servers answer
 version_added: 1.0.0
 description:
-  - Checks that the signing key of a homeserver can be read and is the published one, and that remote servers answer to
-    the host where the module runs. M(matrixops.synapse.matrix_ghosts_info) and M(matrixops.synapse.matrix_ghosts) need
-    both.
+  - Checks that the signing key of a homeserver is readable and published, and that remote servers answer requests from
+    the host where the module runs. M(matrixops.synapse.matrix_ghosts_info) and M(matrixops.synapse.matrix_ghosts)
+    require both.
   - The task fails if the key is missing, unreadable or not the published one. A remote server that does not answer is
     not a failure. See RV(servers).
 author:
@@ -25,16 +25,16 @@ extends_documentation_fragment:
 options:
   servers:
     description:
-      - Names of the remote servers to ask. A sample is usually enough.
-      - Each is sent one C(GET /_matrix/federation/v1/version), eight servers at the same time. Servers do not verify
-        the signature of that request.
+      - Names of the remote servers to send a request to. A sample is usually enough.
+      - Each gets one C(GET /_matrix/federation/v1/version), up to eight servers concurrently. Servers do not verify the
+        signature of that request.
     type: list
     elements: str
     default: []
 """
 
 EXAMPLES = r"""
-- name: Check the signing key, and that a remote server answers
+- name: Check that the signing key is valid and a remote server answers
   matrixops.synapse.matrix_federation_info:
     server_name: old.example
     servers:
@@ -60,8 +60,8 @@ key_id:
 homeserver:
   description:
     - Name and version of the homeserver that answers under O(server_name).
-    - Empty if none answers. That is also the case for a homeserver that runs, but cannot be reached under its name from
-      the host where the module runs.
+    - Empty if none answers. This includes a homeserver that runs, but that the host where the module runs can't reach
+      under its name.
   returned: success
   type: str
   sample: Synapse 1.163.2
@@ -79,7 +79,7 @@ servers:
       type: bool
     reason:
       description:
-        - Why the server counts as not answering, in at most 300 characters. May quote the server. Empty if it answers.
+        - Why RV(servers[].answers) is false, in at most 300 characters. May quote the server. Empty if it answers.
       type: str
   sample:
     - server: matrix.example
@@ -90,17 +90,17 @@ servers:
       reason: "cannot connect to 198.51.100.7 port 8448: Connection refused"
 """
 
+from ansible_collections.matrixops.synapse.plugins.module_utils._concurrency import map_concurrent
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.client import FEDERATION, FederationClient
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import (
     AnswerError,
     FederationError,
-    printable,
 )
-from ansible_collections.matrixops.synapse.plugins.module_utils._ghosts_module import FederationModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._pool import each
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation_module import FederationModule
+from ansible_collections.matrixops.synapse.plugins.module_utils._text import printable
 
 SERVERS_AT_ONCE = 8
-"""How many servers are asked at the same time, at most."""
+"""Maximum number of concurrent requests."""
 
 
 def problem(client: FederationClient, server: str) -> str:
@@ -111,7 +111,7 @@ def problem(client: FederationClient, server: str) -> str:
     try:
         answer = client.get(server, f"{FEDERATION}/v1/version")
         if answer.status != 200:
-            raise AnswerError(f"answers with {answer}")
+            raise AnswerError(f"unexpected answer {answer}")
     except FederationError as error:
         return str(error)
     return ""
@@ -122,7 +122,7 @@ def main() -> None:
     servers = list(dict.fromkeys(module.params["servers"]))
     with module.signing_key() as key, module.connect(key, servers) as connection:
         client = connection.client
-        problems = dict(each(lambda server: problem(client, server), servers, SERVERS_AT_ONCE))
+        problems = dict(map_concurrent(lambda server: problem(client, server), servers, SERVERS_AT_ONCE))
     module.exit_json(
         changed=False,
         key_id=client.key.key_id,

@@ -11,15 +11,14 @@ short_description: Remove accounts of a Matrix homeserver from rooms on remote s
 version_added: 1.0.0
 description:
   - Removes ghosts, which are accounts of a homeserver that remote servers list in rooms although they have left, or
-    although their homeserver is gone. To do so it asks each remote server for a template of the leave event, signs what
-    it builds on that, and sends it back. No homeserver is needed for this, only its signing key.
-  - Each server is asked whom it lists at that moment, and asked again after the removal. In a room, one server after
-    the other is cleared, since each passes the leave events on to the others.
-  - Where a homeserver answers under the name, O(base_url) is required, and an account that is joined to a room by the
-    homeserver's own word is never removed from it. A homeserver that runs, but can't be reached from where the module
-    runs, is taken for one that is gone. Set O(base_url) whenever there is one.
-  - The task fails if a server still lists an account after it has accepted the account's leave. That a server can't be
-    reached or refuses is not a failure. See RV(not_confirmed).
+    although their homeserver is gone. This only requires the signing key of the homeserver, which may be gone.
+  - Checks each remote server, builds and signs a leave event for each listed account, sends it to that server, and
+    checks again. The servers of a room are processed one after the other, since each forwards leaves to the others.
+  - If a homeserver answers under O(server_name), O(base_url) is required. An account that is joined to a room on its
+    own homeserver is never removed from it. Always set O(base_url) if the homeserver runs. One that the module can't
+    reach counts as gone.
+  - The task fails if a server still lists an account after it has accepted the leave. A server that is unreachable or
+    denies access is not a failure. See RV(not_confirmed).
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
@@ -31,7 +30,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - It asks all servers, and sends no leave.
+      - Checks all servers, and sends no leave.
   diff_mode:
     support: full
   idempotent:
@@ -39,7 +38,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Remove ghosts that two servers list
+- name: Remove ghosts from one room on two servers
   matrixops.synapse.matrix_ghosts:
     server_name: old.example
     signing_key: "{{ lookup('ansible.builtin.file', 'old.example.signing.key') }}"
@@ -54,7 +53,7 @@ EXAMPLES = r"""
           - "@bob:old.example"
   delegate_to: localhost
 
-- name: Remove all ghosts, in rooms that Synapse knows of
+- name: Remove ghosts from all rooms that Synapse knows
   matrixops.synapse.matrix_ghosts:
     server_name: old.example
     base_url: http://localhost:8008
@@ -65,105 +64,105 @@ EXAMPLES = r"""
 
 RETURN = r"""
 key_id:
-  description: The ID of the key that the requests were signed with.
+  description: ID of the key that signed the requests.
   returned: success
   type: str
   sample: "ed25519:a_abcd"
 pairs:
-  description: How many pairs of server and room there are.
+  description: Number of pairs of server and room.
   returned: success
   type: int
 counts:
-  description: How many pairs there are by state.
+  description: Number of pairs by state.
   returned: success
   type: dict
   contains:
     confirmed:
-      description: The server answered that no account of ours is joined, invited or knocking.
+      description: The server answered that no account is joined, invited or knocking.
       type: int
     ghosts:
-      description: The server lists accounts of ours.
+      description: The server lists accounts.
       type: int
     refused:
-      description: The server answers, but does not say or accept anything, for example because of a server ACL.
+      description: The server denies access, for example by a server ACL.
       type: int
     unreachable:
-      description: There was no answer.
+      description: The server did not answer.
       type: int
     unconfirmed:
-      description: The answer says nothing about whom the server lists.
+      description: The answer does not say whether the server lists accounts.
       type: int
 ghosts:
-  description: How many accounts are listed, each counted once for each server and room.
+  description: Number of listed accounts, each counted once for each server and room.
   returned: success
   type: int
 removed:
-  description: How many accounts were removed, each counted once for each server and room. None in check mode.
+  description: Number of removed accounts, each counted once for each server and room. 0 in check mode.
   returned: success
   type: int
 requests:
-  description: How many requests were sent to remote servers.
+  description: Number of requests to remote servers.
   returned: success
   type: int
 servers:
   description:
     - The remote servers, those with most pairs that are not confirmed first.
-    - No more than 1,000 of them, or 200 kB.
+    - At most 1,000, and at most 200 kB.
   returned: success
   type: list
   elements: dict
   contains:
     server:
-      description: The server name.
+      description: Server name.
       type: str
     rooms:
-      description: In how many rooms it was asked about.
+      description: Number of rooms to check.
       type: int
     confirmed:
-      description: In how many rooms it has confirmed.
+      description: Number of confirmed rooms.
       type: int
     ghosts:
-      description: In how many rooms it lists accounts of ours.
+      description: Number of rooms in which the server lists accounts.
       type: int
     refused:
-      description: In how many rooms it refuses.
+      description: Number of rooms in which the server denies access.
       type: int
     unreachable:
-      description: In how many rooms there was no answer.
+      description: Number of rooms without an answer.
       type: int
     unconfirmed:
-      description: In how many rooms its answer says nothing.
+      description: Number of rooms in which the answer is not conclusive.
       type: int
     removed:
-      description: How many accounts were removed on it.
+      description: Number of accounts that were removed on the server.
       type: int
 not_confirmed:
   description:
     - The pairs that are not confirmed.
-    - No more than 1,000 of them, or 200 kB. O(record_path) has all.
+    - At most 1,000, and at most 200 kB. The file O(record_path) has all.
   returned: success
   type: list
   elements: dict
   contains:
     server:
-      description: The server name.
+      description: Server name.
       type: str
     room_id:
-      description: The room ID.
+      description: Room ID.
       type: str
     state:
-      description: The state.
+      description: State, one of the keys of RV(counts).
       type: str
     reason:
       description: Why the pair is not confirmed. Quotes the server.
       type: str
     ghosts:
-      description: The accounts that are listed, with their membership; no more than 10 of them.
+      description: The listed accounts with their membership. At most 10.
       type: list
       elements: dict
       sample: [{"user_id": "@alice:example.org", "membership": "join"}]
     ghosts_total:
-      description: How many accounts are listed.
+      description: Number of listed accounts.
       type: int
 """
 
@@ -171,32 +170,32 @@ from typing import Any
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghosts import GhostRun
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import SigningKeyError
-from ansible_collections.matrixops.synapse.plugins.module_utils._ghosts_module import (
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation_module import (
     GhostsModule,
     Run,
     as_result,
     shown,
 )
-from ansible_collections.matrixops.synapse.plugins.module_utils._rooms import joined_rooms
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.rooms import joined_rooms
 
 
 def remove(run: Run) -> None:
-    """Remove the ghosts of all rooms, but no account that has not left by the word of its own homeserver."""
+    """Remove the ghosts of all rooms, except for accounts that are joined on their own homeserver."""
     synapse = run.synapse
     if synapse is None:
         if run.homeserver:
-            raise SigningKeyError(f"{run.homeserver} answers under this name: set base_url and access_token")
+            raise SigningKeyError(f"{run.homeserver} answers under server_name: set base_url and access_token")
         run.ghosts.remove(run.rooms, lambda _user_id, _room_id: True)
     else:
         run.ghosts.remove(run.rooms, lambda user_id, room_id: room_id not in joined_rooms(synapse, user_id))
 
 
 def as_diff(ghosts: GhostRun, *, dry_run: bool) -> dict[str, str]:
-    """The ghosts before, one on a line; after a removal there are those left. Of very many, the first ones."""
+    """Return the ghosts before and after the removal, one on a line. Of very many, the first ones."""
     results = sorted(ghosts.results.values())
-    left = [f"{r.pair.server} {r.pair.room_id} {user_id}\n" for r in results for user_id in r.ghosts]
+    listed = [f"{r.pair.server} {r.pair.room_id} {user_id}\n" for r in results for user_id in r.ghosts]
     removed = [f"{r.pair.server} {r.pair.room_id} {user_id}\n" for r in results for user_id in r.removed]
-    return {"before": _lines(sorted({*left, *removed})), "after": "" if dry_run else _lines(left)}
+    return {"before": _lines(sorted({*listed, *removed})), "after": "" if dry_run else _lines(listed)}
 
 
 def _lines(lines: list[str]) -> str:
@@ -222,8 +221,8 @@ def main() -> None:
     if stuck:
         pair, reason = stuck[0].pair, stuck[0].reason
         module.fail_json(
-            msg=f"{len(stuck)} pairs of server and room still list accounts, for example {pair.server} in"
-            f" {pair.room_id}: it {reason}. Run this again; see not_confirmed for the others",
+            msg=f"Ghosts remain in {len(stuck)} rooms of remote servers, for example on {pair.server} in"
+            f" {pair.room_id}: {reason}. Run the task again, and see not_confirmed for the others",
             **result,
         )
     module.exit_json(**result)

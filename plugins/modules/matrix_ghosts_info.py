@@ -10,9 +10,9 @@ module: matrix_ghosts_info
 short_description: Gather which remote servers still list accounts of a Matrix homeserver
 version_added: 1.0.0
 description:
-  - Asks remote servers, over the federation API, whether they list accounts of a homeserver in rooms. Such an account
-    that has left or whose homeserver is gone is called a ghost.
-  - Works with Synapse, Dendrite and Conduit as the remote server, and with what descends from them.
+  - Checks over the federation API whether remote servers list accounts of a homeserver in rooms. An account that has
+    left, or whose homeserver is gone, is called a ghost there.
+  - Supports Synapse, Dendrite, Conduit and the forks of Conduit as remote servers.
   - Only reads. M(matrixops.synapse.matrix_ghosts) removes the ghosts.
 author:
   - matrixops (@matrixops)
@@ -25,7 +25,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Ask the servers of one room
+- name: Gather the ghosts in one room on two servers
   matrixops.synapse.matrix_ghosts_info:
     server_name: old.example
     rooms:
@@ -37,7 +37,7 @@ EXAMPLES = r"""
           - "@alice:old.example"
   become: true
 
-- name: Ask all servers that Synapse knows of
+- name: Gather the ghosts in all rooms that Synapse knows
   matrixops.synapse.matrix_ghosts_info:
     server_name: old.example
     base_url: http://localhost:8008
@@ -45,109 +45,113 @@ EXAMPLES = r"""
     record_path: /var/lib/ghosts.jsonl
   become: true
   register: ghosts
+
+- name: Assert that no remote server lists ghosts
+  ansible.builtin.assert:
+    that: ghosts.ghosts == 0
 """
 
 RETURN = r"""
 key_id:
-  description: The ID of the key that the requests were signed with.
+  description: ID of the key that signed the requests.
   returned: success
   type: str
   sample: "ed25519:a_abcd"
 pairs:
-  description: How many pairs of server and room there are.
+  description: Number of pairs of server and room.
   returned: success
   type: int
 counts:
-  description: How many pairs there are by state.
+  description: Number of pairs by state.
   returned: success
   type: dict
   contains:
     confirmed:
-      description: The server answered that no account of ours is joined, invited or knocking.
+      description: The server answered that no account is joined, invited or knocking.
       type: int
     ghosts:
-      description: The server lists accounts of ours.
+      description: The server lists accounts.
       type: int
     refused:
-      description: The server answers, but does not say or accept anything, for example because of a server ACL.
+      description: The server denies access, for example by a server ACL.
       type: int
     unreachable:
-      description: There was no answer.
+      description: The server did not answer.
       type: int
     unconfirmed:
-      description: The answer says nothing about whom the server lists.
+      description: The answer does not say whether the server lists accounts.
       type: int
 ghosts:
-  description: How many accounts are listed, each counted once for each server and room.
+  description: Number of listed accounts, each counted once for each server and room.
   returned: success
   type: int
 requests:
-  description: How many requests were sent to remote servers.
+  description: Number of requests to remote servers.
   returned: success
   type: int
 servers:
   description:
     - The remote servers, those with most pairs that are not confirmed first.
-    - No more than 1,000 of them, or 200 kB.
+    - At most 1,000, and at most 200 kB.
   returned: success
   type: list
   elements: dict
   contains:
     server:
-      description: The server name.
+      description: Server name.
       type: str
     rooms:
-      description: In how many rooms it was asked about.
+      description: Number of rooms to check.
       type: int
     confirmed:
-      description: In how many rooms it has confirmed.
+      description: Number of confirmed rooms.
       type: int
     ghosts:
-      description: In how many rooms it lists accounts of ours.
+      description: Number of rooms in which the server lists accounts.
       type: int
     refused:
-      description: In how many rooms it refuses.
+      description: Number of rooms in which the server denies access.
       type: int
     unreachable:
-      description: In how many rooms there was no answer.
+      description: Number of rooms without an answer.
       type: int
     unconfirmed:
-      description: In how many rooms its answer says nothing.
+      description: Number of rooms in which the answer is not conclusive.
       type: int
     removed:
-      description: How many accounts were removed on it.
+      description: Number of accounts that were removed on the server.
       type: int
 not_confirmed:
   description:
     - The pairs that are not confirmed.
-    - No more than 1,000 of them, or 200 kB. O(record_path) has all.
+    - At most 1,000, and at most 200 kB. The file O(record_path) has all.
   returned: success
   type: list
   elements: dict
   contains:
     server:
-      description: The server name.
+      description: Server name.
       type: str
     room_id:
-      description: The room ID.
+      description: Room ID.
       type: str
     state:
-      description: The state.
+      description: State, one of the keys of RV(counts).
       type: str
     reason:
       description: Why the pair is not confirmed. Quotes the server.
       type: str
     ghosts:
-      description: The accounts that are listed, with their membership; no more than 10 of them.
+      description: The listed accounts with their membership. At most 10.
       type: list
       elements: dict
       sample: [{"user_id": "@alice:example.org", "membership": "join"}]
     ghosts_total:
-      description: How many accounts are listed.
+      description: Number of listed accounts.
       type: int
 """
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._ghosts_module import GhostsModule, as_result
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation_module import GhostsModule, as_result
 
 
 def main() -> None:

@@ -7,21 +7,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: power_off
-short_description: Power a host off, and see that it is off
+short_description: Power off a host and wait until it is off
 version_added: 1.0.0
 description:
-  - Has systemd power the host off two seconds later, and connects to it again and again until nothing answers at its
-    address any more.
-  - That SSH refuses is not enough, as it does so from the first second of a shutdown, which may hang. Where something
-    answers in the place of a host that is off, such as a gateway that forwards a port, this fails, although the host is
-    off.
-  - It must run as root, such as with C(become).
+  - Makes systemd power off the host after two seconds, and connects to the host until nothing answers at its address.
+  - A refused connection does not count as off, since SSH refuses connections from the first second of a shutdown, which
+    may hang. The module fails if another machine answers at the address, for example a gateway that forwards a port.
+  - Must run as root, for example with C(become).
 author:
   - matrixops (@matrixops)
 options:
   timeout:
     description:
-      - How many seconds the host may take to go down.
+      - Maximum time in seconds until the host must be off. Otherwise the module fails.
     type: int
     default: 120
 attributes:
@@ -35,7 +33,7 @@ attributes:
     description: Run again with the same options, with nothing else changed in between, it changes nothing.
     support: N/A
     details:
-      - A host that is off can't be reached.
+      - A host that is off cannot be reached.
   platform:
     description: Where it can be run.
     platforms: posix
@@ -54,7 +52,7 @@ EXAMPLES = r"""
 RETURN = r"""
 elapsed:
   description:
-    - How many seconds it took from the command until nothing answered any more.
+    - Time in seconds from the command until nothing answered.
   returned: success, but not in check mode
   type: float
 """

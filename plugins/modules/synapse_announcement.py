@@ -7,17 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: synapse_announcement
-short_description: Send a server notice to every active account of a Synapse homeserver, once to each
+short_description: Send a server notice once to each active account of a Synapse homeserver
 version_added: 1.0.0
 description:
-  - Sends a text to every account that is active or suspended, and is neither a guest's nor an application service's.
-    Synapse sends it in a room of its own for each account, which the account is invited to.
-  - Synapse must be set up to send server notices, with C(server_notices) in C(homeserver.yaml).
-  - Each account gets it once for each O(name), however often this is run, by whomever, and wherever it was killed. That
-    an account has had it is read from the server itself, from a marker in the message.
-  - The operator is told first. Nobody else is, until the operator's notice has been found again. For that, Synapse's
-    statistics must not be switched off.
-  - A large server takes its time. With a few requests at the same time, Synapse was seen to send 8 notices in a second.
+  - Sends a text to all active and suspended accounts, except guests and accounts of application services. Synapse
+    creates a room for each account, and invites the account to it.
+  - Synapse must be configured to send server notices, with C(server_notices) in C(homeserver.yaml).
+  - Each account receives one notice for each O(name), even if the module is killed, run again, or run from another
+    controller. Notices are found on the server itself, by a marker in the message.
+  - The operator receives the first notice. Other notices are sent once this one was found on the server, which requires
+    that Synapse's statistics are enabled.
+  - Synapse sent about 8 notices per second in a test.
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
@@ -31,33 +31,33 @@ attributes:
   idempotent:
     support: full
     details:
-      - Unless the messages are gone from the server, because of a C(retention) policy or a purge of the rooms.
+      - If notices are deleted from the server, by a C(retention) policy or a purge of rooms, they are sent again.
 options:
   text:
     description:
-      - What to say, as plain text.
+      - Text of the notice, as plain text.
     type: str
     required: true
   name:
     description:
-      - What this announcement is called. An account that has had one of this name is not sent another, even if the
-        text is another.
+      - Name of the announcement. An account that has a notice with this name does not receive another one, even if
+        O(text) differs.
     type: str
-    default: retirement
+    default: decommissioning
   concurrency:
     description:
-      - How many accounts to deal with at the same time.
+      - Maximum number of requests at the same time.
     type: int
     default: 8
 """
 
 EXAMPLES = r"""
-- name: Say goodbye
+- name: Announce the decommissioning
   matrixops.synapse.synapse_announcement:
     access_token: "{{ synapse_access_token }}"
     text: example.org will be switched off for good at the end of the year.
 
-- name: Remind everybody
+- name: Send a reminder
   matrixops.synapse.synapse_announcement:
     access_token: "{{ synapse_access_token }}"
     name: last-week
@@ -66,83 +66,81 @@ EXAMPLES = r"""
 
 RETURN = r"""
 sent:
-  description: How many accounts were sent it now.
+  description: Number of accounts that the notice was sent to, or would be in check mode.
   returned: when the accounts could be listed
   type: int
 unchanged:
-  description: How many accounts had had it before.
+  description: Number of accounts that have received it before.
   returned: when the accounts could be listed
   type: int
 failures:
-  description: The accounts that it could not be sent to; no more than 1,000 of them.
+  description: The accounts that it could not be sent to, at most 1,000. The module fails if there are any.
   returned: when the accounts could be listed
   type: list
   elements: dict
   contains:
     user_id:
-      description: The account.
+      description: User ID of the account.
       type: str
     reason:
-      description: What the server said. Before 1.136, Synapse refuses to send notices to suspended accounts (403).
+      description: The error. Synapse before 1.136 refuses to send notices to suspended accounts (403).
       type: str
 failures_total:
-  description: How many accounts it could not be sent to.
+  description: Number of accounts that it could not be sent to.
   returned: when the accounts could be listed
   type: int
 """
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._announcement import Announcement
-from ansible_collections.matrixops.synapse.plugins.module_utils._client import SynapseError
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.announcement import Announcement
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
-
-MOST_NAMES = 1000
-"""How many accounts a list of the result names: a server may have 200,000."""
+from ansible_collections.matrixops.synapse.plugins.module_utils._results import with_reasons
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import SynapseError
 
 
 def main() -> None:
     module = SynapseModule(
         {
             "text": {"type": "str", "required": True},
-            "name": {"type": "str", "default": "retirement"},
+            "name": {"type": "str", "default": "decommissioning"},
             "concurrency": {"type": "int", "default": 8},
         }
     )
     params = module.params
     sent: list[str] = []
-    failed: list[dict[str, str]] = []
-    problem = None
-    with module.client(connections=params["concurrency"], changes=True) as client:
-        announcement = Announcement(client, params["name"], params["text"], params["concurrency"])
+    failed: dict[str, str] = {}
+    aborted = None
+    with module.client(changes=True) as client:
+        announcement = Announcement(client, params["name"], params["text"])
         try:
-            for told in announcement.planned() if module.check_mode else announcement.tell():
-                if told.reason is None:
-                    sent.append(told.user_id)
+            for user_id, reason in announcement.predict() if module.check_mode else announcement.send():
+                if reason is None:
+                    sent.append(user_id)
                 else:
-                    failed.append({"user_id": told.user_id, "reason": told.reason})
+                    failed[user_id] = reason
         except SynapseError as error:
-            problem = error
+            aborted = error
 
     result = {
         "changed": bool(sent),
         "sent": len(sent),
         "unchanged": announcement.unchanged,
-        "failures": failed[:MOST_NAMES],
+        "failures": with_reasons("user_id", failed),
         "failures_total": len(failed),
     }
-    if module._diff:  # it has every name
-        after = "".join(f"{user_id} was told of {params['name']}\n" for user_id in sorted(sent))
+    if module._diff:  # It names all accounts.
+        after = "".join(f"{user_id} has the announcement {params['name']}\n" for user_id in sorted(sent))
         result["diff"] = {"before": "", "after": after}
-    module.end(result, message(len(sent), failed, problem), problem)
+    module.end(result, message(len(sent), failed, aborted), aborted)
 
 
-def message(sent: int, failed: list[dict[str, str]], problem: SynapseError | None) -> str:
-    """What went wrong, and what to do about it; empty if nothing did."""
-    if problem is not None:
-        return f"Stopped after {sent} accounts: {problem}. Run this again to go on."
+def message(sent: int, failed: dict[str, str], aborted: SynapseError | None) -> str:
+    """The message of a failed module; empty if nothing failed."""
+    if aborted is not None:
+        return f"Stopped after {sent} notices: {aborted}. Run again to resume"
     if failed:
-        first = failed[0]
-        told = f"{len(failed)} accounts could not be sent it, such as {first['user_id']}: {first['reason']}"
-        return f"{told}. Run this again for what is left"
+        user_id, reason = next(iter(failed.items()))
+        example = f"{len(failed)} accounts could not be sent the notice, for example {user_id}: {reason}"
+        return f"{example}. Run again to retry them"
     return ""
 
 

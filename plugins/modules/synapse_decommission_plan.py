@@ -7,14 +7,14 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: synapse_decommission_plan
-short_description: Gather what decommissioning a Synapse homeserver would do, and what it would break
+short_description: Gather a plan of the decommissioning of a Synapse homeserver
 version_added: 1.0.0
 description:
-  - Gathers which accounts and rooms there are on a homeserver, which accounts would be deactivated, which rooms would
-    be orphaned, which remote servers are in these rooms, and about how long the drain would take. Changes nothing.
-  - Fails if what the server says does not fit together, so that nobody could tell in the end whether everybody has
-    left.
-  - This takes one request for each active account, and some for each room.
+  - Gathers the accounts and rooms of a homeserver, and the remote servers in these rooms.
+  - Predicts which accounts would be deactivated, the impact on rooms, and the duration of the drain. Changes nothing.
+  - Fails if Synapse does not list all rooms that accounts are joined to, since it could not be verified later that all
+    accounts have left.
+  - Sends one request for each active account, and several for each room.
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
@@ -24,13 +24,14 @@ extends_documentation_fragment:
 options:
   keep:
     description:
-      - User IDs of accounts that are not deactivated.
+      - User IDs of accounts to keep active.
     type: list
     elements: str
     default: []
   erase:
     description:
-      - Whether accounts are erased, too. Accounts that are deactivated, but not erased, then count as well.
+      - Whether accounts are also erased. Accounts that are deactivated, but not erased, are then counted in
+        RV(plan.to_deactivate) as well.
     type: bool
     default: true
   concurrency:
@@ -48,7 +49,17 @@ EXAMPLES = r"""
 - name: Gather the plan
   matrixops.synapse.synapse_decommission_plan:
     access_token: "{{ synapse_access_token }}"
-  register: plan
+    keep:
+      - "@postmaster:example.org"
+  register: decommission
+
+- name: Show the plan
+  ansible.builtin.debug:
+    msg: "{{ decommission.text }}"
+
+- name: Refuse to continue if a room would have no administrator
+  ansible.builtin.assert:
+    that: decommission.plan.impact.orphaned | length == 0
 """
 
 RETURN = r"""
@@ -58,74 +69,82 @@ plan:
   type: dict
   contains:
     server:
-      description: What M(matrixops.synapse.synapse_server_info) returns.
+      description: The return values of M(matrixops.synapse.synapse_server_info).
       type: dict
     erase:
-      description: As in O(erase).
+      description: The value of O(erase).
       type: bool
     accounts:
-      description: How many accounts there are of each class, and among them in each state.
+      description: Number of accounts by class and state.
       type: dict
       sample: {"operator": {"active": 1}, "user": {"active": 297, "erased": 3}}
     to_deactivate:
-      description: How many accounts would be deactivated, or erased.
+      description: Number of accounts that would be deactivated or erased.
       type: int
-    staying:
-      description: User IDs of the accounts that would leave their rooms, and stay active.
+    staying_active:
+      description: User IDs of the accounts that would leave all rooms and stay active.
       type: list
       elements: str
     rooms:
-      description: How many rooms accounts of this server are joined to, by whether accounts of remote servers are
-        joined, too (C(federated)), or not (C(local)).
+      description: Number of rooms that local accounts are joined to, C(federated) if remote accounts are joined as
+        well, C(local) if not.
       type: dict
       sample: {"federated": 12, "local": 30}
     memberships:
-      description: How many memberships of this server's accounts there are to end, by Synapse's statistics.
+      description: Number of memberships of local accounts in these rooms.
       type: int
     servers:
       description:
-        - How many remote servers are in these rooms (C(total)), which of them Synapse could not reach of late
-          (C(unreachable)), with the time since when, in seconds since 1970, and which it has never sent anything
+        - Number of remote servers in these rooms (C(total)); those that Synapse cannot reach (C(unreachable)), each
+          with the time of the first failure in seconds since 1970; and those that Synapse has never sent anything
           (C(never_contacted)).
-        - C(sample) names up to five of them, for M(matrixops.synapse.matrix_federation_info). Those in most rooms come
-          first.
+        - C(sample) names up to five of them, those in most rooms first, to check with
+          M(matrixops.synapse.matrix_federation_info).
       type: dict
-    findings:
-      description: What RV(matrixops.synapse.synapse_rooms_info#module:findings) has.
+      sample: {"total": 2, "sample": ["a.example", "b.example"], "unreachable": {"b.example": 1795416000},
+        "never_contacted": []}
+    impact:
+      description: As RV(matrixops.synapse.synapse_rooms_info#module:impact).
       type: dict
     aliases:
-      description: The aliases of this server, with the room ID that each points to.
+      description: The aliases of this server, each with the ID of its room.
       type: dict
-    seconds:
+      sample: {"#lounge:example.org": "!abcdefg:example.org"}
+    estimated_seconds:
       description:
-        - How many seconds the drain may take, estimated from how fast the server has answered just now. It may be half
-          or twice as long. None if there is nobody to deactivate.
+        - Estimated duration of the drain in seconds, from the current response time of the server. The actual duration
+          may be half or twice as long. V(none) if there are no accounts to deactivate.
       type: float
     warnings:
-      description: What to know before, and what to do about it.
+      description: The consequences to know before the run.
       type: list
       elements: dict
       contains:
-        about:
-          description: What kind of warning it is.
+        topic:
+          description:
+            - V(cordon), V(version), V(delegated_auth), V(unreachable), or a key of RV(plan.impact).
           type: str
           sample: orphaned
         message:
-          description: What the matter is.
+          description: The consequence, with the names of up to five rooms or servers.
           type: str
+          sample: "Rooms that only accounts of this server can administer, and that will have no administrator: Lounge
+            (#lounge:example.org)"
         advice:
-          description: What to do.
+          description: What to do, with the name of the role variable.
           type: str
+          sample: "Set decommission_handover: true and decommission_handover_to"
 text:
-  description: The same for a person to read, line by line.
+  description: The plan as at most 25 lines for a terminal.
   returned: success
   type: list
   elements: str
 """
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._drain import Options
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.drain_run import Options
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.eligibility import Eligibility
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.plan import as_text, make_plan
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._plan import as_text, make_plan
 
 
 def main() -> None:
@@ -136,9 +155,10 @@ def main() -> None:
             "concurrency": {"type": "int", "default": 8},
         }
     )
-    options = Options(erase=module.params["erase"], concurrency=module.params["concurrency"])
-    with module.client(connections=options.concurrency) as client:
-        plan = make_plan(client, module.params["keep"], options)
+    eligibility = Eligibility(keep=frozenset(module.params["keep"]))
+    options = Options(eligibility=eligibility, erase=module.params["erase"])
+    with module.client() as client:
+        plan = make_plan(client, options)
     module.exit_json(changed=False, plan=plan.as_json(), text=as_text(plan))
 
 

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: synapse_decommission_state
-short_description: Read or write the milestones of a decommissioning, kept on the Synapse homeserver itself
+short_description: Read or record the milestones of a decommissioning on a Synapse homeserver
 version_added: 1.0.0
 description:
-  - The record says when each milestone of a decommissioning was reached, so that a run can be resumed where
-    another stopped, from any controller.
-  - It is in the account data of the operator, under the type C(io.github.matrixops.decommission). All times are by the
-    homeserver's clock, so that no controller's clock counts.
-  - There is no record for another operator. A record for a server of another name is not looked at.
+  - The record has the time of each milestone of a decommissioning, so that a run can be resumed from any controller.
+  - It is stored in the account data of the operator, with the type C(io.github.matrixops.decommission). All times are
+    by the clock of the homeserver.
+  - Each operator has a record of its own. A record for another server name is ignored.
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
@@ -30,24 +29,25 @@ attributes:
 options:
   mark:
     description:
-      - Milestones that have been reached now. V(started) is the begin of the drain, V(left_federated_rooms) the time
-        when all accounts had left the rooms that remote servers are in, from which the propagation period runs.
-      - One that is recorded already keeps its time, unless it is in O(clear).
+      - Milestones to record with the current time. V(started) is the start of the drain. V(left_federated_rooms) is the
+        time when all accounts had left the federated rooms, and the start of the propagation period.
+      - A milestone that is recorded already keeps its time, unless it is in O(clear).
     type: list
     elements: str
     choices: [started, left_federated_rooms]
     default: []
   clear:
     description:
-      - Milestones to strike out.
+      - Milestones to remove from the record.
     type: list
     elements: str
     choices: [started, left_federated_rooms]
     default: []
   clock:
     description:
-      - The time in seconds since 1970, by another clock than the homeserver's, such as V("{{ now(fmt='%s') }}") for the
-        controller's. If the two differ by more than five minutes, nothing is done.
+      - Time of another clock in seconds since 1970, for example V("{{ now(fmt='%s') }}") for the clock of the
+        controller. If it differs from the clock of the homeserver by more than 300 seconds, the module fails without
+        changes. By default, the clocks are not compared.
     type: int
 """
 
@@ -65,32 +65,32 @@ EXAMPLES = r"""
 
 RETURN = r"""
 milestones:
-  description: When each milestone was reached, in seconds since 1970. Those that have not been reached are left out.
+  description: Time of each recorded milestone, in seconds since 1970.
   returned: success
   type: dict
   sample: {"started": 1795416000, "left_federated_rooms": 1795416420}
 now:
-  description: The time by the homeserver's clock, in seconds since 1970.
+  description: Current time by the clock of the homeserver, in seconds since 1970.
   returned: success
   type: int
 """
 
-from ansible_collections.matrixops.synapse.plugins.module_utils import _state
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import milestones as store
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._server import check_clock
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.server import check_clock
 
 
 def main() -> None:
-    milestones = {"type": "list", "elements": "str", "choices": list(_state.MILESTONES), "default": []}
+    milestones = {"type": "list", "elements": "str", "choices": list(store.MILESTONES), "default": []}
     module = SynapseModule({"mark": milestones, "clear": milestones, "clock": {"type": "int"}})
     with module.client(changes=bool(module.params["mark"] or module.params["clear"])) as client:
         if module.params["clock"] is not None:
             check_clock(client, module.params["clock"])
-        before = _state.read(client)
+        before = store.read(client)
         now = int(client.time().timestamp())
-        after = _state.changed(before, mark=module.params["mark"], clear=module.params["clear"], now=now)
+        after = store.changed(before, mark=module.params["mark"], clear=module.params["clear"], now=now)
         if after != before and not module.check_mode:
-            _state.write(client, after)
+            store.write(client, after)
     module.exit_json(changed=after != before, diff={"before": before, "after": after}, milestones=after, now=now)
 
 

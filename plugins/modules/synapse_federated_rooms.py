@@ -10,14 +10,14 @@ module: synapse_federated_rooms
 short_description: Record which remote servers share rooms with the accounts of a Synapse homeserver
 version_added: 1.0.0
 description:
-  - Lists the rooms that remote servers and accounts of the homeserver are in, with these servers and accounts, and
-    keeps the list on the homeserver, for M(matrixops.synapse.synapse_propagation). Run it before the accounts leave.
+  - Records the rooms that both remote servers and accounts of the homeserver are joined to, with these servers and
+    accounts, for M(matrixops.synapse.synapse_propagation). Run it before the accounts leave.
   - Invites and knocks are recorded by M(matrixops.synapse.synapse_user_deactivate) and
     M(matrixops.synapse.synapse_admin_leave_rooms), with their option O(ignore:record_pending).
-  - Rooms and accounts are only ever added to the list. Where there are new ones, what remote servers said of the room
-    before does not count any more.
-  - The list is in the account data of the operator, under types that begin with
-    C(io.github.matrixops.decommission.rooms), compressed and in pieces of less than 500 kB.
+  - Rooms and accounts are only added to the record, never removed. New accounts in a room invalidate earlier answers of
+    remote servers about it.
+  - The record is stored on the homeserver, in the account data of the operator, under types that begin with
+    C(io.github.matrixops.decommission.rooms). It is compressed, in pieces of less than 500 kB.
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
@@ -49,29 +49,29 @@ EXAMPLES = r"""
 
 RETURN = r"""
 rooms:
-  description: How many federated rooms are recorded.
+  description: Number of recorded rooms.
   returned: success
   type: int
 servers:
-  description: How many remote servers are in them.
+  description: Number of remote servers in the recorded rooms.
   returned: success
   type: int
 memberships:
-  description: How many memberships of accounts of this server are recorded in them.
+  description: Number of recorded memberships of accounts of the homeserver.
   returned: success
   type: int
 pending:
-  description: How many invites and knocks are recorded.
+  description: Number of recorded invites and knocks.
   returned: success
   type: int
 message:
-  description: The same in one line.
+  description: The numbers in one line.
   returned: success
   type: str
 unreadable_rooms:
   description:
-    - The rooms that Synapse can't read, with the reason of each; no more than 1,000. They are not recorded, since
-      nobody can tell which servers are in them.
+    - The rooms that Synapse can't read, with the reason of each. At most 1,000. They are not recorded, since the remote
+      servers in them are unknown.
   returned: success
   type: list
   elements: dict
@@ -80,7 +80,7 @@ unreadable_rooms:
       description: Room ID.
       type: str
     reason:
-      description: Why.
+      description: Why Synapse can't read the room.
       type: str
 """
 
@@ -93,7 +93,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.re
     write_record,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._rooms import with_reasons
+from ansible_collections.matrixops.synapse.plugins.module_utils._results import with_reasons
 
 
 def counts(record: Record) -> dict[str, int]:
@@ -108,10 +108,9 @@ def counts(record: Record) -> dict[str, int]:
 
 def main() -> None:
     module = SynapseModule({"concurrency": {"type": "int", "default": 8}})
-    concurrency = module.params["concurrency"]
-    with module.client(connections=concurrency, changes=True) as client:
+    with module.client(changes=True) as client:
         record = read_record(client)
-        rooms, unreadable = list_federated_rooms(client, concurrency)
+        rooms, unreadable = list_federated_rooms(client)
         changed = record.add(rooms)
         if changed and not module.check_mode:
             write_record(client, record)

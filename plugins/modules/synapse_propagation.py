@@ -7,18 +7,18 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: synapse_propagation
-short_description: Check all remote servers for ghosts until they have confirmed, and remove these
+short_description: Remove ghosts from remote servers until all of them have confirmed
 version_added: 1.0.0
 description:
-  - Asks every remote server in every room that M(matrixops.synapse.synapse_federated_rooms) has recorded, and that
-    Synapse knows of, whether it still lists an account of the homeserver. Ghosts are removed on it directly, as by
-    M(matrixops.synapse.matrix_ghosts). Servers that have not confirmed are asked again with backoff, from
-    O(poll_interval) up to an hour, until O(period) is over.
-  - What each server has said is recorded on the homeserver. A run that is killed at any point is resumed by the next
-    one, from any controller, and what was confirmed is not asked again.
-  - In a task, Ansible itself waits, on the controller, and runs the module on the host for each poll. There is no
-    connection between two of them. A poll that fails is repeated for up to six hours, but the first must not fail.
-  - A host that waits takes up one of Ansible's forks.
+  - Checks whether remote servers still list accounts of the homeserver, in each room that
+    M(matrixops.synapse.synapse_federated_rooms) has recorded or that Synapse knows. Removes these ghosts on the remote
+    servers, as M(matrixops.synapse.matrix_ghosts) does.
+  - Polls servers that have not confirmed with backoff, from O(poll_interval) up to an hour, until O(period) is over.
+  - Records the results on the homeserver. A run that was killed is resumed by the next one, from any controller.
+    Confirmed pairs of server and room are not checked again.
+  - In a task, Ansible itself waits on the controller, and runs the module on the host for each poll. The connection is
+    closed between polls. A failed poll is retried for up to six hours, except for the first one.
+  - A waiting host occupies one of Ansible's forks.
 author:
   - matrixops (@matrixops)
 requirements:
@@ -31,7 +31,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - Asks all servers once, and removes nothing.
+      - Polls once, and removes nothing.
   diff_mode:
     support: none
   idempotent:
@@ -39,62 +39,61 @@ attributes:
 options:
   period:
     description:
-      - How long remote servers have, in seconds from when all accounts had left the federated rooms, as recorded by
-        M(matrixops.synapse.synapse_decommission_state).
+      - Propagation period in seconds, from the time when all accounts had left the federated rooms. That time is
+        recorded by M(matrixops.synapse.synapse_decommission_state).
     type: int
     required: true
   wait:
     description:
-      - Whether to wait until there is nothing more to wait for. Otherwise polls once, and says in how many seconds to
-        come again.
-      - It is Ansible that waits, and not the module, so that this is of use in a task only.
+      - Whether to poll until RV(finished) is true. V(false) polls once, and returns RV(next_poll).
+      - Only has an effect in a task, since Ansible waits and not the module.
     type: bool
     default: true
   early_exit:
     description:
-      - Do not wait for the end of O(period) once all servers that answer have confirmed, and the others have been tried
-        for O(unreachable_after) seconds.
+      - Whether to finish before the end of O(period), once all servers that answer have confirmed, and the others have
+        been unreachable for O(unreachable_after) seconds.
     type: bool
     default: false
   unreachable_after:
     description:
-      - With O(early_exit=true), for how many seconds servers that do not answer are tried.
+      - Time in seconds to retry unreachable servers with O(early_exit=true).
     type: int
     default: 86400
   poll_interval:
     description:
-      - Minimum time in seconds until a server that has not confirmed is asked again.
+      - Minimum time in seconds from one poll of a server that has not confirmed to the next.
     type: int
     default: 30
   recheck:
     description:
-      - Ask also about what was confirmed, right before something that can't be undone. Of more than 10,000 pairs of
-        server and room, a random 10,000.
+      - Whether to check confirmed pairs of server and room again, for example before a step that can't be undone. Of
+        more than 10,000 pairs, a random sample of 10,000 is checked.
     type: bool
     default: false
   ghost_checks:
     description:
-      - Whether to ask remote servers. If not, no signing key is needed, the period is waited out, and every server is
-        C(unconfirmed).
+      - Whether to check remote servers. With V(false), all servers stay C(unconfirmed) until O(period) is over, and no
+        signing key is required.
     type: bool
     default: true
   signing_key_path:
     description:
-      - File with the signing key of the homeserver, on the host where the module runs. Reading it usually requires
+      - Path of the signing key of the homeserver, on the host where the module runs. Reading it usually requires
         C(become=true). The key never leaves the host.
     type: path
     default: /etc/matrix-synapse/homeserver.signing.key
   federation_ca_path:
     description:
-      - File with the CA certificates to check the certificates of remote servers with, instead of the usual ones.
+      - Path of the CA certificates with which to verify remote servers, instead of the default ones.
     type: path
   federation_proxy:
     description:
-      - URL of an HTTP proxy to reach remote servers through.
+      - URL of the HTTP proxy for requests to remote servers.
     type: str
   federation_ip_allowlist:
     description:
-      - IP addresses and CIDR ranges to connect to although they are not public.
+      - IP addresses and CIDR ranges to allow although they are not public.
     type: list
     elements: str
     default: []
@@ -105,22 +104,22 @@ options:
     default: 30
   ignore:
     description:
-      - Names of remote servers that are not asked, and that need not confirm.
+      - Names of remote servers that are not checked, and that need not confirm.
     type: list
     elements: str
     default: []
   broken_rooms:
     description:
-      - The rooms that accounts could not leave on this server, with the reason of each by room ID, as of
-        RV(matrixops.synapse.synapse_user_deactivate#module:broken_rooms). Ghosts in them are removed although the
-        accounts are joined on this server.
-      - If not set, those that were recorded before.
+      - Rooms that accounts could not leave on this server, as a mapping of room ID to reason, for example from
+        RV(matrixops.synapse.synapse_user_deactivate#module:broken_rooms). Ghosts in these rooms are removed although
+        the accounts are still joined on this server.
+      - If not set, the rooms that an earlier run has recorded.
     type: dict
   clock:
     description:
-      - The time in seconds since 1970, by another clock than the homeserver's. If the two differ by more than five
-        minutes, nothing is done.
-      - In a task, the controller's clock is taken.
+      - Time in seconds since 1970, by another clock than that of the homeserver. The module fails if the two differ by
+        more than five minutes.
+      - In a task, Ansible sets this to the time of the controller.
     type: int
   concurrency:
     description:
@@ -129,8 +128,8 @@ options:
     default: 8
   progress_path:
     description:
-      - File on the host where the module runs that says how far it has come, written anew about once a second. Ansible
-        itself sets this, to show the progress on the terminal.
+      - Path of a file for the progress, on the host where the module runs. It is replaced about once a second.
+      - Ansible sets this itself, to show the progress on the terminal.
     type: path
 seealso:
   - module: matrixops.synapse.synapse_federated_rooms
@@ -138,14 +137,15 @@ seealso:
 """
 
 EXAMPLES = r"""
-- name: Give remote servers a week, and remove the ghosts that they list
+- name: Remove ghosts from remote servers for up to a week
   matrixops.synapse.synapse_propagation:
     access_token: "{{ synapse_access_token }}"
     server_name: example.org
     period: 604800
+    early_exit: true
   become: true
 
-- name: Check once, and come again later
+- name: Poll remote servers once
   matrixops.synapse.synapse_propagation:
     access_token: "{{ synapse_access_token }}"
     server_name: example.org
@@ -153,110 +153,114 @@ EXAMPLES = r"""
     wait: false
   become: true
   register: propagation
+
+- name: Show the servers that have not confirmed
+  ansible.builtin.debug:
+    msg: "{{ propagation.servers | rejectattr('state', 'eq', 'confirmed') | map(attribute='text') }}"
 """
 
 RETURN = r"""
 message:
-  description: How things stand, in one line.
+  description: Result of the poll in one line.
   returned: success
   type: str
   sample: 12 of 13 remote servers confirmed; 1 unreachable; the propagation period ends 2026-11-30 14:00:00 UTC
 finished:
-  description: Whether there is nothing more to wait for.
+  description: Whether O(period) is over, or the wait has ended by O(early_exit).
   returned: success
   type: bool
-early:
-  description: Whether the end is by O(early_exit).
+ended_early:
+  description: Whether the wait has ended by O(early_exit), before the end of O(period).
   returned: success
   type: bool
 checked:
-  description: Whether remote servers were asked.
+  description: Whether remote servers were checked.
   returned: success
   type: bool
 next_poll:
-  description: In how many seconds to come again; 0 if there is no need.
+  description: Seconds until the next poll is due; 0 if RV(finished) is true.
   returned: success
   type: int
 now:
-  description: The time by the homeserver's clock, in seconds since 1970.
+  description: Time by the clock of the homeserver, in seconds since 1970.
   returned: success
   type: int
 ends:
-  description: When the period is over, in seconds since 1970.
+  description: End of O(period), in seconds since 1970.
   returned: success
   type: int
 removed:
-  description: How many ghosts were removed, each counted once for each server and room.
+  description: Number of removed ghosts, each counted once for each server and room.
   returned: success
   type: int
 summary:
   description:
-    - How many remote servers there are (C(servers)), how many are C(confirmed), C(ghosts), C(refused), C(unreachable)
-      and C(unconfirmed), by the room in which it is worst, and how many are C(ignored).
-    - How many pairs of server and room there are (C(pairs)), and are confirmed (C(pairs_confirmed)), and how many
-      ghosts were C(removed) in all polls.
+    - Number of remote servers (C(servers)), of those that are C(confirmed), C(ghosts), C(refused), C(unreachable) and
+      C(unconfirmed), each by the worst state of its rooms, and of those that are C(ignored).
+    - Number of pairs of server and room (C(pairs)), of confirmed ones (C(pairs_confirmed)), and of ghosts that were
+      C(removed) in all polls.
   returned: success
   type: dict
 servers:
-  description: The remote servers, those that have not confirmed first; no more than 1,000 of them.
+  description: The remote servers, those that have not confirmed first. At most 1,000.
   returned: success
   type: list
   elements: dict
   contains:
     server:
-      description: The server name.
+      description: Server name.
       type: str
     state:
       description:
-        - V(confirmed), V(ghosts) if it lists accounts, V(refused) if it does not say, V(unreachable), or V(unconfirmed)
-          if its answer says nothing.
+        - Worst state of the rooms. V(ghosts) is a server that still lists accounts, V(refused) one that denies access,
+          and V(unconfirmed) one whose answer is not conclusive.
       type: str
     text:
-      description: How it stands, in one line.
+      description: State of the server in one line. Reasons are shortened to 80 characters.
       type: str
       sample: "chat.example: ghosts removed (12); confirmed, 10 of 10 rooms"
     rooms:
-      description: How many rooms it is in.
+      description: Number of rooms that the server is in.
       type: int
     confirmed_rooms:
-      description: In how many of them it has confirmed.
+      description: Number of confirmed rooms.
       type: int
     removed:
-      description: How many ghosts were removed on it.
+      description: Number of ghosts that were removed on the server.
       type: int
     confirmed_at:
-      description: When it had confirmed all rooms, in seconds since 1970, or none.
+      description: Time at which the server had confirmed all rooms, in seconds since 1970. Null before that.
       type: int
     unreachable_since:
-      description: Since when it has not answered, in seconds since 1970, or none.
+      description: Time since which the server has not answered, in seconds since 1970. Null if it answers.
       type: int
     reason:
-      description: Why it has not confirmed. Quotes the server.
+      description: Why the server has not confirmed. Quotes the server.
       type: str
     open_rooms:
       description:
-        - The rooms that it has not confirmed, with C(room_id), C(state), C(reason), how many C(ghosts) it lists, and
-          if it refuses, the accounts of remote servers that C(can_kick); no more than 5 rooms.
+        - The rooms that the server has not confirmed, with C(room_id), C(state), C(reason), and the number of
+          C(ghosts). If it refuses, C(can_kick) has remote accounts that can remove the ghosts. At most 5 rooms.
       type: list
       elements: dict
     open_rooms_total:
-      description: How many rooms these are.
+      description: Number of rooms that the server has not confirmed.
       type: int
 servers_total:
-  description: How many remote servers there are.
+  description: Number of remote servers.
   returned: success
   type: int
 broken_rooms:
   description:
-    - The federated rooms among O(broken_rooms), with C(room_id), C(reason), the remote C(servers) in them, and those
-      that have not confirmed (C(not_confirmed_by)).
+    - The federated rooms of O(broken_rooms), with C(room_id), C(reason), the remote C(servers) in them, and those that
+      have not confirmed (C(not_confirmed_by)).
   returned: success
   type: list
   elements: dict
 unreadable_rooms:
   description:
-    - Rooms that Synapse can't read, and that are not recorded, with C(room_id) and C(reason). Nobody can tell which
-      servers are in them.
+    - Rooms that are not recorded and that Synapse can't read, with C(room_id) and C(reason). The remote servers in
+      these rooms are unknown, so they are not checked there.
   returned: success
   type: list
   elements: dict
@@ -267,8 +271,8 @@ ignored:
   elements: str
 history:
   description:
-    - How it went, in no more than 200 points. Each is a list of the time in seconds since 1970, and how many servers
-      were V(confirmed), V(ghosts), V(refused), V(unreachable) and V(unconfirmed).
+    - Number of servers by state over time, in at most 200 points. Each is a list of the time in seconds since 1970,
+      and the number of servers that were V(confirmed), V(ghosts), V(refused), V(unreachable) and V(unconfirmed).
   returned: success
   type: list
   elements: list
@@ -277,13 +281,13 @@ history:
 
 from typing import Any
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._client import SynapseError
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.propagation import Options, Propagation
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.connect import Settings, connect
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import FederationError
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.keys import DEBIAN_KEY, read_key_file
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.signing import DEBIAN_KEY, read_key_file
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._server import check_clock
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import SynapseError
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.server import check_clock
 
 
 def options_of(params: dict[str, Any]) -> Options:
@@ -292,16 +296,15 @@ def options_of(params: dict[str, Any]) -> Options:
         period=params["period"],
         early_exit=params["early_exit"],
         unreachable_after=params["unreachable_after"],
-        pause=params["poll_interval"],
+        poll_interval=params["poll_interval"],
         recheck=params["recheck"],
         ignore=frozenset(params["ignore"]),
         broken_rooms=None if broken is None else {room_id: str(reason) for room_id, reason in broken.items()},
-        concurrency=params["concurrency"],
     )
 
 
 def check(propagation: Propagation, params: dict[str, Any]) -> None:
-    """Ask the remote servers, if there are any: without, no signing key is needed."""
+    """Check the remote servers. Without any, no signing key is required."""
     servers = propagation.servers
     if not servers:
         propagation.checked = True
@@ -343,7 +346,7 @@ def main() -> None:
     for option, least in (("period", 0), ("unreachable_after", 0), ("federation_timeout", 1)):
         if params[option] < least:
             module.fail_json(msg=f"{option} is {params[option]}: set it to {least} or more")
-    with module.client(connections=params["concurrency"], changes=True) as client:
+    with module.client(changes=True) as client:
         if params["clock"] is not None:
             check_clock(client, params["clock"])
         propagation = Propagation(
@@ -354,7 +357,7 @@ def main() -> None:
                 check(propagation, params)
             result = propagation.finish()
         except (FederationError, SynapseError, OSError, ValueError) as error:
-            # Ghosts may have been removed before.
+            # Ghosts may have been removed before the error.
             cause = error if isinstance(error, SynapseError) else None
             module.end({"changed": bool(propagation.removed), "removed": propagation.removed}, str(error), cause)
     module.exit_json(**result)

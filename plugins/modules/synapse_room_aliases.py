@@ -7,22 +7,25 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: synapse_room_aliases
-short_description: Release the room aliases of a Synapse homeserver that is to be retired
+short_description: Release the room aliases of a Synapse homeserver
 version_added: 1.0.0
 description:
-  - An alias such as C(#lounge:example.org) can't be resolved any more once C(example.org) is gone. Whoever gets the
-    domain name next can give it to another room.
-  - This takes all aliases of the server out of what the rooms say that they are called (C(m.room.canonical_alias)),
-    where an account of this server is in the room and has the power to, and deletes them from the server's directory.
-    Aliases of other servers stay.
-  - Before the first is deleted, all are put on record, with the room that each points to. The record is in the account
-    data of the operator, under the type C(io.github.matrixops.decommission.aliases), and grows with each run.
-  - It finds the aliases of all rooms that the server lists, those too that nobody of the server is in any more. Synapse
-    lists none if its statistics are switched off. An alias that an application service makes up when it is asked for is
-    in no directory before.
-  - The state of a room is changed by the operator, or else by the account with the most power. Such an account is
-    logged in to with the admin API, if need be unlocked for the moment, and the session is ended again. Meanwhile the
-    message rate limit of the operator is lifted, and put back in the end.
+  - An alias, for example C(#lounge:example.org), stops resolving once C(example.org) is gone. The next owner of the
+    domain can point it to another room.
+  - This module removes all aliases of the server from the state of rooms (C(m.room.canonical_alias)), where a joined
+    account of the server has the power to do so. Then it deletes them from the room directory of the server. Aliases
+    of remote servers are kept.
+  - All aliases are recorded before the first is deleted, each with its room. The record is in the account data of the
+    operator, with the type C(io.github.matrixops.decommission.aliases), and grows with each run.
+  - The aliases of all rooms that Synapse lists are released, with or without a joined local account. Synapse lists no
+    rooms if its statistics are disabled. Aliases that an application service creates on request are not in the
+    directory.
+  - The state of a room is changed as the operator if possible, otherwise as the joined account of the server with the
+    highest level.
+  - To act as another account, a session is opened through the admin API and ended afterwards. It has no device, and
+    expires within an hour if it cannot be ended. A locked account is unlocked for the duration of the session.
+  - The message rate limit of the operator is lifted during the run, and restored at the end. If the module is killed,
+    the limit stays lifted, and an account may stay unlocked.
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
@@ -38,13 +41,13 @@ attributes:
 options:
   state:
     description:
-      - V(absent) releases the aliases. There is nothing else yet.
+      - Desired state of the aliases. V(absent) releases them, and is the only choice.
     type: str
     choices: [absent]
     default: absent
   concurrency:
     description:
-      - How many rooms to deal with at the same time.
+      - Maximum number of requests at the same time.
     type: int
     default: 8
 """
@@ -54,12 +57,16 @@ EXAMPLES = r"""
   matrixops.synapse.synapse_room_aliases:
     access_token: "{{ synapse_access_token }}"
     state: absent
-  register: released
+  register: release
+
+- name: Show the rooms whose canonical alias could not be changed
+  ansible.builtin.debug:
+    var: release.not_renamed
 """
 
 RETURN = r"""
 aliases:
-  description: The aliases that are on record, those included that were released by runs before.
+  description: All recorded aliases, including those that previous runs released.
   returned: when the rooms could be listed
   type: list
   elements: dict
@@ -69,20 +76,20 @@ aliases:
       type: str
       sample: "#lounge:example.org"
     room_id:
-      description: The ID of the room that it points to, or pointed to.
+      description: ID of the room that it points to, or pointed to before the release.
       type: str
 released:
-  description: The aliases that were deleted now.
+  description: The aliases that were deleted, or would be in check mode.
   returned: when the rooms could be listed
   type: list
   elements: str
 renamed:
-  description: The IDs of the rooms that were made to say another canonical alias, or none.
+  description: IDs of the rooms from whose state aliases were removed, or would be in check mode.
   returned: when the rooms could be listed
   type: list
   elements: str
 not_renamed:
-  description: The rooms that go on saying that an alias of this server is theirs. That is not a failure.
+  description: The rooms whose state still names an alias of this server. They do not fail the module.
   returned: when the rooms could be listed
   type: list
   elements: dict
@@ -91,10 +98,10 @@ not_renamed:
       description: The room ID.
       type: str
     reason:
-      description: Why it could not be changed.
+      description: Why the state could not be changed.
       type: str
 failures:
-  description: The aliases that could not be deleted.
+  description: The aliases that could not be deleted. The module fails if there are any.
   returned: when the rooms could be listed
   type: list
   elements: dict
@@ -103,13 +110,13 @@ failures:
       description: The alias.
       type: str
     reason:
-      description: What the server said.
+      description: The error.
       type: str
 """
 
 from typing import Any
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._aliases import Release, release
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.aliases import Release, release
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
 
 
@@ -141,13 +148,13 @@ def as_diff(outcome: Release) -> dict[str, Any]:
 
 
 def problem(outcome: Release) -> str:
-    """What went wrong, and what to do about it; empty if nothing did."""
+    """The message of a failed module; empty if nothing failed."""
     if outcome.aborted is not None:
-        return f"Stopped after {len(outcome.released)} aliases: {outcome.aborted}. Run this again to go on."
+        return f"Stopped after the release of {len(outcome.released)} aliases: {outcome.aborted}. Run again to resume"
     if outcome.failed:
         alias, reason = next(iter(outcome.failed.items()))
-        failed = f"{len(outcome.failed)} aliases could not be deleted, such as {alias}: {reason}"
-        return f"{failed}. Run this again for what is left"
+        failed = f"{len(outcome.failed)} aliases could not be deleted, for example {alias}: {reason}"
+        return f"{failed}. Run again to retry them"
     return ""
 
 
@@ -158,9 +165,8 @@ def main() -> None:
             "concurrency": {"type": "int", "default": 8},
         }
     )
-    concurrency = module.params["concurrency"]
-    with module.client(connections=concurrency, changes=True) as client:
-        outcome = release(client, concurrency, dry_run=module.check_mode)
+    with module.client(changes=True) as client:
+        outcome = release(client, dry_run=module.check_mode)
     module.end(as_result(outcome), problem(outcome), outcome.aborted)
 
 

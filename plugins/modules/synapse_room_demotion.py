@@ -7,22 +7,21 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: synapse_room_demotion
-short_description: Make the accounts of a Synapse homeserver give up their power in rooms that others are in
+short_description: Remove the power of the accounts of a Synapse homeserver in federated rooms
 version_added: 1.0.0
 description:
-  - Whoever has the domain name of this server next can have the power that its accounts have in rooms of other
-    servers. In each room that accounts of this server and of others are joined to, this takes all accounts of this
-    server out of those who have a power level of their own, if it is higher than everybody's. They may be in the room
-    or not. Levels of accounts of other servers stay as they are.
-  - An account can lower itself, and others that have less than itself. So each of those that have the most lowers
-    itself, and the first of them takes all that have less along.
-  - In rooms of version 12 and above, the power of creators can't be given up.
-  - A room that only accounts of this server can administer has no administrator after that. Hand it over before, with
-    M(matrixops.synapse.synapse_room_handover). The same goes for everything else that takes power in a room.
-  - Such an account is logged in to with the admin API, and the session is ended again. It has no device and expires
-    within an hour, should it not be possible to end it. If the account is locked, it is unlocked for that long.
-  - Meanwhile the message rate limit of the operator is lifted. At the end, what was there before is put back. If the
-    module is killed in between, the limit stays lifted, and an account may stay unlocked.
+  - The next owner of the domain of this server can use the power that its accounts have in federated rooms. In each of
+    these rooms, this module removes all power levels of accounts of this server that are above the default level. The
+    accounts may be joined or not. Levels of remote accounts are kept.
+  - An account can demote itself and accounts with a lower level. So each account with the highest level demotes itself,
+    and the first of them demotes all accounts below.
+  - In rooms of version 12 and above, the power of creators cannot be given up.
+  - A room that only accounts of this server can administer has no administrator afterwards. Hand it over before, with
+    M(matrixops.synapse.synapse_room_handover), and make all other changes that require power in the rooms.
+  - To act as another account, a session is opened through the admin API and ended afterwards. It has no device, and
+    expires within an hour if it cannot be ended. A locked account is unlocked for the duration of the session.
+  - The message rate limit of the operator is lifted during the run, and restored at the end. If the module is killed,
+    the limit stays lifted, and an account may stay unlocked.
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
@@ -32,7 +31,7 @@ attributes:
   check_mode:
     support: full
     details:
-      - What the server would refuse all the same can't be foreseen.
+      - The prediction does not include requests that the server would refuse.
   diff_mode:
     support: full
   idempotent:
@@ -40,21 +39,26 @@ attributes:
 options:
   concurrency:
     description:
-      - How many rooms to deal with at the same time.
+      - Maximum number of requests at the same time.
     type: int
     default: 8
 """
 
 EXAMPLES = r"""
-- name: Nobody inherits the power of our accounts
+- name: Remove the power of the accounts of this server
   matrixops.synapse.synapse_room_demotion:
     access_token: "{{ synapse_access_token }}"
+  register: demotion
+
+- name: Show the power that remains
+  ansible.builtin.debug:
+    var: demotion.remaining
 """
 
 RETURN = r"""
 demoted:
-  description: The rooms in which power was given up, or in check mode would be.
-  returned: when the server could be reached, also on failure
+  description: The rooms in which accounts were demoted, or would be in check mode.
+  returned: when the server name was verified, also on failure
   type: list
   elements: dict
   contains:
@@ -62,12 +66,12 @@ demoted:
       description: The room ID.
       type: str
     user_ids:
-      description: The accounts that have no more power there than everybody.
+      description: User IDs of the demoted accounts.
       type: list
       elements: str
 remaining:
-  description: What power is left to accounts of this server.
-  returned: when the server could be reached, also on failure
+  description: The power that accounts of this server keep.
+  returned: when the server name was verified, also on failure
   type: list
   elements: dict
   contains:
@@ -75,16 +79,16 @@ remaining:
       description: The room ID.
       type: str
     user_id:
-      description: The account. With V(none), it is everybody's power, that of accounts of this server included.
+      description: User ID of the account, or V(none) if all accounts have this power.
       type: str
     reason:
       description:
-        - Such as that the account is a creator of the room, or is not joined to it and has a level that nobody is
-          above. An administrator of another server can take the latter away.
+        - Why the account keeps it. For example, it is a creator of the room, or it is not joined and no account of this
+          server has a higher level. A remote administrator can remove the latter.
       type: str
 failures:
-  description: The rooms in which something went wrong. The module fails if there are any.
-  returned: when the server could be reached, also on failure
+  description: The rooms that could not be read or changed. The module fails if there are any.
+  returned: when the server name was verified, also on failure
   type: list
   elements: dict
   contains:
@@ -92,19 +96,19 @@ failures:
       description: The room ID.
       type: str
     reason:
-      description: What the server said.
+      description: The error.
       type: str
 """
 
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.demotion import demote
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.power_levels import failure_message
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._power import demote, in_words
 
 
 def main() -> None:
     module = SynapseModule({"concurrency": {"type": "int", "default": 8}})
-    concurrency = module.params["concurrency"]
-    with module.client(connections=concurrency, changes=True) as client:
-        demotion = demote(client, concurrency, pretend=module.check_mode)
+    with module.client(changes=True) as client:
+        demotion = demote(client, dry_run=module.check_mode)
 
     demoted = sorted(demotion.demoted.items())
     result = {
@@ -117,9 +121,8 @@ def main() -> None:
             "after": {room_id: one.after for room_id, one in demoted},
         },
     }
-    module.end(
-        result, in_words("Not all power could be given up.", demotion.failures, demotion.aborted), demotion.aborted
-    )
+    problem = failure_message("Not all accounts could be demoted.", demotion.failures, demotion.aborted)
+    module.end(result, problem, demotion.aborted)
 
 
 if __name__ == "__main__":

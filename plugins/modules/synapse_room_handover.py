@@ -7,18 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: synapse_room_handover
-short_description: Hand the rooms that a Synapse homeserver would orphan over to accounts of other servers
+short_description: Give remote accounts the power in rooms that only accounts of a Synapse homeserver administer
 version_added: 1.0.0
 description:
-  - A room that other servers are in, too, and that only accounts of this server can administer, will be without an
-    administrator for good once this server is gone. In each such room, this gives the power to do everything to those
-    accounts of other servers that are named for it, and are joined to it.
-  - The local account that is joined and has the most power gives it. Nobody's power is lowered, and the rest of the
-    room's power levels stays as it is.
-  - Such an account is logged in to with the admin API, and the session is ended again. It has no device and expires
-    within an hour, should it not be possible to end it. If the account is locked, it is unlocked for that long.
-  - Meanwhile the message rate limit of the operator is lifted. At the end, what was there before is put back. If the
-    module is killed in between, the limit stays lifted, and an account may stay unlocked.
+  - A federated room that only accounts of this server can administer has no administrator once the server is gone. In
+    each such room, this module gives administrator power to the accounts in O(to) that are joined to it.
+  - The power is given by the joined account of this server with the highest level. No level is lowered, and the other
+    power levels of the room are kept.
+  - To act as another account, a session is opened through the admin API and ended afterwards. It has no device, and
+    expires within an hour if it cannot be ended. A locked account is unlocked for the duration of the session.
+  - The message rate limit of the operator is lifted during the run, and restored at the end. If the module is killed,
+    the limit stays lifted, and an account may stay unlocked.
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
@@ -28,40 +27,40 @@ attributes:
   check_mode:
     support: full
     details:
-      - What the server would refuse all the same can't be foreseen.
+      - The prediction does not include requests that the server would refuse.
   diff_mode:
     support: full
   idempotent:
     support: full
     details:
-      - A room that an account of another server can administer is left alone.
+      - A room that a joined remote account can administer is not changed.
 options:
   to:
     description:
-      - The accounts to hand rooms over to.
+      - Remote accounts to give the power to.
     type: list
     elements: dict
     required: true
     suboptions:
       user_id:
         description:
-          - The user ID of an account of another server.
+          - User ID of the account.
         type: str
         required: true
       rooms:
         description:
-          - The IDs of the rooms to hand over to this account. By default all that it is joined to.
+          - IDs of the rooms to hand over to this account. By default, all orphaned rooms that it is joined to.
         type: list
         elements: str
   concurrency:
     description:
-      - How many rooms to deal with at the same time.
+      - Maximum number of requests at the same time.
     type: int
     default: 8
 """
 
 EXAMPLES = r"""
-- name: Hand all rooms over to Alice, and two of them to Bob as well
+- name: Hand over all rooms to Alice, and two of them to Bob as well
   matrixops.synapse.synapse_room_handover:
     access_token: "{{ synapse_access_token }}"
     to:
@@ -74,8 +73,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 handed_over:
-  description: The rooms that were handed over, or in check mode would be.
-  returned: when the server could be reached, also on failure
+  description: The rooms that were handed over, or would be in check mode.
+  returned: when the server name was verified, also on failure
   type: list
   elements: dict
   contains:
@@ -83,20 +82,20 @@ handed_over:
       description: The room ID.
       type: str
     by:
-      description: The account of this server that gave the power.
+      description: User ID of the account of this server that gave the power.
       type: str
     to:
-      description: The accounts that it was given to.
+      description: User IDs of the accounts that received it.
       type: list
       elements: str
     level:
       description:
-        - The power level that they have now. It is that of the account that gave it; but what it takes to do everything
-          in the room, and at least 100, if that is a creator of a room of version 12 or above.
+        - Their new power level. It is the level of the account that gave it. In rooms of version 12 and above, a
+          creator gives the level that permits every action, and at least 100.
       type: int
 not_handed_over:
-  description: The rooms that there is nobody to hand over to, and those of O(to[].rooms) that can't be meant.
-  returned: when the server could be reached, also on failure
+  description: The orphaned rooms without a joined recipient, and the rooms of O(to[].rooms) that are not federated.
+  returned: when the server name was verified, also on failure
   type: list
   elements: dict
   contains:
@@ -104,11 +103,12 @@ not_handed_over:
       description: The room ID.
       type: str
     reason:
-      description: Such as that none of those named for the room is joined to it.
+      description: Why the room was not handed over.
       type: str
+      sample: "no recipient is joined to the room: @alice:example.com"
 failures:
-  description: The rooms in which something went wrong. The module fails if there are any.
-  returned: when the server could be reached, also on failure
+  description: The rooms that could not be read or changed. The module fails if there are any.
+  returned: when the server name was verified, also on failure
   type: list
   elements: dict
   contains:
@@ -116,12 +116,13 @@ failures:
       description: The room ID.
       type: str
     reason:
-      description: What the server said.
+      description: The error.
       type: str
 """
 
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.handover import Recipient, hand_over
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.power_levels import failure_message
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._power import Named, hand_over, in_words
 
 
 def main() -> None:
@@ -132,23 +133,22 @@ def main() -> None:
             "concurrency": {"type": "int", "default": 8},
         }
     )
-    concurrency = module.params["concurrency"]
-    named = [Named(one["user_id"], one["rooms"]) for one in module.params["to"]]
-    with module.client(connections=concurrency, changes=True) as client:
-        handover = hand_over(client, named, concurrency, pretend=module.check_mode)
+    recipients = [Recipient(one["user_id"], one["rooms"]) for one in module.params["to"]]
+    with module.client(changes=True) as client:
+        handover = hand_over(client, recipients, dry_run=module.check_mode)
 
-    given = sorted(handover.given.items())
+    granted = sorted(handover.granted.items())
     result = {
-        "changed": bool(given),
-        "handed_over": [{"room_id": room_id, "by": one.by, "to": one.to, "level": one.level} for room_id, one in given],
-        "not_handed_over": [{"room_id": r, "reason": reason} for r, reason in sorted(handover.not_given.items())],
+        "changed": bool(granted),
+        "handed_over": [{"room_id": r, "by": one.by, "to": one.to, "level": one.level} for r, one in granted],
+        "not_handed_over": [{"room_id": r, "reason": reason} for r, reason in sorted(handover.not_granted.items())],
         "failures": [{"room_id": r, "reason": reason} for r, reason in sorted(handover.failures.items())],
         "diff": {
-            "before": {room_id: one.before for room_id, one in given},
-            "after": {room_id: one.after for room_id, one in given},
+            "before": {room_id: one.before for room_id, one in granted},
+            "after": {room_id: one.after for room_id, one in granted},
         },
     }
-    problem = in_words("Not all rooms could be handed over.", handover.failures, handover.aborted)
+    problem = failure_message("Not all rooms could be handed over.", handover.failures, handover.aborted)
     module.end(result, problem, handover.aborted)
 
 

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: synapse_rooms_info
-short_description: List the rooms of a Synapse homeserver, and who of the server is in them
+short_description: Gather the rooms of a Synapse homeserver
 version_added: 1.0.0
 description:
-  - Lists the rooms that the server knows of, with the names that Synapse has for their fields.
+  - Gathers the rooms that the server knows, with the fields of Synapse's room list.
+  - Optionally gathers the local members of each room, and the impact of a decommissioning on it.
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
@@ -20,47 +21,50 @@ extends_documentation_fragment:
 options:
   local_members:
     description:
-      - With V(true), return only rooms that accounts of this server are joined to, and which accounts these are. That
-        takes one request per such room.
-      - This shows also the sender accounts of application services and the account that sends server notices.
+      - Whether to return only rooms that accounts of this server are joined to, with RV(rooms[].local_members).
+      - V(true) sends one request for each such room. The members include the sender accounts of application services
+        and the account that sends server notices, which no listing of accounts contains.
     type: bool
     default: false
-  findings:
+  impact:
     description:
-      - With V(true), look at every room for what decommissioning this server would break, and return RV(findings).
-      - That takes one request for each room, and one more for each that an account of this server is joined to. If such
-        a room has more than 200 state events, it takes six more instead, and for a space seven. Each federated room
-        takes one more.
-      - Needs no account of its own in the rooms.
+      - Whether to read the state of all rooms, and return RV(impact).
+      - V(true) sends one request for each room, another for each room with a joined local account, and another for each
+        federated room. A room with more than 200 state events takes six requests for its state instead of one, a space
+        seven.
+      - The operator does not have to be joined to the rooms.
     type: bool
     default: false
   concurrency:
     description:
-      - How many of those requests to have under way at the same time.
+      - Maximum number of requests at the same time.
     type: int
     default: 8
 """
 
 EXAMPLES = r"""
-- name: Is anybody of us still in a room?
+- name: Assert that no local account is joined to a room
   matrixops.synapse.synapse_rooms_info:
     access_token: "{{ synapse_access_token }}"
     local_members: true
   register: rooms
-  failed_when: rooms.total > 0
+  failed_when: rooms is failed or rooms.total > 0
 
-- name: Which rooms will be without an administrator?
+- name: Gather the impact on rooms
   matrixops.synapse.synapse_rooms_info:
     access_token: "{{ synapse_access_token }}"
-    findings: true
+    impact: true
   register: rooms
-  failed_when: rooms.findings.orphaned | length > 0
+
+- name: Show the rooms that would have no administrator
+  ansible.builtin.debug:
+    var: rooms.impact.orphaned
 """
 
 RETURN = r"""
 rooms:
   description:
-    - The rooms, with the names that Synapse has for their fields, and what is below.
+    - The rooms, with the fields of Synapse's room list, and the following ones.
   returned: success
   type: list
   elements: dict
@@ -70,165 +74,165 @@ rooms:
       type: str
       sample: "!abcdefg:example.org"
     local_members:
-      description: The user IDs of those who are joined and of this server, from the current state of the room.
+      description: User IDs of the accounts of this server that are joined, from the current state of the room.
       returned: O(local_members=true), or as RV(rooms[].federated)
       type: list
       elements: str
     aliases:
       description: The aliases of this server that point to the room.
-      returned: O(findings=true)
+      returned: O(impact=true)
       type: list
       elements: str
       sample: ["#lobby:example.org"]
     federated:
-      description: Whether accounts of other servers are joined to the room.
-      returned: O(findings=true), for rooms that an account of this server is joined to
+      description: Whether remote accounts are joined to the room.
+      returned: O(impact=true), for rooms that an account of this server is joined to
       type: bool
     remote_members:
-      description: How many these are.
+      description: Number of remote accounts that are joined.
       returned: as RV(rooms[].federated)
       type: int
     remote_servers:
-      description: The names of the servers that they are of.
+      description: Names of the servers of these accounts.
       returned: as RV(rooms[].federated)
       type: list
       elements: str
     administrators:
-      description: Who can change the room's power levels.
+      description: The accounts that can change the power levels of the room.
       returned: as RV(rooms[].federated)
       type: dict
       contains:
         local:
-          description: Those of this server who are joined, and have this power by a level of their own or as a creator.
+          description: Joined accounts of this server that have this power by a level of their own, or as a creator.
           type: list
           elements: str
         remote:
-          description: The same, of other servers.
+          description: The same for remote accounts.
           type: list
           elements: str
-        everybody:
-          description: Whether all others have it, too, by the level that is everybody's.
+        all_accounts:
+          description: Whether all accounts have this power, by the default level (C(users_default)).
           type: bool
     space_parents:
-      description: The IDs of the spaces that the room says it belongs to.
+      description: IDs of the spaces that the room names as its parents.
       returned: as RV(rooms[].federated)
       type: list
       elements: str
     space_children:
-      description: The IDs of the rooms in it, if it is a space.
+      description: IDs of the rooms in the space, if the room is one.
       returned: as RV(rooms[].federated)
       type: list
       elements: str
     replacement_room:
-      description: The ID of the room that it was upgraded to, or V(none).
+      description: ID of the room that it was upgraded to, or V(none).
       returned: as RV(rooms[].federated)
       type: str
     error:
-      description: Why the room could not be read.
-      returned: O(findings=true), for such rooms
+      description: The error, if the room could not be read.
+      returned: O(impact=true), for rooms that could not be read
       type: str
 total:
-  description: How many rooms there are in RV(rooms).
+  description: Number of rooms in RV(rooms).
   returned: success
   type: int
-findings:
+impact:
   description:
-    - What decommissioning would break, each with the IDs of the rooms that it is true of.
-    - All but RV(findings.aliased), RV(findings.published) and RV(findings.unreadable) are of federated rooms, which
-      accounts of this server and of others are joined to. Of the rest, nothing will be left to use.
-  returned: O(findings=true)
+    - The impact of a decommissioning, as the IDs of the rooms of each kind.
+    - All kinds but RV(impact.aliased), RV(impact.published) and RV(impact.unreadable) contain federated rooms only.
+      Other rooms cease to exist with the server.
+  returned: O(impact=true)
   type: dict
   contains:
     orphaned:
       description:
-        - Only accounts of this server can administer the room. It will be without an administrator for good.
-        - M(matrixops.synapse.synapse_room_handover) hands it over.
+        - Only accounts of this server can administer the room, so it will have no administrator.
+        - M(matrixops.synapse.synapse_room_handover) gives the power to remote accounts.
       type: list
       elements: str
     unadministered:
       description:
-        - Nobody who is joined can administer the room, even now.
+        - No joined account can administer the room, even before the decommissioning.
       type: list
       elements: str
     creators:
       description:
-        - The room is of version 12 or above, and an account of this server is a creator of it, in the room or not.
-          That power can't be given up, and whoever has the domain name next can have it.
+        - The room is of version 12 or above, and an account of this server is a creator of it, joined or not. This
+          power cannot be given up, and the next owner of the domain can use it.
       type: list
       elements: str
     empowered:
       description:
-        - The power levels give accounts of this server, in the room or not, more than everybody has. Whoever has the
-          domain name next can have it.
-        - M(matrixops.synapse.synapse_room_demotion) takes it away.
+        - The room gives an account of this server, joined or not, a level above the default. The next owner of the
+          domain can use it.
+        - M(matrixops.synapse.synapse_room_demotion) removes it.
       type: list
       elements: str
     aliased:
       description:
-        - Aliases of this server point to the room, and will lead nowhere.
+        - Aliases of this server point to the room, and stop resolving.
       type: list
       elements: str
     canonical_alias:
       description:
-        - The room names an alias of this server as its canonical alias, or as one of its alternative aliases.
+        - The canonical alias of the room, or an alternative alias, is an alias of this server.
       type: list
       elements: str
     published:
       description:
-        - The room is in this server's public room directory.
+        - The room is in the public room directory of this server.
       type: list
       elements: str
     space_parents:
       description:
-        - The room belongs to a space, and names this server as the only one to join that space through.
+        - The room belongs to a space, and names this server as the only one through which to join the space.
       type: list
       elements: str
     space_children:
       description:
-        - The room is a space, and of one of the rooms in it names this server as the only one to join it through.
+        - The room is a space, and names this server as the only one through which to join one of its rooms.
       type: list
       elements: str
     upgraded:
       description:
-        - The room has been upgraded to a new one, and others are still in the old one.
+        - The room was upgraded to a new one, and remote accounts are still joined to the old one.
       type: list
       elements: str
     broken:
       description:
         - The room has no forward extremities, so Synapse cannot create an event in it, and no account of this server
-          can leave it. M(matrixops.synapse.matrix_ghosts) removes the accounts on remote servers.
-        - A room in which Synapse does not give the number of forward extremities is not in this list.
+          can leave it. M(matrixops.synapse.matrix_ghosts) removes the ghosts on remote servers.
+        - A room is not in this list if Synapse does not report the number of its forward extremities.
       type: list
       elements: str
     unreadable:
       description:
-        - The room could not be read, or not in full; RV(rooms[].error) says why.
+        - The room could not be read completely. RV(rooms[].error) has the reason.
       type: list
       elements: str
 """
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._findings import find
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.room_impact import read_impact
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._rooms import list_rooms, with_local_members
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.rooms import list_rooms, with_local_members
 
 
 def main() -> None:
     module = SynapseModule(
         {
             "local_members": {"type": "bool", "default": False},
-            "findings": {"type": "bool", "default": False},
+            "impact": {"type": "bool", "default": False},
             "concurrency": {"type": "int", "default": 8},
         }
     )
-    only_joined, concurrency = module.params["local_members"], module.params["concurrency"]
+    only_joined = module.params["local_members"]
     more = {}
-    with module.client(connections=concurrency) as client:
-        if module.params["findings"]:
-            findings = find(client, concurrency)
-            rooms = [room for room in findings.rooms if not only_joined or room.get("local_members")]
-            more["findings"] = findings.kinds
+    with module.client() as client:
+        if module.params["impact"]:
+            impact = read_impact(client)
+            rooms = [room for room in impact.rooms if not only_joined or room.get("local_members")]
+            more["impact"] = impact.kinds
         elif only_joined:
-            rooms = list(with_local_members(client, concurrency))
+            rooms = list(with_local_members(client))
         else:
             rooms = list(list_rooms(client))
     rooms.sort(key=lambda room: str(room["room_id"]))

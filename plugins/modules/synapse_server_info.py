@@ -7,11 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: synapse_server_info
-short_description: Tell which Synapse homeserver this is, and who is asking
+short_description: Gather facts about a Synapse homeserver
 version_added: 1.0.0
 description:
-  - Reads the name and version of a homeserver, the account that the access token belongs to, who handles login, by
-    which ways new accounts come, and what is known of this version of Synapse that matters to a retirement.
+  - Gathers the name and version of a homeserver, the account of the access token, and whether login is delegated.
+  - Gathers the paths by which new accounts can be created, and the known issues of the version that affect a
+    decommissioning.
   - Fails if the account is not an admin of the server.
 author:
   - matrixops (@matrixops)
@@ -22,25 +23,29 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Which server is this?
+- name: Gather facts about the homeserver
   matrixops.synapse.synapse_server_info:
     access_token: "{{ synapse_access_token }}"
   register: server
+
+- name: Assert that registration is closed
+  ansible.builtin.assert:
+    that: server.registration_paths | selectattr('open') | length == 0
 """
 
 RETURN = r"""
 server_name:
-  description: The name of the homeserver, which its user IDs end in.
+  description: Name of the homeserver, as in its user IDs.
   returned: success
   type: str
   sample: example.org
 version:
-  description: The version of Synapse.
+  description: Version of Synapse.
   returned: success
   type: str
   sample: 1.163.2
 operator:
-  description: User ID of the account that the access token belongs to.
+  description: User ID of the account of the access token.
   returned: success
   type: str
   sample: "@admin:example.org"
@@ -49,50 +54,50 @@ delegated_auth:
   returned: success
   type: bool
 registration:
-  description: Whether Synapse lets people register accounts with a password, a token or the like.
+  description: Whether registration with Synapse is open, for example with a password or a token.
   returned: success
   type: bool
-ways_in:
-  description: The ways by which new accounts come, those too that are closed.
+registration_paths:
+  description: The paths by which new accounts can be created, open or closed.
   returned: success
   type: list
   elements: dict
   contains:
     kind:
       description:
-        - V(registration) with a password, a token or the like; V(sso), single sign-on (OpenID Connect, SAML, CAS);
+        - V(registration), for example with a password or a token; V(sso), single sign-on (OpenID Connect, SAML, CAS);
           V(jwt), JSON Web Tokens; V(authentication_service), a Matrix Authentication Service; V(guest); or
-          V(application_service), such as a bridge.
+          V(application_service), for example a bridge.
       type: str
     open:
-      description: Whether new accounts can come that way, or V(none) if Synapse does not say.
+      description: Whether the path is open, or V(none) if Synapse does not report it.
       type: bool
     detail:
-      description: What was seen, for a person to read, with the name of Synapse's setting.
+      description: The state of the path as a text, with the name of Synapse's setting.
       type: str
 known_issues:
   description:
-    - What Synapse's changelog says of bugs in this version that matter to a retirement. Empty for a version that makes
-      no sense.
+    - Known issues of this version that affect a decommissioning, from Synapse's changelog. Empty if the version cannot
+      be parsed.
   returned: success
   type: list
   elements: dict
   contains:
     summary:
-      description: What happens in a retirement, and what to do.
+      description: What happens during a decommissioning, and what to do.
       type: str
-    mended_in:
-      description: The version of Synapse that does not have it any more.
+    fixed_in:
+      description: The first version of Synapse with the fix.
       type: str
       sample: 1.155.0
     reference:
-      description: The entry in the changelog, by the number of the pull request, or the CVE.
+      description: The entry in the changelog, as the number of a pull request, or as a CVE.
       type: str
       sample: "#19617"
 """
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._server import server_info
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.server import server_info
 
 
 def main() -> None:

@@ -10,9 +10,9 @@ module: synapse_session
 short_description: Open or close a session on a Synapse homeserver
 version_added: 1.0.0
 description:
-  - Logs in with a password, once for many tasks, or logs an access token out.
-  - Synapse allows few password logins in a row. A play with more than a few tasks that each have O(login_user) is soon
-    made to wait for minutes.
+  - Logs in with a password and returns an access token for many tasks, or logs out an access token.
+  - Synapse limits password logins. A play with more than a few tasks that each have O(login_user) has to wait for
+    minutes.
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
@@ -22,18 +22,19 @@ attributes:
   check_mode:
     support: partial
     details:
-      - A session is opened and closed in check mode too, as the tasks that need it could not read anything otherwise.
+      - A session is opened and closed in check mode, too. Otherwise, tasks that use it could not read anything.
   diff_mode:
     support: none
   idempotent:
     support: none
     details:
-      - Each run with O(state=present) opens another session.
+      - Each run with O(state=present) opens a new session.
 options:
   state:
     description:
-      - With V(present), O(login_user) and O(login_password) are required, and a session is opened.
-      - With V(absent), O(access_token) is required, and its session is closed. One that is closed already stays so.
+      - Desired state of the session.
+      - V(present) opens a session, and requires O(login_user) and O(login_password).
+      - V(absent) closes the session of O(access_token), which is required. If it is closed already, nothing changes.
     type: str
     choices: [present, absent]
     default: present
@@ -56,7 +57,7 @@ EXAMPLES = r"""
 RETURN = r"""
 access_token:
   description:
-    - Access token of the new session. Whoever has it is an admin of the server, so set C(no_log) on the task.
+    - Access token of the new session. It permits everything that the operator may do, so set C(no_log) on the task.
   returned: O(state=present)
   type: str
 """
@@ -70,7 +71,7 @@ def main() -> None:
         required_if=[("state", "present", ("login_user",)), ("state", "absent", ("access_token",))],
     )
     opening = module.params["state"] == "present"
-    # The token may be dead already, and then the server can't be asked for its name.
+    # The token may be invalid already, and then the server name cannot be verified.
     with module.client(token_only=not opening) as client:
         if opening:
             client.keep_session()

@@ -7,22 +7,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: synapse_user_deactivate
-short_description: Deactivate accounts of a Synapse homeserver, and see that they leave their rooms
+short_description: Deactivate accounts of a Synapse homeserver, and wait until they have left their rooms
 version_added: 1.0.0
 description:
-  - Makes many accounts leave the rooms that other servers are in, deactivates them, and waits until they have left the
-    rooms that only this server is in.
-  - When Synapse answers a deactivation with 200, the account is still in its rooms. Synapse makes it leave them later,
-    one account after the other, and forgets a leave that fails. Therefore this module makes the accounts leave the
-    federated rooms itself, many at the same time, before it deactivates the first, and checks each of them afterwards.
-  - To do that, it logs in as each account with the admin API. These sessions have no device, and expire within an hour,
-    should it not be possible to end them. Guests, locked accounts, and all accounts where login is delegated, leave
-    only after they have been deactivated, by Synapse.
-  - All accounts are looked at before the first is changed. If one does not exist, is of another server, or must not be
-    deactivated, then nothing is changed.
-  - B(This can't be undone.) An account that is deactivated can be opened again, but has lost its rooms, its password,
-    its sessions and keys, and with O(erase=true) its profile.
-  - A remote server that is down meanwhile may miss the leaves, and go on listing the accounts. See
+  - Deactivates and erases accounts, many side by side. Each account first leaves the rooms that remote servers are in.
+  - Locked accounts and guests leave their rooms only after their deactivation, by Synapse itself.
+  - All accounts are read before the first is changed. If one does not exist, belongs to another server or must not be
+    deactivated, no changes are made. Right before its deactivation, each account is read once more, since it may have
+    become an admin.
+  - B(This cannot be undone.) A deactivated account can be reactivated, but has lost its rooms, password, sessions and
+    keys, and with O(erase=true) its profile.
+  - A remote server that is down at that time may miss the leaves, and keep the accounts as ghosts. See
     M(matrixops.synapse.synapse_propagation).
 author:
   - matrixops (@matrixops)
@@ -39,114 +34,115 @@ attributes:
 options:
   user_ids:
     description:
-      - The accounts to deactivate.
-      - Either this or O(all_users) is required.
+      - User IDs of the accounts to deactivate.
+      - Mutually exclusive with O(all_users). One of the two is required.
     type: list
     elements: str
   all_users:
     description:
-      - Deactivate every account of the server but admins, the operator, and those in O(keep).
-      - When all have left their rooms, the accounts are listed again, and whoever came in the meantime is deactivated
-        too, until nobody is found.
+      - Deactivate every account of the server except admins, the operator and the accounts in O(keep).
+      - The accounts are listed again after each pass, and those that were created or reactivated in the meantime are
+        deactivated as well, until none is found.
     type: bool
     default: false
   keep:
     description:
-      - Accounts to leave alone. With O(all_users=true), each must exist; among O(user_ids), each is refused.
+      - User IDs of accounts that stay active. With O(all_users=true), each must exist; in O(user_ids), each is refused.
     type: list
     elements: str
     default: []
   erase:
     description:
-      - Also mark the accounts as erased. Their profiles are deleted, and on this server their messages are hidden from
-        those who join a room later. An account that was deactivated before, but not erased, is erased now.
-      - Before version 1.150 of Synapse, an account that is erased while Synapse makes it leave may join public rooms
-        again. It is therefore erased once it has left all rooms, unless with O(wait_for=none).
+      - Also erase the accounts. Their profiles are deleted, and this server hides their messages from users that join a
+        room later. An account that was deactivated but not erased before is erased now.
+      - Before Synapse 1.150, an account that is erased while it leaves may join public rooms again. There, an account
+        is erased when it has left all rooms, unless with O(wait_for=none).
     type: bool
     default: true
   allow_admins:
     description:
-      - Whether admins may be among O(user_ids). The operator, whose access token this uses, may not in any case.
+      - Allow admins in O(user_ids). The operator, whose access token the module uses, is never deactivated.
     type: bool
     default: false
   redact:
     description:
-      - Before an account leaves its rooms, redact all that it has sent to them, on all servers of these rooms. That is
-        its messages, and the joins, which have its display name; and not the state of the room, such as its name.
-      - An account whose redaction fails as a whole stays open, since it can't be made up for later. So do locked ones,
-        since nobody can be logged in to them.
-      - B(Slow, and can't be undone.) It sends one more event for each message, see
-        U(https://github.com/matrixops/synapse/blob/main/docs/synapse.md) for what that costs.
+      - Redact all that an account has sent to its rooms before it leaves them, on all servers in these rooms. This
+        includes messages and joins, which have the display name, but not the state of the room, for example its name.
+      - An account whose redaction fails as a whole stays active, since it cannot be redacted later. This applies to
+        locked accounts as well, which the operator cannot act as.
+      - B(Slow, and cannot be undone.) One more event is sent for each message. For the cost, see
+        U(https://github.com/matrixops/synapse/blob/main/docs/explanation/synapse.md).
     type: bool
     default: false
   wait_for:
     description:
-      - Which rooms to wait for the accounts to leave, also those accounts that were deactivated before.
-      - V(all) waits for all rooms, V(federated) for those that other servers are in, and V(none) for no room.
+      - Rooms to wait for, also for accounts that were deactivated before.
+      - V(all) waits until the accounts have left all rooms, V(federated) until they have left the rooms that remote
+        servers are in, and V(none) does not wait.
     type: str
     choices: [all, federated, none]
     default: all
   wait_timeout:
     description:
-      - For how many seconds nobody on the whole server must have left a room, before those who are still in one count
-        as forgotten by Synapse. They are deactivated once more, which makes Synapse try again. If that does not help
-        either, each is logged in to with the admin API, and leaves by hand.
-      - There is no limit to how long the whole may take.
+      - Number of seconds without a leave on the whole server, after which Synapse is assumed to have dropped the
+        remaining leaves. These accounts are deactivated once more, which makes Synapse retry. If that has no effect
+        either, the operator acts as each account and leaves its rooms.
+      - The total time is not limited.
     type: int
     default: 60
   allow_broken_rooms:
     description:
-      - Whether rooms that can't be left, such as those with a damaged state, fail the task. With V(true), they do not,
-        and are returned in RV(broken_rooms).
-      - All other accounts and rooms are dealt with in either case.
+      - Succeed although there are rooms that cannot be left, for example because their state is damaged. They are
+        returned in RV(broken_rooms).
+      - All other accounts and rooms are handled in either case.
     type: bool
     default: false
   record_pending:
     description:
-      - Whether to add the rooms that accounts are invited to, or knocking at, to the record of
-        M(matrixops.synapse.synapse_federated_rooms), when they
-        have left their federated rooms and before they are deactivated. Remote servers may go on listing them there.
-      - For that, each account but guests is logged in to with the admin API. Its list of ignored users is empty for a
-        moment, since Synapse hides the invites of those who are on it. Under delegated authentication, that is possible
-        for the operator only.
+      - Add the rooms that accounts are invited to or knocking at to the record of
+        M(matrixops.synapse.synapse_federated_rooms), after they have left their federated rooms and before they are
+        deactivated. Remote servers may keep listing the accounts there.
+      - The operator acts as each account except guests. The list of ignored users of the account is empty for a moment,
+        since Synapse hides the invites of ignored users. Under delegated authentication, this is possible for the
+        operator only.
     type: bool
     default: false
   max_passes:
     description:
-      - With O(all_users=true), how often to list the accounts and deactivate those that are found, before giving up.
+      - With O(all_users=true), maximum number of times that the accounts are listed and deactivated.
     type: int
     default: 5
   concurrency:
     description:
-      - How many requests to have under way at the same time, at most. It starts with two, and goes on with as many as
-        the server takes without being slow.
+      - Maximum number of concurrent requests. The module starts with two, and adapts to how fast the server answers.
     type: int
     default: 8
   log_path:
     description:
-      - A file, where the module runs, to append one line of JSON to for everything that happens to an account, as it
-        happens. A line has C(time) (seconds since 1970), C(user_id), and C(result). This is C(left) or C(not left)
-        (all federated rooms), C(deactivated), C(parted) (from all rooms), C(failed), C(not redacted), C(queued again),
-        C(not queued again) or C(not parted). What was C(left) by the server's answer may be C(not left) when the module
-        looks. Where it applies, a line also has C(rooms_left) (how many), C(not_left) and C(not_redacted) (IDs with
-        reasons), C(rooms) (those that it is still in, with reasons) and C(error).
+      - File on the managed host to which a line of JSON is appended for each event of an account.
+      - A line has C(time) (seconds since 1970), C(user_id) and C(result), which is C(left) or C(not_left) (all
+        federated rooms), C(deactivated), C(left_all_rooms), C(failed), C(not_redacted), C(queued_again),
+        C(not_queued_again) or C(still_joined). An account that has C(left) by the server's answer may be C(not_left)
+        when its rooms are read.
+      - Where it applies, a line also has C(rooms_left) (number), C(not_left) and C(not_redacted) (IDs with reasons),
+        C(rooms) (rooms that the account is still joined to, with reasons) and C(error).
     type: path
   progress_path:
     description:
-      - A file, where the module runs, that says how far it has come, written anew about once a second. Ansible itself
-        sets this, to show the progress on the terminal.
+      - File on the managed host with the current progress, replaced about once a second. Ansible sets this option to
+        display the progress.
     type: path
 """
 
 EXAMPLES = r"""
-- name: Two people leave
+- name: Deactivate and erase two accounts
   matrixops.synapse.synapse_user_deactivate:
     access_token: "{{ synapse_access_token }}"
     user_ids:
       - "@alice:example.org"
       - "@bob:example.org"
 
-- name: Everybody leaves
+- name: Deactivate all accounts of the server except admins and the archive
   matrixops.synapse.synapse_user_deactivate:
     access_token: "{{ synapse_access_token }}"
     server_name: example.org
@@ -158,60 +154,59 @@ EXAMPLES = r"""
 
 RETURN = r"""
 deactivated:
-  description: How many accounts were deactivated or erased.
-  returned: when the accounts could be looked at
+  description: Number of accounts that were deactivated or erased.
+  returned: when the accounts could be read
   type: int
 unchanged:
-  description: How many had been before.
-  returned: when the accounts could be looked at
+  description: Number of accounts that were deactivated before.
+  returned: when the accounts could be read
   type: int
 left_federated:
-  description: How many accounts were seen to leave the last of their federated rooms.
-  returned: when the accounts could be looked at
+  description: Number of accounts that left the last of their federated rooms.
+  returned: when the accounts could be read
   type: int
-parted:
+left_all_rooms:
   description:
-    - How many accounts were seen to leave the last of all their rooms, or to have none when they were deactivated.
-      Those that had been deactivated before, but were in rooms until now, count too.
-  returned: when the accounts could be looked at
+    - Number of accounts that left the last of their rooms, or were in none when they were deactivated. Includes
+      accounts that were deactivated before, but were in rooms until now.
+  returned: when the accounts could be read
   type: int
 federated_left_after:
   description:
-    - How many seconds from the start until the last account had left its last federated room; V(none) if not all have.
-  returned: when the accounts could be looked at
+    - Seconds from the start until the last account had left its last federated room; V(none) if not all have.
+  returned: when the accounts could be read
   type: float
 all_left_after:
-  description: The same for all rooms; V(none) if not all have, or without O(wait_for=all).
-  returned: when the accounts could be looked at
+  description: The same for all rooms; V(none) if not all accounts have left, or without O(wait_for=all).
+  returned: when the accounts could be read
   type: float
 failures:
-  description: The accounts that could not be deactivated; no more than 1,000 of them.
-  returned: when the accounts could be looked at
+  description: The accounts that could not be deactivated; at most 1,000 of them.
+  returned: when the accounts could be read
   type: list
   elements: dict
   contains:
     user_id:
-      description: The account.
+      description: User ID of the account.
       type: str
     reason:
-      description: What the server said.
+      description: The error of the server.
       type: str
 failures_total:
-  description: How many accounts could not be deactivated.
-  returned: when the accounts could be looked at
+  description: Number of accounts that could not be deactivated.
+  returned: when the accounts could be read
   type: int
-not_parted:
-  description:
-    - The accounts that are deactivated, but still in rooms that were waited for; no more than 1,000 of them.
-  returned: when the accounts could be looked at
+still_joined:
+  description: The accounts that are deactivated but still in rooms that were waited for; at most 1,000 of them.
+  returned: when the accounts could be read
   type: list
   elements: dict
   contains:
     user_id:
-      description: The account.
+      description: User ID of the account.
       type: str
     rooms:
-      description: The rooms that it is still joined to, with the reason of each; no more than 10 of them.
+      description: The rooms that it is still joined to; at most 10 of them.
       type: list
       elements: dict
       contains:
@@ -219,17 +214,17 @@ not_parted:
           description: The room ID.
           type: str
         reason:
-          description: What the server said.
+          description: The error of the server.
           type: str
-not_parted_total:
-  description: How many accounts are deactivated, but still in rooms that were waited for.
-  returned: when the accounts could be looked at
+still_joined_total:
+  description: Number of accounts that are deactivated but still in rooms that were waited for.
+  returned: when the accounts could be read
   type: int
 broken_rooms:
   description:
-    - The rooms that the accounts in RV(not_parted) could not be made to leave, whatever was tried; no more than 1,000
-      of them. Not those that an account came back to.
-  returned: when the accounts could be looked at
+    - The rooms that the accounts in RV(still_joined) could not be made to leave; at most 1,000 of them. Rooms that an
+      account joined again are not included.
+  returned: when the accounts could be read
   type: list
   elements: dict
   contains:
@@ -237,75 +232,75 @@ broken_rooms:
       description: The room ID.
       type: str
     reason:
-      description: What the server said of the first of the accounts.
+      description: The error of the server for the first of the accounts.
       type: str
     accounts:
-      description: How many of the accounts are in the room.
+      description: Number of these accounts in the room.
       type: int
     federated:
-      description: Whether other servers are in the room, or may be.
+      description: Whether remote servers are, or may be, in the room.
       type: bool
 broken_rooms_total:
-  description: How many such rooms there are.
-  returned: when the accounts could be looked at
+  description: Number of such rooms.
+  returned: when the accounts could be read
   type: int
 not_redacted:
   description:
-    - The accounts with events that could not be redacted; no more than 1,000 of them. O(log_path) has the reasons.
-  returned: with O(redact=true), when the accounts could be looked at
+    - The accounts with events that could not be redacted; at most 1,000 of them. O(log_path) has the reasons.
+  returned: with O(redact=true), when the accounts could be read
   type: list
   elements: dict
   contains:
     user_id:
-      description: The account.
+      description: User ID of the account.
       type: str
     events:
-      description: How many of its events could not be redacted.
+      description: Number of its events that could not be redacted.
       type: int
     reason:
-      description: What the server said of the first.
+      description: The error of the server for the first of them.
       type: str
 proof:
-  description: What is known of who is in rooms, and how.
+  description: How many accounts were read to be out of their rooms, and how.
   returned: unless O(wait_for=none), when not in check mode
   type: dict
   contains:
-    parted:
+    left_all_rooms:
       description:
-        - How many accounts were seen to be in none of the rooms that were waited for, each by itself, after they had
-          been deactivated.
+        - Number of accounts that were read to be in none of the rooms that were waited for, each by a request of its
+          own, after the deactivation.
       type: int
     read:
-      description: The endpoint of the admin API that said so. It is exact, other than the lists of rooms.
+      description: The endpoint of the admin API for these requests. Unlike the lists of rooms, it is exact.
       type: str
     requests:
-      description: How many requests to it that took, the polls included.
+      description: Number of these requests, polls included.
       type: int
 pending_unlisted:
   description:
-    - The accounts whose invites and knocks could not be listed, with the C(reason) of each; no more than 1,000 of them.
+    - The accounts whose invites and knocks could not be listed, each with the C(reason); at most 1,000 of them.
   returned: with O(record_pending=true)
   type: list
   elements: dict
 passes:
-  description: How often the accounts were listed and anything was done.
-  returned: when the accounts could be looked at
+  description: Number of passes in which anything was done.
+  returned: when the accounts could be read
   type: int
 elapsed:
-  description: How many seconds it all took.
-  returned: when the accounts could be looked at
+  description: Total time in seconds.
+  returned: when the accounts could be read
   type: float
 timeline:
   description:
-    - How it went, in no more than 100 points. Each is a list of how many seconds had passed, and how many accounts had
-      been deactivated and had left all rooms by then, in this run.
+    - At most 100 points of this run. Each is a list of the seconds since the start, the number of accounts that were
+      deactivated, and the number of accounts that had left all rooms by then.
   returned: when not in check mode
   type: list
   elements: list
   sample: [[0.0, 0, 0], [12.3, 120, 114], [50.1, 488, 488]]
 rate:
-  description: How many accounts per second were deactivated and had left the rooms that were waited for.
-  returned: when the accounts could be looked at
+  description: Number of accounts deactivated per second, including the time to leave the rooms that were waited for.
+  returned: when the accounts could be read
   type: float
 """
 
@@ -313,137 +308,151 @@ import time
 from itertools import islice
 from typing import Any, Sequence
 
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.broken_rooms import broken_rooms_result
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.drain import drain
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.drain_run import DrainResult, Options
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.eligibility import Eligibility
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.federated_rooms import record_pending
-from ansible_collections.matrixops.synapse.plugins.module_utils._drain import Drain, Options, drain
-from ansible_collections.matrixops.synapse.plugins.module_utils._journal import Journal
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.progress import DrainLog
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._rooms import (
-    JOINED_ROOMS,
-    MOST_NAMES,
-    broken_rooms_result,
-    with_reasons,
-)
-from ansible_collections.matrixops.synapse.plugins.module_utils._users import Account
+from ansible_collections.matrixops.synapse.plugins.module_utils._results import MAX_NAMES, with_reasons
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.accounts import Account
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.rooms import JOINED_ROOMS
 
-MOST_ROOMS = 10
+MAX_ROOMS = 10
+"""Maximum number of rooms that the result lists for an account."""
+OPTIONS: dict[str, dict[str, Any]] = {
+    "user_ids": {"type": "list", "elements": "str"},
+    "all_users": {"type": "bool", "default": False},
+    "keep": {"type": "list", "elements": "str", "default": []},
+    "erase": {"type": "bool", "default": True},
+    "allow_admins": {"type": "bool", "default": False},
+    "redact": {"type": "bool", "default": False},
+    "wait_for": {"type": "str", "choices": ["all", "federated", "none"], "default": "all"},
+    "wait_timeout": {"type": "int", "default": 60},
+    "allow_broken_rooms": {"type": "bool", "default": False},
+    "record_pending": {"type": "bool", "default": False},
+    "max_passes": {"type": "int", "default": 5, "no_log": False},
+    "concurrency": {"type": "int", "default": 8},
+    "log_path": {"type": "path"},
+    "progress_path": {"type": "path"},
+}
 
 
-def as_result(outcome: Drain, elapsed: float) -> dict[str, Any]:
+def drain_options(params: dict[str, Any]) -> Options:
+    """The options of the drain."""
+    return Options(
+        eligibility=Eligibility(keep=frozenset(params["keep"]), allow_admins=params["allow_admins"]),
+        erase=params["erase"],
+        redact=params["redact"],
+        wait_for=params["wait_for"],
+        wait_timeout=params["wait_timeout"],
+        max_passes=params["max_passes"],
+    )
+
+
+def as_result(outcome: DrainResult, elapsed: float) -> dict[str, Any]:
+    """What the module always returns."""
     return {
-        "changed": bool(outcome.closed or outcome.left or outcome.parted),
-        "deactivated": len(outcome.closed),
+        "changed": bool(outcome.deactivated or outcome.left_federated or outcome.left_all_rooms),
+        "deactivated": len(outcome.deactivated),
         "unchanged": outcome.unchanged,
-        "left_federated": outcome.left,
-        "parted": outcome.parted,
+        "left_federated": outcome.left_federated,
+        "left_all_rooms": outcome.left_all_rooms,
         "federated_left_after": _rounded(outcome.federated_left_after),
         "all_left_after": _rounded(outcome.all_left_after),
         "failures": with_reasons("user_id", outcome.failed),
         "failures_total": len(outcome.failed),
-        "not_parted": [
-            {"user_id": user_id, "rooms": with_reasons("room_id", rooms, MOST_ROOMS)}
-            for user_id, rooms in islice(outcome.not_parted.items(), MOST_NAMES)
+        "still_joined": [
+            {"user_id": user_id, "rooms": with_reasons("room_id", rooms, MAX_ROOMS)}
+            for user_id, rooms in islice(outcome.still_joined.items(), MAX_NAMES)
         ],
-        "not_parted_total": len(outcome.not_parted),
+        "still_joined_total": len(outcome.still_joined),
         **broken_rooms_result(outcome.broken),
         "passes": outcome.passes,
         "elapsed": _rounded(elapsed),
-        "rate": round(len(outcome.closed) / elapsed, 2) if elapsed else 0.0,
+        "rate": round(len(outcome.deactivated) / elapsed, 2) if elapsed else 0.0,
     }
+
+
+def optional_result(params: dict[str, Any], outcome: DrainResult, unlisted: dict[str, str]) -> dict[str, Any]:
+    """What the module returns only with some options."""
+    result: dict[str, Any] = {}
+    if params["redact"]:
+        result["not_redacted"] = [
+            {"user_id": user_id, "events": events, "reason": reason}
+            for user_id, (events, reason) in islice(outcome.not_redacted.items(), MAX_NAMES)
+        ]
+    if params["record_pending"]:
+        result["pending_unlisted"] = with_reasons("user_id", unlisted)
+    return result
 
 
 def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def as_diff(outcome: Drain, erase: bool) -> dict[str, str]:
+def as_diff(outcome: DrainResult, erase: bool) -> dict[str, str]:
+    """The accounts that were deactivated, with their state before and after."""
     after = "erased" if erase else "deactivated"
     return {
-        "before": "".join(f"{user_id} {state}\n" for user_id, state in sorted(outcome.closed.items())),
-        "after": "".join(f"{user_id} {after}\n" for user_id in sorted(outcome.closed)),
+        "before": "".join(f"{user_id} {state}\n" for user_id, state in sorted(outcome.deactivated.items())),
+        "after": "".join(f"{user_id} {after}\n" for user_id in sorted(outcome.deactivated)),
     }
 
 
-def problem(outcome: Drain, *, allow_broken_rooms: bool) -> str:
-    """What went wrong, and what to do about it; empty if nothing did."""
+def problem(outcome: DrainResult, *, allow_broken_rooms: bool) -> str:
+    """What failed, with an example and what to do; an empty text if nothing did."""
     if outcome.aborted is not None:
-        return f"Stopped after {len(outcome.closed)} accounts: {outcome.aborted}. Run this again to go on."
-    told = []
+        return f"Stopped after {len(outcome.deactivated)} accounts: {outcome.aborted}. Run again to resume"
+    problems = []
     if outcome.failed:
         user_id, reason = next(iter(outcome.failed.items()))
-        told.append(f"{len(outcome.failed)} accounts could not be deactivated, such as {user_id}: {reason}.")
-    excused = outcome.broken.keys() if allow_broken_rooms else set()
-    not_parted = {user_id: rooms for user_id, rooms in outcome.not_parted.items() if not rooms.keys() <= excused}
-    if not_parted:
-        user_id, rooms = next(iter(not_parted.items()))
-        room_id, reason = next(iter(rooms.items()))
-        told.append(
-            f"{len(not_parted)} accounts are deactivated but still in rooms, such as {user_id} in {room_id}: {reason}."
+        problems.append(
+            f"{len(outcome.failed)} accounts could not be deactivated, for example {user_id}: {reason}."
+            " Remove the cause, then run again"
         )
-    return " ".join(told)
+    allowed = outcome.broken.keys() if allow_broken_rooms else set()
+    still_joined = {user_id: rooms for user_id, rooms in outcome.still_joined.items() if not rooms.keys() <= allowed}
+    if still_joined:
+        user_id, rooms = next(iter(still_joined.items()))
+        room_id, reason = next(iter(rooms.items()))
+        problems.append(
+            f"{len(still_joined)} accounts are deactivated but still in rooms, for example {user_id} in {room_id}:"
+            f" {reason}. Repair the room or set allow_broken_rooms, then run again"
+        )
+    return ". ".join(problems)
 
 
 def main() -> None:
-    module = SynapseModule(
-        {
-            "user_ids": {"type": "list", "elements": "str"},
-            "all_users": {"type": "bool", "default": False},
-            "keep": {"type": "list", "elements": "str", "default": []},
-            "erase": {"type": "bool", "default": True},
-            "allow_admins": {"type": "bool", "default": False},
-            "redact": {"type": "bool", "default": False},
-            "wait_for": {"type": "str", "choices": ["all", "federated", "none"], "default": "all"},
-            "wait_timeout": {"type": "int", "default": 60},
-            "allow_broken_rooms": {"type": "bool", "default": False},
-            "record_pending": {"type": "bool", "default": False},
-            "max_passes": {"type": "int", "default": 5, "no_log": False},
-            "concurrency": {"type": "int", "default": 8},
-            "log_path": {"type": "path"},
-            "progress_path": {"type": "path"},
-        }
-    )
+    module = SynapseModule(OPTIONS)
     params = module.params
     if params["all_users"] is (params["user_ids"] is not None):
-        module.fail_json(msg="Nothing was changed: set either user_ids or all_users=true.")
-    options = Options(
-        erase=params["erase"],
-        redact=params["redact"],
-        wait_for=params["wait_for"],
-        wait_timeout=params["wait_timeout"],
-        max_passes=params["max_passes"],
-        concurrency=params["concurrency"],
-    )
+        module.fail_json(msg="No changes made: set either user_ids or all_users=true")
     paths = (None, None) if module.check_mode else (params["log_path"], params["progress_path"])
     unlisted: dict[str, str] = {}
     started = time.monotonic()
-    with module.client(connections=params["concurrency"], changes=True) as client, Journal(*paths) as journal:
+    with module.client(changes=True) as client, DrainLog(*paths) as log:
 
         def record(accounts: Sequence[Account]) -> None:
-            unlisted.update(record_pending(client, accounts, params["concurrency"]))
+            unlisted.update(record_pending(client, accounts))
 
         outcome = drain(
             client,
             params["user_ids"],
-            options,
-            journal,
-            keep=params["keep"],
-            allow_admins=params["allow_admins"],
+            drain_options(params),
+            log,
             before_deactivation=record if params["record_pending"] else None,
             dry_run=module.check_mode,
         )
-    result = as_result(outcome, time.monotonic() - started)
+    result = {**as_result(outcome, time.monotonic() - started), **optional_result(params, outcome, unlisted)}
     if not module.check_mode:
-        result["timeline"] = journal.timeline
-    if options.redact:
-        result["not_redacted"] = [
-            {"user_id": user_id, "events": events, "reason": reason}
-            for user_id, (events, reason) in islice(outcome.not_redacted.items(), MOST_NAMES)
-        ]
-    if params["record_pending"]:
-        result["pending_unlisted"] = with_reasons("user_id", unlisted)
-    if options.wait_for != "none" and not module.check_mode:
-        result["proof"] = {"parted": outcome.proven, "read": f"GET {JOINED_ROOMS}", "requests": outcome.reads}
+        result["timeline"] = log.timeline
+        if params["wait_for"] != "none":
+            read = f"GET {JOINED_ROOMS}"
+            result["proof"] = {"left_all_rooms": outcome.verified, "read": read, "requests": outcome.reads}
     if module._diff:  # it has every name
-        result["diff"] = as_diff(outcome, options.erase)
+        result["diff"] = as_diff(outcome, params["erase"])
     module.end(result, problem(outcome, allow_broken_rooms=params["allow_broken_rooms"]), outcome.aborted)
 
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: synapse_users_digest
-short_description: Count the accounts of a Synapse homeserver that are closed, and make a digest of each
+short_description: Gather digests of the deactivated accounts of a Synapse homeserver
 version_added: 1.0.0
 description:
-  - Lists all accounts, and returns of those that are deactivated how many there are, and a digest of each user ID. With
-    that, somebody who knows an ID can see that it was among them, while nobody can read off names.
-  - The digest is PBKDF2 with HMAC-SHA256 of the user ID. It is slow on purpose, but does not keep anybody from trying
-    names that are easy to guess.
+  - Gathers the number of deactivated accounts, and a digest of each user ID. With the digests, a person who knows a
+    user ID can verify that the account was deactivated, and no user ID is published.
+  - The digest is PBKDF2 with HMAC-SHA256 of the user ID. It is slow to compute, but does not protect user IDs that are
+    easy to guess.
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
@@ -23,7 +23,7 @@ extends_documentation_fragment:
 options:
   salt:
     description:
-      - What to make the digests with, in hexadecimal. It must be random, but is no secret.
+      - Salt of the digests, as 16 or more lower-case hexadecimal digits. It must be random, but is not secret.
     type: str
     required: true
   ids:
@@ -34,35 +34,35 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Who was here
+- name: Gather digests of the deactivated accounts
   matrixops.synapse.synapse_users_digest:
     access_token: "{{ synapse_access_token }}"
     salt: 5f1d7a84db00d2fc8d0f4c9e8c3b7a61
-  register: closed
+  register: deactivated
 """
 
 RETURN = r"""
 states:
-  description: How many accounts are V(deactivated), and how many V(erased) too.
+  description: Number of accounts that are V(deactivated), and of those that are also V(erased).
   returned: success
   type: dict
   sample: {"deactivated": 0, "erased": 488}
 total:
-  description: How many accounts these are.
+  description: Number of these accounts.
   returned: success
   type: int
 digests:
   description:
-    - The first RV(width) characters of the digest of each, in URL-safe Base64, sorted and one after the other without
-      anything in between. It takes up no more than about a megabyte for 200,000 accounts.
+    - The first RV(width) characters of each digest, in URL-safe Base64, sorted, and joined without a separator. It has
+      at most about a million characters for 200,000 accounts.
   returned: success, without O(ids)
   type: str
 width:
-  description: How many characters there are of each digest.
+  description: Number of characters of each digest.
   returned: success, without O(ids)
   type: int
 rounds:
-  description: The number of iterations of PBKDF2.
+  description: Number of iterations of PBKDF2.
   returned: success, without O(ids)
   type: int
 user_ids:
@@ -75,10 +75,10 @@ user_ids:
 import re
 from typing import Any
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client
-from ansible_collections.matrixops.synapse.plugins.module_utils._digest import ROUNDS, digest_all
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.digest import ROUNDS, digest_all
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._users import DEACTIVATED, list_accounts
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.accounts import DEACTIVATED, list_accounts
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
 
 
 def users_digest(client: Client, salt: str, ids: bool) -> dict[str, Any]:
@@ -97,7 +97,10 @@ def users_digest(client: Client, salt: str, ids: bool) -> dict[str, Any]:
 def main() -> None:
     module = SynapseModule({"salt": {"type": "str", "required": True}, "ids": {"type": "bool", "default": False}})
     if not re.fullmatch("([0-9a-f]{2}){8,}", module.params["salt"]):
-        module.fail_json(msg="Nothing was read: salt must be 16 or more lower-case hexadecimal digits.")
+        module.fail_json(
+            msg="No changes made: salt must be an even number of lower-case hexadecimal digits, at least 16, for"
+            " example the output of: openssl rand -hex 16"
+        )
     with module.client() as client:
         result = users_digest(client, module.params["salt"], module.params["ids"])
     module.exit_json(changed=False, **result)

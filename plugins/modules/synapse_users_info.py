@@ -7,13 +7,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: synapse_users_info
-short_description: List and count the accounts of a Synapse homeserver
+short_description: Gather the accounts of a Synapse homeserver
 version_added: 1.0.0
 description:
-  - Lists all accounts, to the last page, those too that Synapse leaves out unless asked for (deactivated, locked), and
-    counts them by class and state.
-  - The sender account of an application service and the account that sends server notices are in no listing of
-    Synapse's. They show where they are in rooms, in M(matrixops.synapse.synapse_rooms_info).
+  - Gathers all accounts, including deactivated and locked ones, and counts them by class and state.
+  - Synapse does not list the sender accounts of application services, and the account that sends server notices. If
+    they are joined to rooms, M(matrixops.synapse.synapse_rooms_info) has them.
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
@@ -23,55 +22,56 @@ extends_documentation_fragment:
 options:
   classes:
     description:
-      - Return only accounts of these classes. RV(counts) and RV(total) are of all classes all the same.
+      - Classes of the accounts to return. RV(counts) and RV(total) include all classes.
     type: list
     elements: str
     choices: [operator, admin, appservice, guest, user]
     default: [operator, admin, appservice, guest, user]
   active:
     description:
-      - Return and count only accounts that are not deactivated (V(true)), or only those that are (V(false)).
-      - Accounts that are locked or suspended are not deactivated.
+      - Whether to return and count only accounts that are not deactivated (V(true)), or only those that are (V(false)).
+        By default, both.
+      - Locked and suspended accounts are not deactivated.
     type: bool
   joined:
     description:
-      - Return only accounts that are joined to a room (V(true)), or only those that are not (V(false)). RV(counts) and
-        RV(total) are of both all the same. Implies O(gather=joined_rooms).
-      - This reads the rooms of one account after the other, which is exact, where the room list of Synapse goes by
-        statistics.
+      - Whether to return only accounts that are joined to a room (V(true)), or only those that are not (V(false)). By
+        default, both. RV(counts) and RV(total) include both. Implies O(gather=joined_rooms).
+      - The rooms are read account by account, which is exact. The room list of Synapse is based on statistics.
     type: bool
   name:
     description:
-      - Return and count only accounts with this in their localpart or display name.
+      - Text in the localpart or display name of the accounts to return and count. By default, all accounts.
     type: str
   gather:
     description:
-      - What to read of each account besides the listing, at the price of one request per account for each.
-      - V(details) is what tells suspended accounts and those of application services. Without it, they are counted as
-        active, and as of class V(user).
-      - V(joined_rooms) adds the room IDs that an account of O(classes) is joined to.
+      - Information to read for each account. Each choice takes one request per account.
+      - V(details) identifies suspended accounts, and accounts of application services. Without it, they have the state
+        V(active), or the class V(user).
+      - V(joined_rooms) adds RV(users[].joined_rooms) to accounts of O(classes).
     type: list
     elements: str
     choices: [details, joined_rooms]
     default: [details]
   concurrency:
     description:
-      - How many of those requests to have under way at the same time.
+      - Maximum number of requests at the same time.
     type: int
     default: 8
 """
 
 EXAMPLES = r"""
-- name: Count everybody
+- name: Count the accounts
   matrixops.synapse.synapse_users_info:
     access_token: "{{ synapse_access_token }}"
     classes: []
   register: accounts
 
-- name: Which admins are in rooms?
+- name: Gather the admins that are joined to rooms
   matrixops.synapse.synapse_users_info:
     access_token: "{{ synapse_access_token }}"
     classes: [operator, admin]
+    joined: true
     gather: [joined_rooms]
   register: admins
 """
@@ -79,7 +79,7 @@ EXAMPLES = r"""
 RETURN = r"""
 users:
   description:
-    - The accounts, with the names that Synapse has for their fields, and what is below.
+    - The accounts, with the fields of Synapse's user list, and the following ones.
   returned: success
   type: list
   elements: dict
@@ -89,23 +89,23 @@ users:
       type: str
       sample: "@alice:example.org"
     class:
-      description: The first that fits of V(operator), V(admin), V(appservice), V(guest) and V(user).
+      description: The first class that applies, of V(operator), V(admin), V(appservice), V(guest) and V(user).
       type: str
     state:
-      description: The last that fits of V(active), V(suspended), V(locked), V(deactivated) and V(erased).
+      description: The last state that applies, of V(active), V(suspended), V(locked), V(deactivated) and V(erased).
       type: str
     joined_rooms:
-      description: The IDs of the rooms that the account is joined to.
+      description: IDs of the rooms that the account is joined to.
       returned: with O(gather=joined_rooms) or O(joined)
       type: list
       elements: str
 counts:
-  description: How many accounts there are of each class, and among them in each state.
+  description: Number of accounts by class and state.
   returned: success
   type: dict
   sample: {"user": {"active": 297, "erased": 3}, "operator": {"active": 1}}
 total:
-  description: How many accounts there are.
+  description: Number of accounts.
   returned: success
   type: int
 """
@@ -113,47 +113,41 @@ total:
 from collections import Counter
 from typing import Any
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._pool import each
-from ansible_collections.matrixops.synapse.plugins.module_utils._rooms import joined_rooms
-from ansible_collections.matrixops.synapse.plugins.module_utils._users import (
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.accounts import (
     CLASSES,
-    STATES,
     account_class,
     account_state,
+    count_by_class,
     get_user,
     list_users,
 )
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.rooms import joined_rooms
 
 
 def users_info(client: Client, params: dict[str, Any]) -> dict[str, Any]:
-    """List the accounts as the options say. Only those that are returned are ever held in memory."""
+    """The return values of the module. Only the accounts to return are kept in memory."""
     gather = params["gather"]
-    look_at_rooms = params["joined"] is not None or "joined_rooms" in gather
+    read_rooms = params["joined"] is not None or "joined_rooms" in gather
 
-    def look(listed: dict[str, Any]) -> dict[str, Any]:
+    def read(listed: dict[str, Any]) -> dict[str, Any]:
         user = {**listed, **(get_user(client, listed["name"]) if "details" in gather else {})}
         user["class"] = account_class(user, client.user_id)
         user["state"] = account_state(user)
-        if look_at_rooms and user["class"] in params["classes"]:
+        if read_rooms and user["class"] in params["classes"]:
             user["joined_rooms"] = joined_rooms(client, user["name"])
         return user
 
     counter: Counter[tuple[str, str]] = Counter()
     users = []
     listed = list_users(client, name=params["name"], active=params["active"])
-    for _listed, user in each(look, listed, params["concurrency"]):
+    for _listed, user in client.map(read, listed):
         counter[user["class"], user["state"]] += 1
         if user["class"] in params["classes"] and params["joined"] in (None, bool(user.get("joined_rooms"))):
             users.append(user)
     users.sort(key=lambda user: str(user["name"]))
-    counts = {
-        kind: {state: counter[kind, state] for state in STATES if counter[kind, state]}
-        for kind in CLASSES
-        if any(counter[kind, state] for state in STATES)
-    }
-    return {"users": users, "counts": counts, "total": sum(counter.values())}
+    return {"users": users, "counts": count_by_class(counter), "total": sum(counter.values())}
 
 
 def main() -> None:
@@ -172,7 +166,7 @@ def main() -> None:
             "concurrency": {"type": "int", "default": 8},
         }
     )
-    with module.client(connections=module.params["concurrency"]) as client:
+    with module.client() as client:
         result = users_info(client, module.params)
     module.exit_json(changed=False, **result)
 

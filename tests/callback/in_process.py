@@ -46,7 +46,7 @@ class CallbackModule(CallbackBase):
         for path in MODULES.glob("*.py"):
             importlib.import_module(f"{PLUGINS}.modules.{path.stem}")
         # One run follows upon the other here, and each would wait for what that before it had.
-        lease = importlib.import_module(f"{PLUGINS}.module_utils._lease")
+        lease = importlib.import_module(f"{PLUGINS}.module_utils._decommission.lease")
         lease.LENGTH = int(os.environ.get("IN_PROCESS_LEASE", "4"))
         lease.RENEWAL, lease.GRACE, lease.SETTLING, lease.LOOK = 1.0, 1, 0.3, 0.2
 

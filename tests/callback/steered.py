@@ -32,14 +32,14 @@ class CallbackModule(CallbackBase):
 
     def __init__(self) -> None:
         super().__init__()
-        client = importlib.import_module(f"{PLUGINS}.module_utils._client")
-        client.PATIENCE = client.REFUSED_PATIENCE = float(os.environ["STEERED_PATIENCE"])
-        importlib.import_module(f"{PLUGINS}.module_utils._drain").RETURN_PAUSE = 0.2
+        retries = importlib.import_module(f"{PLUGINS}.module_utils._synapse.retries")
+        retries.RETRY_TIMEOUT = retries.THROTTLED_RETRY_TIMEOUT = float(os.environ["STEERED_PATIENCE"])
+        importlib.import_module(f"{PLUGINS}.module_utils._decommission.drain").RETURN_PAUSE = 0.2
         polls = importlib.import_module(f"{PLUGINS}.action.synapse_propagation")
-        polls.MAX_FAILING, polls.PAUSE = float(os.environ["STEERED_PATIENCE"]), 0.5
+        polls.FAILURE_TIMEOUT, polls.RETRY_INTERVAL = float(os.environ["STEERED_PATIENCE"]), 0.5
         # On loopback, what is sent has arrived within a second.
         propagation = importlib.import_module(f"{PLUGINS}.module_utils._decommission.propagation")
-        propagation.SPREAD_TIME, propagation.RETRY_DELAYS = 1, (1.0,)
+        propagation.SEND_DELAY, propagation.RETRY_DELAYS = 1, (1.0,)
         self._steering = socket.socket(socket.AF_UNIX)
         self._steering.connect(os.environ["STEERED_BY"])
         self._answers = self._steering.makefile()

@@ -2,9 +2,9 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Try the collection with each ansible-core and each Synapse, and write down what came of it: ``make matrix``.
+"""Test the collection with each ansible-core and each Synapse, and record the results: ``make matrix``.
 
-The results go to docs/compatibility.json, and from there into docs/compatibility.md and the README.
+The results are stored in docs/maintainers/compatibility.json, and shown in docs/maintainers/compatibility.md.
 """
 
 from __future__ import annotations

@@ -123,7 +123,7 @@ class Playbook:
             "decommission_power_off_tasks": str(tasks),
             "mark": str(mark),
         }
-        inventory.write_text(json.dumps({"matrix_retiring": {"hosts": {"a": variables}}}))
+        inventory.write_text(json.dumps({"matrix_decommission": {"hosts": {"a": variables}}}))
 
         def run(*options: str) -> str:
             done = subprocess.run(

@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Retire a real homeserver: ``make demo``.
+"""Decommission a real homeserver: ``make demo``.
 
-Two Synapse servers that federate run on this machine's loopback, in ``.cache/demo``. One of them is filled and then
-retired with the playbook of this collection; the other is asked what it sees. Nothing else is touched.
+Two Synapse servers that federate with each other run on the loopback interface, in ``.cache/demo``. One of them is
+filled and then decommissioned with the playbook of this collection. The other one is the remote server, which lists the
+accounts that it still sees. Nothing else is changed.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ def main() -> int:
     title("Start two Synapse servers that federate with each other")
     with Lab(DIRECTORY, ("retiring", "staying"), base_port=BASE_PORT) as lab:
         retiring, staying = lab["retiring"], lab["staying"]
-        print(f"{retiring.server_name} is the one to retire, {staying.server_name} stays.")
+        print(f"{retiring.server_name} is decommissioned, {staying.server_name} is the remote server.")
 
-        title("Fill them: accounts of every class, rooms that they share, invites and knocks")
+        title("Create accounts of every class, shared rooms, invites and knocks")
         populate(retiring, staying, users=USERS, big_room=USERS)
         show(lab)
         before = seen_by(staying, retiring)
@@ -48,37 +49,36 @@ def main() -> int:
         confirmed = [server["state"] for server in remote] == ["confirmed"]
         done = exit_code == 0 and confirmed and after == (0, 0) and not retiring.running
 
-        title("What is left")
+        title("Result")
         show(lab)
         print(f"\nThe playbook ended with exit code {exit_code}.")
         print(f"{retiring.server_name} is {'still running' if retiring.running else 'off'}.")
-        print(f"{staying.server_name}, asked by its own admin API, saw {before[0]} memberships of accounts of")
-        print(f"{retiring.server_name} in {before[1]} of its rooms before. Now it sees {after[0]}.")
+        print(f"Memberships of {retiring.server_name} on {staying.server_name}, by its admin API:")
+        print(f"before: {before[0]} in {before[1]} rooms, now: {after[0]}.")
         minutes, seconds = divmod(round(time.monotonic() - started), 60)
-        print(f"\n{'Done' if done else 'NOT done'}, in {minutes} min {seconds} s.", end=" ")
-        print("The server is gone, and leaves no ghost." if done else f"Its log is {retiring.log}.")
-        print("What the other server has said when it was asked, as the certificate has it:")
+        print(f"\n{'Done' if done else 'FAILED'}, in {minutes} min {seconds} s.", end=" ")
+        print("The server is off, and no ghost is left." if done else f"See its log: {retiring.log}.")
+        print("Remote servers in the certificate:")
         for server in remote:
             print(server["text"])
         return 0 if done else 1
 
 
 def run_playbook(inventory: Path) -> int:
-    """Run the playbook as its users do; return its exit code."""
+    """Run the playbook as its users do, with Ansible's defaults. Return its exit code."""
     return subprocess.run(
         [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, "matrixops.synapse.decommission"],
-        env={**os.environ, "ANSIBLE_FORCE_COLOR": str(sys.stdout.isatty()),
-             "ANSIBLE_CALLBACK_RESULT_FORMAT": "yaml", "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "false"},
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": str(sys.stdout.isatty())},
         check=False,
-    ).returncode  # fmt: skip
+    ).returncode
 
 
 def remote_servers(directory: Path, server: Api) -> list[dict[str, Any]]:
-    """What the certificate says of the remote servers; nothing if there is none."""
+    """The remote servers in the certificate, if there is one."""
     for path in (directory / "decommission-reports").glob("*.json"):
         certificate = json.loads(path.read_text())
         if certificate["server"]["name"] == server.server_name:
-            return list(certificate["remote_servers"]["servers"])
+            return list(certificate.get("remote_servers", {}).get("servers", []))
     return []
 
 
@@ -87,19 +87,19 @@ def title(text: str) -> None:
 
 
 def seen_by(server: Homeserver, other: Homeserver) -> tuple[int, int]:
-    """How many memberships of accounts of the other server this one sees, and in how many rooms."""
+    """Number of memberships of accounts of the other server on this one, and of their rooms."""
     rooms = server.members_of(other.server_name)
     return sum(map(len, rooms.values())), len(rooms)
 
 
 def inventory(retiring: Homeserver) -> Path:
-    """Write what the playbook needs to know, as in an infrastructure repository."""
+    """Write an inventory, as in an infrastructure repository."""
     variables = {
         "ansible_connection": "local",
         "ansible_python_interpreter": sys.executable,
         **retiring.role_variables,
         "decommission_propagation_period": "10m",
-        # Nothing is waited for once the other server has confirmed.
+        # The run does not wait any more once the remote server has confirmed.
         "decommission_early_exit": True,
         "decommission_poll_interval": 2,
         "decommission_report_dir": str(DIRECTORY / "decommission-reports"),
@@ -108,7 +108,7 @@ def inventory(retiring: Homeserver) -> Path:
         "homeserver_port": retiring.base_url.rpartition(":")[2],
     }
     path = DIRECTORY / "inventory.yml"
-    write_private(path, {"matrix_retiring": {"hosts": {"retiring": variables}}})
+    write_private(path, {"matrix_decommission": {"hosts": {"retiring": variables}}})
     return path
 
 

@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Retire three real machines of four: ``make demo-hosts``, as root.
+"""Decommission three of four real machines: ``make demo-hosts``, as root.
 
-Machines that boot systemd run on this one, in network namespaces of their own, each with a Synapse. Three are retired
-over SSH with the playbook of this collection; the fourth stays, and is asked what it sees.
+Machines that boot systemd run on this one, in network namespaces of their own, each with a Synapse. Three of them are
+decommissioned over SSH with the playbook of this collection. The fourth one is the remote server.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lab.show import table
 from .__main__ import remote_servers, run_playbook, title
 
 DIRECTORY = Path(__file__).parents[2] / ".cache/demo-hosts"
-RETIRING = ("one", "two", "three")
+DECOMMISSIONED = ("one", "two", "three")
 STAYING = "stays"
 USERS = 12
 EXITS = {0: "powered off", 133: "rebooted", 137: "unplugged"}
@@ -32,67 +32,67 @@ def main() -> int:
     started = time.monotonic()
     title("Boot four machines, each with a homeserver")
     try:
-        with HostLab(DIRECTORY, (*RETIRING, STAYING)) as lab:
-            done = retire(lab)
+        with HostLab(DIRECTORY, (*DECOMMISSIONED, STAYING)) as lab:
+            done = decommission(lab)
     except MissingError as missing:
         print(f"This can't be shown here: {missing}.", file=sys.stderr)
         return 1
     minutes, seconds = divmod(round(time.monotonic() - started), 60)
-    print(f"\n{'Done' if done else 'NOT done'}, in {minutes} min {seconds} s.")
+    print(f"\n{'Done' if done else 'FAILED'}, in {minutes} min {seconds} s.")
     return 0 if done else 1
 
 
-def retire(lab: HostLab) -> bool:
+def decommission(lab: HostLab) -> bool:
     for host in lab.hosts.values():
         print(f"{host.server_name} is up, at {host.address}.")
     title(f"Fill them: {USERS} accounts each, in rooms that they share")
     populate(lab, STAYING, users=USERS)
-    before = {name: seen(lab, name) for name in RETIRING}
+    before = {name: seen(lab, name) for name in DECOMMISSIONED}
 
     title("ansible-playbook matrixops.synapse.decommission, over SSH")
     with lab.in_controller():
         exit_code = run_playbook(inventory(lab))
 
-    title("What is left")
+    title("Result")
     print(f"Memberships of each server's accounts are as {lab[STAYING].server_name} sees them, by its own admin API.")
-    after = {name: seen(lab, name) for name in RETIRING}
+    after = {name: seen(lab, name) for name in DECOMMISSIONED}
     table(
         ["machine", "server", "state", "memberships before", "now"],
-        [[name, lab[name].server_name, state(lab, name), before[name], after[name]] for name in RETIRING]
+        [[name, lab[name].server_name, state(lab, name), before[name], after[name]] for name in DECOMMISSIONED]
         + [[STAYING, lab[STAYING].server_name, state(lab, STAYING), "", ""]],
     )
     print(f"\nThe playbook ended with exit code {exit_code}.")
-    remote = {name: remote_servers(lab.directory, lab[name].homeserver) for name in RETIRING}
+    remote = {name: remote_servers(lab.directory, lab[name].homeserver) for name in DECOMMISSIONED}
     for name, servers in remote.items():
         for server in servers:
             print(f"{lab[name].server_name}: {server['text']}")
     confirmed = all([row["state"] for row in servers] == ["confirmed"] for servers in remote.values())
-    off = all(lab[name].exits == [0] for name in RETIRING) and lab[STAYING].running
+    off = all(lab[name].exits == [0] for name in DECOMMISSIONED) and lab[STAYING].running
     return exit_code == 0 and off and confirmed and not any(after.values())
 
 
 def seen(lab: HostLab, name: str) -> int:
-    """How many memberships of a server's accounts the one that stays sees."""
+    """Number of memberships of a server's accounts on the remote server."""
     return sum(map(len, lab[STAYING].homeserver.members_of(lab[name].server_name).values()))
 
 
 def state(lab: HostLab, name: str) -> str:
-    """Whether a machine is on, or how it went off, by the word of what it ran in."""
+    """Whether a machine is on, or how it was switched off."""
     host = lab[name]
     return "on" if host.running else ", ".join(EXITS.get(number, str(number)) for number in host.exits)
 
 
 def inventory(lab: HostLab) -> Path:
-    """Write what the playbook needs to know, as in an infrastructure repository."""
+    """Write an inventory, as in an infrastructure repository."""
     inventory = lab.inventory(user="deploy")
-    group = inventory["matrix_retiring"]
+    group = inventory["matrix_decommission"]
     group["vars"] |= {
         "decommission_propagation_period": "10m",
         "decommission_early_exit": True,
         "decommission_poll_interval": 2,
         "decommission_report_dir": str(lab.directory / "decommission-reports"),
     }
-    group["hosts"] = {name: {**group["hosts"][name], **lab[name].role_variables} for name in RETIRING}
+    group["hosts"] = {name: {**group["hosts"][name], **lab[name].role_variables} for name in DECOMMISSIONED}
     path = lab.directory / "demo.yml"
     write_private(path, inventory)
     return path

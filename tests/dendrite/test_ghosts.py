@@ -13,7 +13,11 @@ from dataclasses import dataclass, field
 import pytest
 import trustme
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghosts import GhostRun, Room
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import Known, Pair, PairResult
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import (
+    KnownAccounts,
+    Pair,
+    PairResult,
+)
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.connect import Settings, connect
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.pacing import Pacing
 from lab import Lab
@@ -60,8 +64,8 @@ class Shared:
     def rooms(self) -> list[Room]:
         """The rooms as they are known to whoever asks."""
         servers = (self.lab.dendrites["d"].server_name,)
-        known = Known(tuple(user.user_id for user in self.users))
-        invites = Room(self.invites, servers, Known(pending=(self.invited.user_id,)))
+        known = KnownAccounts(tuple(user.user_id for user in self.users))
+        invites = Room(self.invites, servers, KnownAccounts(pending=(self.invited.user_id,)))
         return [*(Room(room_id, servers, known) for room_id in self.joined), invites]
 
 
@@ -118,7 +122,7 @@ def test_up_all_the_time(lab: Lab, shared: Shared) -> None:
     with asking(lab, own_key(lab)) as run:
         run.remove(shared.rooms(), anybody)
     assert {result.state for result in run.results.values()} == {"confirmed"}
-    # Whether a rejected invite is one, it does not say: see docs/federation.md.
+    # Whether a rejected invite is one, it does not say: see docs/explanation/federation.md.
     assert listed <= removed(run.results) <= {(shared.invites, shared.invited.user_id)}
     assert shared.ghosts() == set()
 

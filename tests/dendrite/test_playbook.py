@@ -52,7 +52,7 @@ def test_decommission(shared: Shared, tmp_path: Path, down: bool) -> None:
             **variables,
         }
         inventory = tmp_path / "inventory.json"
-        inventory.write_text(json.dumps({"matrix_retiring": {"hosts": {"a": host}}}))
+        inventory.write_text(json.dumps({"matrix_decommission": {"hosts": {"a": host}}}))
         program = Path(sys.executable).with_name("ansible-playbook")
         command = [program, "-i", inventory, "matrixops.synapse.decommission"]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)

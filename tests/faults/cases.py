@@ -33,7 +33,7 @@ PROPAGATE = "Check remote servers and remove ghosts until the propagation period
 
 CASES = [
     # The homeserver, and what is between it and the controller.
-    Case("1", [("prepare", "request torn", "Take back the aliases"), ("drain", "homeserver killed", DEACTIVATE)]),
+    Case("1", [("prepare", "request torn", "Delete the aliases"), ("drain", "homeserver killed", DEACTIVATE)]),
     # The controller, and what it writes.
     Case("2", [("drain", "controller killed", DEACTIVATE), ("report", "certificate can't be written", "")]),
     # A remote server: back by itself during the drain, and down until the next run.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One very small federation for all; and what came of each run, for the table."""
+"""One very small federation for all tests, and the results of all runs, for the table."""
 
 from __future__ import annotations
 
@@ -16,45 +16,45 @@ from typing import Any
 import pytest
 from lab import Lab, MissingError
 
-from .retirement import Retirement
+from .runs import FaultLab
 
 RESULTS = Path(__file__).parents[2] / ".cache/faults"
 
 
 @contextmanager
-def started(name: str, base_port: int, skip_or_fail: Callable[[str], None], **options: Any) -> Iterator[Retirement]:
+def started(name: str, base_port: int, skip_or_fail: Callable[[str], None], **options: Any) -> Iterator[FaultLab]:
     """Two servers of their own, if this machine has what they need."""
     try:
         with Lab(RESULTS.parent / f"tests/faults-{name}", base_port=base_port, **options) as lab:
-            yield Retirement(lab)
+            yield FaultLab(lab)
     except MissingError as missing:
         skip_or_fail(str(missing))
 
 
 @pytest.fixture(scope="session")
-def ground(skip_or_fail: Callable[[str], None]) -> Iterator[Retirement]:
+def ground(skip_or_fail: Callable[[str], None]) -> Iterator[FaultLab]:
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
     with started(worker, 18710 + 5 * (int(worker.removeprefix("gw")) % 4), skip_or_fail) as ground:
         yield ground
 
 
 @pytest.fixture
-def on_postgresql(skip_or_fail: Callable[[str], None]) -> Iterator[Retirement]:
-    """A server with PostgreSQL that is ready to be retired."""
-    with started("postgresql", 18780, skip_or_fail, database="postgresql") as ground, ground.retirement():
+def on_postgresql(skip_or_fail: Callable[[str], None]) -> Iterator[FaultLab]:
+    """A server with PostgreSQL that is ready to be decommissioned."""
+    with started("postgresql", 18780, skip_or_fail, database="postgresql") as ground, ground.decommissioning():
         yield ground
 
 
 @pytest.fixture
-def retirement(ground: Retirement) -> Iterator[Retirement]:
-    """A server that is ready to be retired."""
-    with ground.retirement():
+def fault_lab(ground: FaultLab) -> Iterator[FaultLab]:
+    """A server that is ready to be decommissioned."""
+    with ground.decommissioning():
         yield ground
 
 
 @pytest.fixture(scope="session")
 def record() -> Callable[[list[dict[str, Any]]], None]:
-    """Keeps what came of some runs, a line of JSON for each, beside what there is."""
+    """Append the results of runs to a file, a line of JSON for each."""
 
     def record(results: list[dict[str, Any]]) -> None:
         RESULTS.mkdir(parents=True, exist_ok=True)

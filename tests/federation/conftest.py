@@ -16,14 +16,14 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import trustme
 from ansible.module_utils.testing import patch_module_args
-from stubs.lying_server import LyingServer
+from stubs.remote_server import RemoteServer
 from stubs.rooms import Room, ServerKey
 
 if TYPE_CHECKING:
     from ansible_collections.matrixops.synapse.plugins.module_utils._federation.client import FederationClient
 
 OURS = ServerKey("gone.example")
-StartServer = Callable[..., LyingServer]
+StartServer = Callable[..., RemoteServer]
 MakeClient = Callable[..., "FederationClient"]
 RunModule = Callable[..., dict[str, Any]]
 
@@ -57,11 +57,11 @@ def ca_file(ca: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def remote(certificate: trustme.LeafCert) -> Iterator[StartServer]:
-    """Start a remote server with rooms; more arguments are those of C(LyingServer)."""
+    """Start a remote server with rooms; more arguments are those of C(RemoteServer)."""
     with ExitStack() as stack:
 
-        def start(*rooms: Room, **more: Any) -> LyingServer:
-            return stack.enter_context(LyingServer(certificate, rooms=rooms, peers=[OURS.key_answer()], **more))
+        def start(*rooms: Room, **more: Any) -> RemoteServer:
+            return stack.enter_context(RemoteServer(certificate, rooms=rooms, peers=[OURS.key_answer()], **more))
 
         yield start
 
@@ -69,8 +69,8 @@ def remote(certificate: trustme.LeafCert) -> Iterator[StartServer]:
 @pytest.fixture
 def make_client(ca_file: str) -> Iterator[MakeClient]:
     """Make a client, with a pacing; more arguments are those of C(FederationClient)."""
-    addresses, client, discovery, keys, pacing, transport = (
-        module(name) for name in ("addresses", "client", "discovery", "keys", "pacing", "transport")
+    addresses, client, discovery, pacing, signing, transport = (
+        module(name) for name in ("addresses", "client", "discovery", "pacing", "signing", "transport")
     )
     with ExitStack() as stack:
 
@@ -80,7 +80,7 @@ def make_client(ca_file: str) -> Iterator[MakeClient]:
             allowed = addresses.AddressFilter(["127.0.0.1/32", "::1"])
             made: FederationClient = client.FederationClient(
                 OURS.server_name,
-                keys.read_signing_key(OURS.key_file),
+                signing.read_signing_key(OURS.key_file),
                 connections,
                 discovery.Discovery(connections, discovery.SystemResolver(), allowed),
                 pacing.Limiters(limits),

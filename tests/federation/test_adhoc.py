@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 from stubs.answers import Answer
-from stubs.lying_server import LyingServer
+from stubs.remote_server import RemoteServer
 from stubs.rooms import Room
 
 from .conftest import StartServer
@@ -73,11 +73,11 @@ class Terminal:
 
 
 @pytest.fixture
-def us(remote: StartServer) -> LyingServer:
+def us(remote: StartServer) -> RemoteServer:
     return remote()
 
 
-def command(us: LyingServer, options: Mapping[str, object], *arguments: str) -> list[str]:
+def command(us: RemoteServer, options: Mapping[str, object], *arguments: str) -> list[str]:
     ansible = str(Path(sys.executable).with_name("ansible"))
     every = {"server_name": us.server_name, "ip_allowlist": ["127.0.0.1", "::1"], "timeout": 600, **options}
     return [ansible, "localhost", "-m", "matrixops.synapse.matrix_ghosts_info", "-a", json.dumps(every), *arguments]
@@ -88,18 +88,18 @@ def environment(home: Path) -> dict[str, str]:
     return {**os.environ, **given, "ANSIBLE_LOCAL_TEMP": str(home / "tmp"), "ANSIBLE_REMOTE_TEMP": str(home / "tmp")}
 
 
-def test_asking_and_progress(us: LyingServer, remote: StartServer, ca_file: str, tmp_path: Path) -> None:
+def test_asking_and_progress(us: RemoteServer, remote: StartServer, ca_file: str, tmp_path: Path) -> None:
     alice = f"@alice:{us.server_name}"
     room = Room({alice: "join"})
     server = remote(room)
     server.known_keys[us.server_name] = us.key.key_answer()
     seen = threading.Event()
 
-    def held(honest: Callable[[], Answer]) -> Answer:
+    def held(normal: Callable[[], Answer]) -> Answer:
         assert seen.wait(GENEROUS)
-        return honest()
+        return normal()
 
-    server.lie("state_ids", held)
+    server.inject("state_ids", held)
     key = tmp_path / "signing.key"
     key.write_text(us.key.key_file)
     rooms = [{"room_id": room.room_id, "servers": [server.server_name], "accounts": [alice]}]
@@ -117,7 +117,7 @@ def test_asking_and_progress(us: LyingServer, remote: StartServer, ca_file: str,
         terminal.close()
 
 
-def test_a_failure(us: LyingServer, tmp_path: Path) -> None:
+def test_a_failure(us: RemoteServer, tmp_path: Path) -> None:
     process = subprocess.run(
         command(us, {"rooms": [], "signing_key_path": "/nonexistent/key"}),
         env=environment(tmp_path),

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import (
-    Known,
+    KnownAccounts,
     Pair,
     check,
     check_if_joined,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.client import FederationClient
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.removal import remove
-from stubs import lies
+from stubs import faults
 from stubs.answers import Answer
 from stubs.rooms import ROOM_VERSIONS, Room
 
@@ -25,7 +25,7 @@ ALICE, BOB, CAROL, DAVE = (f"@{name}:gone.example" for name in ("alice", "bob", 
 STRANGER = "@alice:elsewhere.example"
 IMPLEMENTATIONS = ("synapse", "dendrite", "conduit", "tuwunel")
 everywhere = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-ALL = Known((ALICE, BOB), (CAROL, DAVE))
+ALL = KnownAccounts((ALICE, BOB), (CAROL, DAVE))
 
 
 def anybody(_user_id: str, _room_id: str) -> bool:
@@ -36,7 +36,7 @@ def anybody(_user_id: str, _room_id: str) -> bool:
 
 
 @everywhere
-def test_nobody_is_listed(client: FederationClient, remote: StartServer, implementation: str) -> None:
+def test_no_account_is_listed(client: FederationClient, remote: StartServer, implementation: str) -> None:
     room = Room({ALICE: "leave", BOB: "ban", CAROL: "leave", DAVE: "leave", STRANGER: "join"})
     server = remote(room, implementation=implementation)
     result = check(client, Pair(server.server_name, room.room_id), ALL)
@@ -45,7 +45,7 @@ def test_nobody_is_listed(client: FederationClient, remote: StartServer, impleme
 
 
 @everywhere
-def test_who_is_listed(client: FederationClient, remote: StartServer, implementation: str) -> None:
+def test_listed_accounts(client: FederationClient, remote: StartServer, implementation: str) -> None:
     room = Room({ALICE: "join", BOB: "leave", CAROL: "invite", DAVE: "knock"})
     server = remote(room, implementation=implementation)
     result = check(client, Pair(server.server_name, room.room_id), ALL)
@@ -57,8 +57,8 @@ def test_who_is_listed(client: FederationClient, remote: StartServer, implementa
 def test_invites_and_knocks_alone(client: FederationClient, remote: StartServer, implementation: str) -> None:
     room = Room({CAROL: "invite", DAVE: "knock"})
     server = remote(room, implementation=implementation)
-    result = check(client, Pair(server.server_name, room.room_id), Known((), (CAROL, DAVE)))
-    # Dendrite shows us no invite, so that it can't be told from a leave.
+    result = check(client, Pair(server.server_name, room.room_id), KnownAccounts((), (CAROL, DAVE)))
+    # Dendrite hides invites, so that one can't be distinguished from a leave.
     assert result.state == ("unconfirmed" if implementation == "dendrite" else "ghosts")
     assert set(result.ghosts) == {CAROL, DAVE}
 
@@ -66,17 +66,17 @@ def test_invites_and_knocks_alone(client: FederationClient, remote: StartServer,
 def test_synapse_confirms_in_one_request(client: FederationClient, remote: StartServer) -> None:
     room = Room({ALICE: "leave"})
     server = remote(room)
-    result = check_if_joined(client, Pair(server.server_name, room.room_id), Known((ALICE, BOB)))
+    result = check_if_joined(client, Pair(server.server_name, room.room_id), KnownAccounts((ALICE, BOB)))
     assert result is not None and result.state == "confirmed"
     assert [request.endpoint for request in server.requests] == ["state_ids"]
 
 
 @pytest.mark.parametrize("implementation", ["synapse", "tuwunel"])
-def test_members_of_whom_nothing_is_known(client: FederationClient, remote: StartServer, implementation: str) -> None:
+def test_unknown_members(client: FederationClient, remote: StartServer, implementation: str) -> None:
     room = Room({ALICE: "join", CAROL: "invite", STRANGER: "join"})
     room.say()
     server = remote(room, implementation=implementation)
-    result = check(client, Pair(server.server_name, room.room_id), Known())
+    result = check(client, Pair(server.server_name, room.room_id), KnownAccounts())
     assert (result.state, result.ghosts) == ("ghosts", {ALICE: "join", CAROL: "invite"})
 
 
@@ -86,41 +86,39 @@ def test_without_accounts_some_cannot_be_asked(
 ) -> None:
     room = Room({ALICE: "join"})
     server = remote(room, implementation=implementation)
-    result = check(client, Pair(server.server_name, room.room_id), Known())
+    result = check(client, Pair(server.server_name, room.room_id), KnownAccounts())
     assert result.state == "unconfirmed"
-    assert "account that is not known" in result.reason
+    assert "may list accounts that are not known here" in result.reason
 
 
-def test_a_member_who_is_not_known_is_found_when_all_known_have_left(
-    client: FederationClient, remote: StartServer
-) -> None:
+def test_an_unknown_member_is_found_when_all_known_have_left(client: FederationClient, remote: StartServer) -> None:
     room = Room({ALICE: "leave", BOB: "join"})
     room.say()
     server = remote(room)
-    result = check(client, Pair(server.server_name, room.room_id), Known((ALICE,)))
+    result = check(client, Pair(server.server_name, room.room_id), KnownAccounts((ALICE,)))
     assert (result.state, result.ghosts) == ("ghosts", {BOB: "join"})
 
 
-def test_a_member_who_is_not_known_to_conduit_is_not_overlooked(client: FederationClient, remote: StartServer) -> None:
+def test_an_unknown_member_is_not_confirmed_on_conduit(client: FederationClient, remote: StartServer) -> None:
     room = Room({ALICE: "leave", BOB: "join"})
     server = remote(room, implementation="conduit")
-    assert check(client, Pair(server.server_name, room.room_id), Known((ALICE,))).state == "unconfirmed"
+    assert check(client, Pair(server.server_name, room.room_id), KnownAccounts((ALICE,))).state == "unconfirmed"
 
 
-def test_whose_join_is_the_newest_event(client: FederationClient, remote: StartServer) -> None:
+def test_a_join_that_is_the_newest_event(client: FederationClient, remote: StartServer) -> None:
     room = Room({ALICE: "join"})
     server = remote(room)
-    result = check(client, Pair(server.server_name, room.room_id), Known())
-    assert (result.state, result.can_change) == ("unconfirmed", True)
+    result = check(client, Pair(server.server_name, room.room_id), KnownAccounts())
+    assert (result.state, result.is_transient) == ("unconfirmed", True)
     room.say()
-    assert check(client, Pair(server.server_name, room.room_id), Known()).ghosts == {ALICE: "join"}
+    assert check(client, Pair(server.server_name, room.room_id), KnownAccounts()).ghosts == {ALICE: "join"}
 
 
 @everywhere
 def test_world_readable_room(client: FederationClient, remote: StartServer, implementation: str) -> None:
     room = Room({ALICE: "leave", BOB: "leave"}, history_visibility="world_readable")
     server = remote(room, implementation=implementation)
-    assert check(client, Pair(server.server_name, room.room_id), Known((ALICE, BOB))).state == "confirmed"
+    assert check(client, Pair(server.server_name, room.room_id), KnownAccounts((ALICE, BOB))).state == "confirmed"
 
 
 @everywhere
@@ -139,7 +137,7 @@ def test_partial_state(client: FederationClient, remote: StartServer) -> None:
     room.partial_state = True
     server = remote(room)
     result = check(client, Pair(server.server_name, room.room_id), ALL)
-    assert (result.state, result.can_change) == ("unconfirmed", True)
+    assert (result.state, result.is_transient) == ("unconfirmed", True)
     room.partial_state = False
     assert check(client, Pair(server.server_name, room.room_id), ALL).ghosts == {ALICE: "join"}
 
@@ -158,17 +156,17 @@ def test_a_server_that_is_down_is_asked_once(client: FederationClient, remote: S
     server = remote(*rooms)
     server.stop()
     results = [check(client, Pair(server.server_name, room.room_id), ALL) for room in rooms]
-    assert {(result.state, result.can_change) for result in results} == {("unreachable", True)}
+    assert {(result.state, result.is_transient) for result in results} == {("unreachable", True)}
     assert client.sent == 1
     server.start()
-    client.forgive(server.server_name)
+    client.mark_up(server.server_name)
     assert check(client, Pair(server.server_name, rooms[0].room_id), ALL).state == "ghosts"
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
 def test_a_gateway_without_its_server(client: FederationClient, remote: StartServer, status: int) -> None:
     server = remote(Room({}))
-    server.lie("*", lies.error(status, "", "Bad Gateway"))
+    server.inject("*", faults.error(status, "", "Bad Gateway"))
     result = check(client, Pair(server.server_name, "!lounge:rooms.example"), ALL)
     assert result.state == "unreachable"
     assert str(status) in result.reason
@@ -189,7 +187,7 @@ def test_ghosts_are_removed(client: FederationClient, remote: StartServer, imple
 
 
 @everywhere
-def test_nobody_who_has_left_is_sent_a_leave_for(
+def test_no_leave_is_sent_for_accounts_that_have_left(
     client: FederationClient, remote: StartServer, implementation: str
 ) -> None:
     room = Room(dict.fromkeys((ALICE, BOB, CAROL, DAVE), "leave"))
@@ -199,7 +197,7 @@ def test_nobody_who_has_left_is_sent_a_leave_for(
     assert server.asked("send_leave") == []
 
 
-def test_who_may_not_leave_stays(client: FederationClient, remote: StartServer) -> None:
+def test_accounts_that_may_not_leave_stay(client: FederationClient, remote: StartServer) -> None:
     room = Room({ALICE: "join", BOB: "join"})
     server = remote(room)
     result = remove(client, Pair(server.server_name, room.room_id), ALL, lambda user_id, _room_id: user_id != BOB)
@@ -211,46 +209,46 @@ def test_who_may_not_leave_stays(client: FederationClient, remote: StartServer) 
 def test_a_server_that_accepts_a_leave_and_does_nothing(client: FederationClient, remote: StartServer) -> None:
     room = Room({ALICE: "join"})
     server = remote(room)
-    server.lie("send_leave", lies.instead(Answer.of(200, {})))
-    result = remove(client, Pair(server.server_name, room.room_id), Known((ALICE,)), anybody)
+    server.inject("send_leave", faults.instead(Answer.of(200, {})))
+    result = remove(client, Pair(server.server_name, room.room_id), KnownAccounts((ALICE,)), anybody)
     assert (result.state, result.ghosts) == ("ghosts", {ALICE: "join"})
-    assert "still lists" in result.reason
-    assert len(server.asked("send_leave")) == 1, "once, however often it is looked at"
+    assert "1 account still listed after an accepted leave" in result.reason
+    assert len(server.asked("send_leave")) == 1, "once, with any number of checks"
 
 
-def test_a_leave_that_is_acted_on_late(client: FederationClient, remote: StartServer) -> None:
+def test_a_leave_that_takes_effect_late(client: FederationClient, remote: StartServer) -> None:
     room = Room({ALICE: "join"})
     server = remote(room)
-    server.lie("state_ids", lies.error(404, "M_NOT_FOUND", "Could not find event $none"), times=3)
-    result = remove(client, Pair(server.server_name, room.room_id), Known((ALICE,)), anybody)
+    server.inject("state_ids", faults.error(404, "M_NOT_FOUND", "Could not find event $none"), times=3)
+    result = remove(client, Pair(server.server_name, room.room_id), KnownAccounts((ALICE,)), anybody)
     assert (result.state, result.removed) == ("confirmed", (ALICE,))
 
 
 def test_a_leave_that_is_not_accepted(client: FederationClient, remote: StartServer) -> None:
     room = Room({ALICE: "join"})
     server = remote(room)
-    server.lie("send_leave", lies.error(403, "M_FORBIDDEN", "no"))
-    result = remove(client, Pair(server.server_name, room.room_id), Known((ALICE,)), anybody)
-    assert (result.state, result.removed, result.can_change) == ("unconfirmed", (), True)
+    server.inject("send_leave", faults.error(403, "M_FORBIDDEN", "no"))
+    result = remove(client, Pair(server.server_name, room.room_id), KnownAccounts((ALICE,)), anybody)
+    assert (result.state, result.removed, result.is_transient) == ("unconfirmed", (), True)
     assert result.ghosts == {ALICE: "join"}
 
 
 def test_one_account_does_not_keep_the_others(client: FederationClient, remote: StartServer) -> None:
     room = Room({ALICE: "join", BOB: "join"})
     server = remote(room)
-    server.lie("make_leave", lies.template(depth="none"), times=1)
-    server.lie("send_leave", lies.error(400, "M_BAD_JSON", "no"), times=1)
-    known = Known(("@not a name:gone.example\n", ALICE, BOB, CAROL))
+    server.inject("make_leave", faults.template(depth="none"), times=1)
+    server.inject("send_leave", faults.error(400, "M_BAD_JSON", "no"), times=1)
+    known = KnownAccounts(("@not a name:gone.example\n", ALICE, BOB, CAROL))
     room.set_membership(CAROL, "join")
     result = remove(client, Pair(server.server_name, room.room_id), known, anybody)
     assert result.state == "confirmed"
-    # The first one was looked at in vain at first, and the leave of the second one was not accepted.
+    # The first check of ALICE failed, and the first leave of BOB was not accepted.
     assert result.removed == (CAROL, ALICE, BOB)
 
 
 def test_an_account_of_another_server_is_never_asked_about(client: FederationClient, remote: StartServer) -> None:
     room = Room({STRANGER: "join"})
     server = remote(room, implementation="dendrite")
-    result = remove(client, Pair(server.server_name, room.room_id), Known((STRANGER,)), anybody)
+    result = remove(client, Pair(server.server_name, room.room_id), KnownAccounts((STRANGER,)), anybody)
     assert result.state == "unconfirmed"
     assert not server.asked("make_leave") and not server.leaves

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.matrixops.synapse.plugins.modules import matrix_federation_info
-from stubs import lies
+from stubs import faults
 from stubs.answers import Answer
-from stubs.lying_server import LyingServer
+from stubs.remote_server import RemoteServer
 
 from .conftest import RunModule, StartServer
 from .test_modules import Json, Us, assert_documented
@@ -30,7 +30,7 @@ def us(remote: StartServer, ca_file: str) -> Us:
     return Us(remote, ca_file)
 
 
-def options(us: Us, *servers: LyingServer | str, **more: Any) -> Json:
+def options(us: Us, *servers: RemoteServer | str, **more: Any) -> Json:
     """Options with which the module asks these servers, given as stubs or by name."""
     names = [server if isinstance(server, str) else server.server_name for server in servers]
     return us.options(**{"rooms": None, "servers": names, **more})
@@ -59,20 +59,23 @@ def test_servers_that_answer_and_one_that_is_down(us: Us, run_module: RunModule,
 
 
 @pytest.mark.parametrize(
-    ("lie", "words"),
+    ("fault", "words"),
     [
-        (lies.page(), "answers with 200 and text/html, not with a JSON object"),
-        (lies.error(404, "M_UNRECOGNIZED", "Unrecognized request"), "answers with 404 M_UNRECOGNIZED Unrecognized"),
-        (lies.instead(Answer.of(502, {})), "its gateway answers with 502"),
-        (lies.redirect("https://198.51.100.7/"), "redirected (HTTP 302) to https://198.51.100.7/"),
-        (lies.big(1), "the answer has more than"),
-        (lies.raw(b""), ""),
-        (lies.error(400, "\x1b[2J", "\x1b]0;owned\x07\u202e" + "x" * 1000), "owned"),
+        (faults.page(), "answered with HTTP 200 and text/html instead of a JSON object"),
+        (
+            faults.error(404, "M_UNRECOGNIZED", "Unrecognized request"),
+            "unexpected answer 404 M_UNRECOGNIZED Unrecognized",
+        ),
+        (faults.instead(Answer.of(502, {})), "its reverse proxy answered with HTTP 502"),
+        (faults.redirect("https://198.51.100.7/"), "redirected (HTTP 302) to https://198.51.100.7/"),
+        (faults.big(1), "the answer has more than"),
+        (faults.raw(b""), ""),
+        (faults.error(400, "\x1b[2J", "\x1b]0;owned\x07\u202e" + "x" * 1000), "owned"),
     ],
 )
-def test_an_answer_that_does_not_count(us: Us, run_module: RunModule, lie: lies.Lie, words: str) -> None:
+def test_an_answer_that_does_not_count(us: Us, run_module: RunModule, fault: faults.Fault, words: str) -> None:
     server = us.server()
-    server.lie("version", lie)
+    server.inject("version", fault)
     (found,) = run_module(MODULE, options(us, server))["servers"]
     assert (found["server"], found["answers"]) == (server.server_name, False)
     assert words in found["reason"]
@@ -81,7 +84,7 @@ def test_an_answer_that_does_not_count(us: Us, run_module: RunModule, lie: lies.
 
 @pytest.mark.parametrize("name", ["https://b.example", "b.example\x1b[2J", "\u202e.example", 'b.example",key="x', ""])
 @pytest.mark.parametrize("own_answers", [True, False])
-def test_a_name_that_is_no_server(us: Us, run_module: RunModule, name: str, own_answers: bool) -> None:
+def test_an_invalid_name_of_a_server(us: Us, run_module: RunModule, name: str, own_answers: bool) -> None:
     """Names come from rooms, so one that is not valid fails nothing."""
     server = us.server()
     if not own_answers:
@@ -108,13 +111,13 @@ def test_servers_are_asked_side_by_side(us: Us, run_module: RunModule) -> None:
         return _answer
 
     for server in servers:
-        server.lie("version", lies.changed(wait))
+        server.inject("version", faults.changed(wait))
     assert all(row["answers"] for row in run_module(MODULE, options(us, *servers))["servers"])
 
 
 @pytest.mark.parametrize("more", [{}, {"servers": None}])
 def test_without_servers_only_the_key_is_checked(us: Us, run_module: RunModule, more: Json) -> None:
-    us.own.be_honest()
+    us.own.remove_faults()
     result = run_module(MODULE, options(us, **more))
     assert result == {
         "changed": False,
@@ -125,15 +128,15 @@ def test_without_servers_only_the_key_is_checked(us: Us, run_module: RunModule, 
 
 
 def test_a_homeserver_with_a_hostile_version(us: Us, run_module: RunModule) -> None:
-    us.own.be_honest()
-    us.own.lie("version", lies.instead(Answer.of(200, {"server": {"name": "\x1b[2J", "version": "x" * 10_000}})))
+    us.own.remove_faults()
+    us.own.inject("version", faults.instead(Answer.of(200, {"server": {"name": "\x1b[2J", "version": "x" * 10_000}})))
     found = run_module(MODULE, options(us))["homeserver"]
     assert found.isprintable() and found.startswith("\\x1b[2J x") and len(found) < 400
 
 
 def test_a_homeserver_that_cannot_be_reached(us: Us, run_module: RunModule) -> None:
     """It counts as gone, also where it runs; a remote server has its key."""
-    us.own.be_honest()
+    us.own.remove_faults()
     us.own.stop()
     result = run_module(MODULE, options(us, us.server()))
     assert (result["homeserver"], result["servers"][0]["answers"]) == ("", True)
@@ -162,7 +165,7 @@ FAILURES: dict[str, tuple[Json, str]] = {
 
 
 @pytest.mark.parametrize("change", FAILURES)
-def test_what_fails(us: Us, run_module: RunModule, change: str) -> None:
+def test_failures(us: Us, run_module: RunModule, change: str) -> None:
     changes, message = FAILURES[change]
     server = us.server()
     result = run_module(MODULE, options(us, server, **changes))
@@ -184,7 +187,7 @@ def test_a_key_that_is_not_the_published_one(us: Us, run_module: RunModule) -> N
     assert us.secret not in json.dumps(result) and not server.requests
 
 
-def test_a_key_that_nobody_knows(us: Us, run_module: RunModule) -> None:
+def test_an_unknown_key(us: Us, run_module: RunModule) -> None:
     us.own.stop()
     server = us.server()
     del server.known_keys[us.name]

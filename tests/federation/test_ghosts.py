@@ -16,32 +16,36 @@ import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import ghosts
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghosts import GhostRun
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghosts import Room as Shared
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import Known, Pair, PairResult
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import (
+    KnownAccounts,
+    Pair,
+    PairResult,
+)
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.client import FederationClient
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.pacing import Pacing, ServerLimiter
-from stubs import lies
+from stubs import faults
 from stubs.answers import Answer
-from stubs.lying_server import LyingServer
+from stubs.remote_server import RemoteServer
 from stubs.rooms import Room
 
 from .conftest import MakeClient, StartServer
 
 ALICE, BOB = "@alice:gone.example", "@bob:gone.example"
-KNOWN = Known((ALICE, BOB))
+KNOWN = KnownAccounts((ALICE, BOB))
 GENEROUS = 60.0
-PARTIAL = lies.error(403, "M_UNABLE_DUE_TO_PARTIAL_STATE", "not yet")
+PARTIAL = faults.error(403, "M_UNABLE_DUE_TO_PARTIAL_STATE", "not yet")
 
 
 @pytest.fixture(autouse=True)
 def _no_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ghosts, "SPREAD_DELAY", 0.0)
+    monkeypatch.setattr(ghosts, "FORWARD_DELAY", 0.0)
 
 
 def run_of(client: FederationClient, *, rounds: int = 3, **more: Any) -> GhostRun:
     return GhostRun(client, more.pop("on_result", lambda _result: None), retry_delays=(0.0,) * (rounds - 1), **more)
 
 
-def shared(servers: list[LyingServer], *rooms: Room) -> list[Shared]:
+def shared(servers: list[RemoteServer], *rooms: Room) -> list[Shared]:
     return [Shared(room.room_id, tuple(server.server_name for server in servers), KNOWN) for room in rooms]
 
 
@@ -53,19 +57,19 @@ def anybody(_user_id: str, _room_id: str) -> bool:
     return True
 
 
-def endpoints(server: LyingServer) -> Counter[str]:
+def endpoints(server: RemoteServer) -> Counter[str]:
     return Counter(request.endpoint for request in server.requests)
 
 
-def watched(server: LyingServer, *names: str, call: Callable[[str], object]) -> None:
+def watched(server: RemoteServer, *names: str, call: Callable[[str], object]) -> None:
     """Call a function with the endpoint of each request to these endpoints, before it is answered."""
     for name in names:
 
-        def lie(honest: Callable[[], Answer], name: str = name) -> Answer:
+        def fault(normal: Callable[[], Answer], name: str = name) -> Answer:
             call(name)
-            return honest()
+            return normal()
 
-        server.lie(name, lie)
+        server.inject(name, fault)
 
 
 # Rounds
@@ -83,18 +87,18 @@ def test_each_pair_is_asked_once(client: FederationClient, remote: StartServer) 
             server.requests.clear()
 
 
-def test_what_cannot_change_is_not_asked_again(client: FederationClient, remote: StartServer) -> None:
+def test_only_transient_results_are_retried(client: FederationClient, remote: StartServer) -> None:
     barred, odd = several(2, "join")
     barred.banned_servers.add("gone.example")
     server = remote(barred, odd)
-    server.lie("make_leave", lies.page())
+    server.inject("make_leave", faults.page())
     run = run_of(client)
     run.check(shared([server], barred, odd))
     assert run.counts() == {"refused": 1, "unconfirmed": 1}
     assert max(Counter(request.target for request in server.requests).values()) == 1
 
 
-def test_what_can_change_is_asked_again_and_nothing_else(client: FederationClient, remote: StartServer) -> None:
+def test_transient_results_are_retried(client: FederationClient, remote: StartServer) -> None:
     first, second = several(2)
     server = remote(first, second)
     first.partial_state = True
@@ -168,7 +172,7 @@ def test_a_server_that_comes_back_between_two_rounds(client: FederationClient, r
 
 
 @pytest.mark.parametrize("removes", [False, True])
-def test_what_is_confirmed_already_is_not_asked(client: FederationClient, remote: StartServer, removes: bool) -> None:
+def test_confirmed_pairs_are_not_checked_again(client: FederationClient, remote: StartServer, removes: bool) -> None:
     first, second = rooms = several(2)
     server = remote(*rooms)
     pair = Pair(server.server_name, first.room_id)
@@ -226,11 +230,11 @@ def test_rooms_are_cleared_side_by_side(client: FederationClient, remote: StartS
     assert run.counts() == {"confirmed": 2}
 
 
-def test_what_was_removed_in_an_earlier_round_is_not_forgotten(client: FederationClient, remote: StartServer) -> None:
+def test_removals_of_earlier_rounds_are_kept(client: FederationClient, remote: StartServer) -> None:
     room = Room({ALICE: "join", BOB: "leave"})
     server = remote(room)
-    # As long as it is looked at after the removal, it does not know the whole room.
-    watched(server, "send_leave", call=lambda _what: server.lie("state_ids", PARTIAL, times=4))
+    # During all checks after the removal, the server has only partial state.
+    watched(server, "send_leave", call=lambda _what: server.inject("state_ids", PARTIAL, times=4))
     results: list[PairResult] = []
     run = run_of(client, on_result=results.append)
     run.remove(shared([server], room), anybody)
@@ -241,7 +245,7 @@ def test_what_was_removed_in_an_earlier_round_is_not_forgotten(client: Federatio
     assert len(server.asked("send_leave")) == 1
 
 
-def test_whoever_may_not_leave_is_asked_about_right_before(client: FederationClient, remote: StartServer) -> None:
+def test_may_leave_is_called_right_before_each_leave(client: FederationClient, remote: StartServer) -> None:
     room = Room({ALICE: "join", BOB: "join"})
     server = remote(room)
     asked: list[tuple[str, str, int]] = []
@@ -267,7 +271,7 @@ def test_an_error_of_ours_is_raised(
     rooms = several(4, "join")
     server = remote(*rooms)
 
-    def check(_client: FederationClient, pair: Pair, _known: Known, *, state_limit: int = 0) -> PairResult:
+    def check(_client: FederationClient, pair: Pair, _known: KnownAccounts, *, state_limit: int = 0) -> PairResult:
         if pair.room_id == rooms[1].room_id:
             raise error("a fault")
         return PairResult(pair, "confirmed", {})
@@ -312,7 +316,7 @@ def test_as_many_requests_to_a_server_at_once_as_are_allowed(make_client: MakeCl
     together = threading.Barrier(3, timeout=GENEROUS)
     lock, under_way, most = threading.Lock(), 0, 0
 
-    def three_at_once(honest: Callable[[], Answer]) -> Answer:
+    def three_at_once(normal: Callable[[], Answer]) -> Answer:
         nonlocal under_way, most
         with lock:
             under_way += 1
@@ -320,11 +324,11 @@ def test_as_many_requests_to_a_server_at_once_as_are_allowed(make_client: MakeCl
         together.wait()
         with lock:
             under_way -= 1
-        return honest()
+        return normal()
 
     # The first one is alone: perhaps the server is down.
-    server.lie("state_ids", lambda honest: honest(), times=1)
-    server.lie("state_ids", three_at_once)
+    server.inject("state_ids", lambda normal: normal(), times=1)
+    server.inject("state_ids", three_at_once)
     run = run_of(make_client(pacing=Pacing(max_concurrent=3, max_rate=1e6)))
     run.check(shared([server], *rooms))
     assert run.counts() == {"confirmed": 10}

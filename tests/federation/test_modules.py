@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import builtins
 import json
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pytest
 import yaml
-from ansible_collections.matrixops.synapse.plugins.module_utils import _ghosts_module
+from ansible_collections.matrixops.synapse.plugins.module_utils import _federation_module
 from ansible_collections.matrixops.synapse.plugins.modules import matrix_ghosts, matrix_ghosts_info
-from stubs import lies
+from stubs import faults
 from stubs.answers import Answer
-from stubs.lying_server import LyingServer
+from stubs.homeserver import INVALID_TOKEN, Homeserver
+from stubs.remote_server import RemoteServer
 from stubs.rooms import Room
 
 from .conftest import RunModule, StartServer
@@ -41,18 +38,18 @@ class Us:
     def __init__(self, start: StartServer, ca_file: str) -> None:
         self.own = start()
         self.name = self.own.server_name
-        self.own.lie("version", lies.error(404, "M_UNRECOGNIZED", "Unrecognized request"))
+        self.own.inject("version", faults.error(404, "M_UNRECOGNIZED", "Unrecognized request"))
         self.alice, self.bob, self.carol = (f"@{name}:{self.name}" for name in ("alice", "bob", "carol"))
         self._start = start
         self._ca_file = ca_file
 
-    def server(self, *rooms: Room, **more: Any) -> LyingServer:
+    def server(self, *rooms: Room, **more: Any) -> RemoteServer:
         """A remote server that knows our key."""
         server = self._start(*rooms, **more)
         server.known_keys[self.name] = self.own.key.key_answer()
         return server
 
-    def options(self, *servers: LyingServer, **more: Any) -> Json:
+    def options(self, *servers: RemoteServer, **more: Any) -> Json:
         """Options that ask these servers about all of their rooms."""
         rooms = [
             {
@@ -84,46 +81,17 @@ def us(remote: StartServer, ca_file: str) -> Us:
     return Us(remote, ca_file)
 
 
-class Synapse:
-    """The admin API of our homeserver, on loopback: what it answers for each path."""
-
-    def __init__(self, operator: str) -> None:
-        self.answers: dict[str, Any] = {"/_matrix/client/v3/account/whoami": {"user_id": operator}}
-        self.status = 200
-        stub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                path = unquote(urlsplit(self.path).path)
-                body = json.dumps(stub.answers[path]).encode()
-                self.send_response(stub.status)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_arguments: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def joined(self, user_id: str, *room_ids: str) -> None:
-        path = f"/_synapse/admin/v1/users/{user_id}/joined_rooms"
-        self.answers[path] = {"joined_rooms": room_ids, "total": len(room_ids)}
-
-    @property
-    def options(self) -> Json:
-        return {"base_url": f"http://127.0.0.1:{self._server.server_port}", "access_token": TOKEN}
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+@pytest.fixture
+def homeserver(us: Us) -> Homeserver:
+    """Our homeserver."""
+    return Homeserver(server_name=us.name)
 
 
 @pytest.fixture
-def synapse(us: Us) -> Iterator[Synapse]:
-    with closing(Synapse(f"@op:{us.name}")) as synapse:
-        yield synapse
+def connection(homeserver: Homeserver) -> Iterator[Json]:
+    """The options to ask our homeserver."""
+    with homeserver.serve() as url:
+        yield {"base_url": url, "access_token": TOKEN}
 
 
 # Results
@@ -154,7 +122,7 @@ def test_results_are_as_documented(us: Us, run_module: RunModule, name: str, che
     assert_documented(yaml.safe_load(MODULES[name].RETURN), result)
 
 
-def test_who_is_listed(us: Us, run_module: RunModule) -> None:
+def test_listed_accounts(us: Us, run_module: RunModule) -> None:
     room = Room({us.alice: "join", us.bob: "leave", us.carol: "invite"})
     server, down = us.server(room), us.server(room)
     down.stop()
@@ -225,16 +193,16 @@ def test_removal_check_mode_and_diff(us: Us, run_module: RunModule, tmp_path: Pa
 
 def test_a_server_that_keeps_a_ghost(us: Us, run_module: RunModule) -> None:
     room, other = Room({us.alice: "join"}, name="a"), Room({us.bob: "join"}, name="b")
-    liar, honest = us.server(room), us.server(other)
-    liar.lie("send_leave", lies.instead(Answer.of(200, {})))
-    result = run_module("matrix_ghosts", us.options(liar, honest), diff=True)
+    faulty, normal = us.server(room), us.server(other)
+    faulty.inject("send_leave", faults.instead(Answer.of(200, {})))
+    result = run_module("matrix_ghosts", us.options(faulty, normal), diff=True)
     assert result["failed"] and result["changed"]
     assert result["msg"] == (
-        f"1 pairs of server and room still list accounts, for example {liar.server_name} in {room.room_id}: it has"
-        " accepted the leaves of 1 accounts that it still lists. Run this again; see not_confirmed for the others"
+        f"Ghosts remain in 1 rooms of remote servers, for example on {faulty.server_name} in {room.room_id}: 1 account"
+        " still listed after an accepted leave. Run the task again, and see not_confirmed for the others"
     )
     assert (result["counts"]["ghosts"], result["counts"]["confirmed"], result["ghosts"]) == (1, 1, 1)
-    assert result["diff"]["after"] == f"{liar.server_name} {room.room_id} {us.alice}\n"
+    assert result["diff"]["after"] == f"{faulty.server_name} {room.room_id} {us.alice}\n"
 
 
 @both
@@ -246,7 +214,7 @@ def test_no_rooms(us: Us, run_module: RunModule, name: str) -> None:
 
 def test_control_characters_of_a_server_are_on_no_terminal(us: Us, run_module: RunModule) -> None:
     server = us.server(Room({us.alice: "join"}))
-    server.lie("state_ids", lies.error(400, "\x1b[2J", "\x1b]0;owned\x07\u202e"))
+    server.inject("state_ids", faults.error(400, "\x1b[2J", "\x1b]0;owned\x07\u202e"))
     result = run_module("matrix_ghosts", us.options(server), diff=True)
     (pair,) = result["not_confirmed"]
     assert pair["reason"].isprintable() and "owned" in pair["reason"]
@@ -256,62 +224,56 @@ def test_control_characters_of_a_server_are_on_no_terminal(us: Us, run_module: R
 
 
 def test_a_homeserver_answers_under_our_name(us: Us, run_module: RunModule) -> None:
-    us.own.be_honest()
+    us.own.remove_faults()
     server = us.server(Room({us.alice: "join"}))
     result = run_module("matrix_ghosts", us.options(server))
-    assert result["msg"] == "Synapse 1.163.2 answers under this name: set base_url and access_token"
+    assert result["msg"] == "Synapse 1.163.2 answers under server_name: set base_url and access_token"
     assert not server.asked("send_leave")
     assert run_module("matrix_ghosts_info", us.options(server))["ghosts"] == 1
     assert run_module("matrix_ghosts", us.options(server), check=True)["ghosts"] == 1
 
 
-def test_who_is_joined_by_our_own_word_is_kept(us: Us, run_module: RunModule, synapse: Synapse) -> None:
+def test_accounts_joined_on_the_homeserver_are_kept(
+    us: Us, run_module: RunModule, homeserver: Homeserver, connection: Json
+) -> None:
     room = Room({us.alice: "join", us.bob: "join", us.carol: "invite"})
     server = us.server(room)
-    synapse.joined(us.alice, "!another:room.example")
-    synapse.joined(us.bob, room.room_id)
-    synapse.joined(us.carol)
-    result = run_module("matrix_ghosts", us.options(server, **synapse.options))
+    homeserver.members = {"!another:room.example": {us.alice: "join"}, room.room_id: {us.bob: "join"}}
+    result = run_module("matrix_ghosts", us.options(server, **connection))
     assert [room.membership(user_id) for user_id in (us.alice, us.bob, us.carol)] == ["leave", "join", "leave"]
     assert result["failed"] and result["removed"] == 2
-    assert "lists accounts that are joined on this server as well, which are not removed" in result["msg"]
+    assert "still joined on this server, so not removed" in result["msg"]
 
 
-def test_a_homeserver_that_fails_in_the_middle(us: Us, run_module: RunModule, synapse: Synapse) -> None:
+def test_a_homeserver_that_fails_in_the_middle(
+    us: Us, run_module: RunModule, homeserver: Homeserver, connection: Json
+) -> None:
     """What was removed until then is not denied."""
     room = Room({us.alice: "join", us.bob: "join"})
     server = us.server(room)
-    synapse.joined(us.alice)
-    synapse.answers[f"/_synapse/admin/v1/users/{us.bob}/joined_rooms"] = {"joined_rooms": None}
-    result = run_module("matrix_ghosts", us.options(server, **synapse.options))
+    homeserver.faults[f"GET joined_rooms {us.bob}"] = (200, {"joined_rooms": None})
+    result = run_module("matrix_ghosts", us.options(server, **connection))
     assert [room.membership(user_id) for user_id in (us.alice, us.bob)] == ["leave", "join"]
     assert result["failed"] and result["changed"]
 
 
-def test_rooms_of_the_homeserver(us: Us, run_module: RunModule, synapse: Synapse) -> None:
+def test_rooms_of_the_homeserver(us: Us, run_module: RunModule, homeserver: Homeserver, connection: Json) -> None:
     room = Room({us.alice: "join"})
     server = us.server(room)
-    listed = {"room_id": room.room_id, "joined_members": 2, "joined_local_members": 1}
-    members = [(us.alice, "leave"), (f"@creator:{server.server_name}", "join")]
-    state = [{"type": "m.room.member", "state_key": who, "content": {"membership": how}} for who, how in members]
-    admin = "/_synapse/admin/v1"
-    synapse.answers[f"{admin}/federation/destinations"] = {"destinations": [], "total": 0}
-    synapse.answers[f"{admin}/rooms"] = {"rooms": [listed], "total_rooms": 1}
-    synapse.answers[f"{admin}/rooms/{room.room_id}/state"] = {"state": state}
-    result = run_module("matrix_ghosts_info", us.options(rooms=None, **synapse.options))
+    homeserver.members[room.room_id] = {us.alice: "leave", f"@creator:{server.server_name}": "join"}
+    result = run_module("matrix_ghosts_info", us.options(rooms=None, **connection))
     assert (result["pairs"], result["ghosts"], result["servers"][0]["server"]) == (1, 1, server.server_name)
 
 
-def test_another_homeserver(us: Us, run_module: RunModule, synapse: Synapse) -> None:
-    synapse.answers["/_matrix/client/v3/account/whoami"] = {"user_id": "@op:other.example"}
-    result = run_module("matrix_ghosts", us.options(**synapse.options))
-    assert result["msg"] == f"base_url leads to other.example, and server_name is {us.name}: correct one"
+def test_another_homeserver(us: Us, run_module: RunModule, homeserver: Homeserver, connection: Json) -> None:
+    homeserver.faults["GET whoami account"] = (200, {"user_id": "@op:other.example"})
+    result = run_module("matrix_ghosts", us.options(**connection))
+    assert result["msg"] == f"base_url is the URL of other.example, but server_name is {us.name}: correct one of them"
 
 
-def test_a_token_that_is_not_valid(us: Us, run_module: RunModule, synapse: Synapse) -> None:
-    error = {"errcode": "M_UNKNOWN_TOKEN", "error": "Invalid access token"}
-    synapse.answers, synapse.status = {"/_matrix/client/v3/account/whoami": error}, 401
-    result = run_module("matrix_ghosts_info", us.options(**synapse.options))
+def test_a_token_that_is_not_valid(us: Us, run_module: RunModule, homeserver: Homeserver, connection: Json) -> None:
+    homeserver.faults["GET whoami account"] = INVALID_TOKEN
+    result = run_module("matrix_ghosts_info", us.options(**connection))
     assert (result["status"], result["errcode"]) == (401, "M_UNKNOWN_TOKEN")
     assert "Invalid access token" in result["msg"] and TOKEN not in str(result)
 
@@ -334,7 +296,10 @@ CHANGES: dict[str, tuple[Json, str]] = {
         {"ip_allowlist": ["127.0.0.1", "10.0.0.0/33"]},
         "ip_allowlist: '10.0.0.0/33' is not an IP address or a CIDR range",
     ),
-    "proxy": ({"proxy": "socks5://user:hunter2@a:1"}, "proxy: not of the form http://[user:password@]host:port"),
+    "proxy": (
+        {"proxy": "socks5://user:hunter2@a:1"},
+        "proxy: set it to a URL of the form http://[user:password@]host:port",
+    ),
     "ca_path": ({"ca_path": "/nonexistent/ca.pem"}, "/nonexistent/ca.pem"),
     "server_name": ({"server_name": "old example", "rooms": []}, "server_name: 'old example' is not a server name"),
     "another server's account": (
@@ -355,7 +320,7 @@ CHANGES: dict[str, tuple[Json, str]] = {
     ),
     "a room twice": (
         {"rooms": [{"room_id": "!a:b.example", "servers": [name]} for name in ("b.example", "c.example")]},
-        "rooms: !a:b.example is there 2 times: name all of its servers in one entry",
+        "rooms: !a:b.example has 2 entries: list all of its servers in one entry",
     ),
     "no key file": (
         {"signing_key": None, "signing_key_path": "/nonexistent/homeserver.signing.key"},
@@ -390,7 +355,7 @@ def test_the_server_itself_is_no_remote_server(us: Us, run_module: RunModule, na
             ],
         ),
     )
-    assert result["msg"] == f"rooms[].servers: {us.name} is the server itself: name remote servers only"
+    assert result["msg"] == f"rooms[].servers: {us.name} is server_name itself: list remote servers only"
 
 
 def test_a_key_file(us: Us, run_module: RunModule, tmp_path: Path) -> None:
@@ -424,13 +389,13 @@ def test_a_record_of_another_server(us: Us, run_module: RunModule, tmp_path: Pat
 
 @pytest.mark.parametrize("library", ["requests", "signedjson", "dnspython"])
 def test_a_missing_requirement(us: Us, run_module: RunModule, monkeypatch: pytest.MonkeyPatch, library: str) -> None:
-    from ansible_collections.matrixops.synapse.plugins.module_utils._federation import discovery, keys, transport
+    from ansible_collections.matrixops.synapse.plugins.module_utils._federation import discovery, signing, transport
 
     options = us.options(base_url=SYNAPSE, access_token=TOKEN) if library == "requests" else us.options()
     monkeypatch.setattr(
         *{
-            "requests": (_ghosts_module, "REQUESTS_IMPORT_ERROR", "no"),
-            "signedjson": (keys, "SIGNEDJSON_IMPORT_ERROR", "no"),
+            "requests": (_federation_module, "REQUESTS_IMPORT_ERROR", "no"),
+            "signedjson": (signing, "SIGNEDJSON_IMPORT_ERROR", "no"),
             "dnspython": (discovery, "HAS_DNSPYTHON", False),
         }[library]
     )

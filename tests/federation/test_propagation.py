@@ -6,134 +6,46 @@
 
 from __future__ import annotations
 
-import json
-import threading
 from collections.abc import Iterator
-from contextlib import closing
-from email.utils import formatdate
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import pytest
-from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import ghosts, propagation
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.record import (
     Record,
+    RecordedResult,
     Retry,
-    Said,
     read_record,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import PairResult
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.connect import Settings
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.pacing import Pacing
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
 from ansible_collections.matrixops.synapse.plugins.modules import synapse_propagation
-from stubs import lies
-from stubs.lying_server import LyingServer
+from stubs import faults
+from stubs.helpers import NOW, TOKEN
+from stubs.homeserver import Homeserver
+from stubs.remote_server import RemoteServer
 from stubs.rooms import Room
 
 from .conftest import RunModule, StartServer
 from .test_modules import Json, Us
 
 MODULE = "synapse_propagation"
-TOKEN = "syt_operator"
-NOW = 1_795_416_000
 WEEK = 604_800
-RECORD = "io.github.matrixops.decommission"
 
 
 class Killed(BaseException):
     """The run ends here."""
 
 
-class Homeserver:
-    """The admin API of our homeserver, which nobody of ours is in a federated room of any more.
-
-    :ivar members: the user IDs of all who ever were in a room, by room ID: of ours, and of others, who are joined.
-    :ivar joined: the accounts of ours that are still joined, by room ID.
-    :ivar account_data: of the operator, by type.
-    """
-
-    def __init__(self, us: Us) -> None:
-        self.name = us.name
-        self.now = NOW
-        self.members: dict[str, list[str]] = {}
-        self.joined: dict[str, list[str]] = {}
-        self.account_data: dict[str, Json] = {}
-        self.written = 0
-        stub = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self._answer(*stub.get([unquote(part) for part in urlsplit(self.path).path.split("/")]))
-
-            def do_PUT(self) -> None:
-                kind = unquote(self.path).rpartition("/")[2]
-                stub.account_data[kind] = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                stub.written += 1
-                self._answer(200, {})
-
-            def _answer(self, status: int, answer: Json) -> None:
-                body = json.dumps(answer).encode()
-                self.send_response_only(status)
-                self.send_header("Date", formatdate(stub.now, usegmt=True))
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_arguments: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-        milestones = {"started": NOW - 60, "left_federated_rooms": NOW - 10}
-        self.account_data[RECORD] = {"milestones": milestones, "server_name": self.name}
-
-    def get(self, path: list[str]) -> tuple[int, Json]:
-        *_start, before, last = path
-        if last == "whoami":
-            return 200, {"user_id": f"@op:{self.name}"}
-        if before == "account_data":
-            found = self.account_data.get(last)
-            return (404, {"errcode": "M_NOT_FOUND"}) if found is None else (200, found)
-        if last == "joined_rooms":
-            return 200, {"joined_rooms": [room_id for room_id, user_ids in self.joined.items() if before in user_ids]}
-        if before == "context":
-            return 200, {"state": [self._member(user_id) for user_id in self.members[path[-3]]]}
-        listings: dict[str, list[Json]] = {
-            "destinations": [],
-            "rooms": [{"room_id": room_id, "joined_local_members": 0} for room_id in self.members],
-            "state": [],
-        }
-        if last in listings:
-            return 200, {last: listings[last]}
-        return 200, {"results": [{"event_id": "$newest"}]} if last == "forward_extremities" else {}
-
-    def _member(self, user_id: str) -> Json:
-        membership = "leave" if user_id.endswith(f":{self.name}") else "join"
-        return {"type": "m.room.member", "state_key": user_id, "content": {"membership": membership}}
-
-    def knows(self, room: Room, *servers: LyingServer, ours: list[str]) -> None:
-        self.members[room.room_id] = [*ours, *(f"@someone:{server.server_name}" for server in servers)]
-
-    @property
-    def record(self) -> Record:
-        with Client(self.url, TOKEN) as client:
-            return read_record(client)
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
 class Scene:
     """Two rooms, that a server which is up and one which is down still list accounts of ours in."""
 
-    def __init__(self, us: Us, homeserver: Homeserver, run_module: RunModule, key_path: Path) -> None:
-        self.us, self.homeserver, self._run_module = us, homeserver, run_module
+    def __init__(self, us: Us, homeserver: Homeserver, url: str, run_module: RunModule, key_path: Path) -> None:
+        self.us, self.homeserver, self.url, self._run_module = us, homeserver, url, run_module
         self.key_path = key_path
         key_path.write_text(us.own.key.key_file)
         self.rooms = [Room({us.alice: "join", us.bob: "join", us.carol: "leave"}, name=name) for name in ("a", "b")]
@@ -142,14 +54,15 @@ class Scene:
         self.up, self.down = us.server(*self.rooms), us.server(*self.others)
         self.down.stop()
         for room in self.rooms:
-            homeserver.knows(room, self.up, self.down, ours=[us.alice, us.bob])
+            others = (f"@someone:{server.server_name}" for server in (self.up, self.down))
+            homeserver.members[room.room_id] = {us.alice: "leave", us.bob: "leave", **dict.fromkeys(others, "join")}
 
     def poll(self, *, check: bool = False, **more: Any) -> Json:
         for server in (self.up, self.down, self.us.own):
             server.requests.clear()
         base = self.us.options(rooms=None)
         options = {
-            "base_url": self.homeserver.url,
+            "base_url": self.url,
             "access_token": TOKEN,
             "server_name": self.us.name,
             "signing_key_path": str(self.key_path),
@@ -160,11 +73,16 @@ class Scene:
         }
         return self._run_module(MODULE, options, check=check)
 
-    def row(self, result: Json, server: LyingServer) -> Json:
+    @property
+    def record(self) -> Record:
+        with Client(self.url, TOKEN) as client:
+            return read_record(client)
+
+    def row(self, result: Json, server: RemoteServer) -> Json:
         return next(row for row in result["servers"] if row["server"] == server.server_name)
 
-    def said(self, server: LyingServer) -> list[Said]:
-        return [room.servers[server.server_name] for _room_id, room in sorted(self.homeserver.record.rooms.items())]
+    def said(self, server: RemoteServer) -> list[RecordedResult]:
+        return [room.servers[server.server_name] for _room_id, room in sorted(self.record.rooms.items())]
 
     def ghosts(self) -> int:
         return sum(len(room.members(self.us.name)) for room in (*self.rooms, *self.others))
@@ -176,19 +94,22 @@ def us(remote: StartServer, ca_file: str) -> Us:
 
 
 @pytest.fixture
-def homeserver(us: Us) -> Iterator[Homeserver]:
-    with closing(Homeserver(us)) as homeserver:
-        yield homeserver
+def homeserver(us: Us) -> Homeserver:
+    """One that all accounts have left the federated rooms of."""
+    homeserver = Homeserver(server_name=us.name)
+    homeserver.left_at(NOW - 10)
+    return homeserver
 
 
 @pytest.fixture
 def scene(
     us: Us, homeserver: Homeserver, run_module: RunModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Scene:
+) -> Iterator[Scene]:
     monkeypatch.setattr(propagation, "RETRY_DELAYS", (0.0,))
-    monkeypatch.setattr(ghosts, "SPREAD_DELAY", 0.0)
+    monkeypatch.setattr(ghosts, "FORWARD_DELAY", 0.0)
     monkeypatch.setattr(synapse_propagation, "Settings", partial(Settings, pacing=Pacing(3, 10_000.0)))
-    return Scene(us, homeserver, run_module, tmp_path / "signing.key")
+    with homeserver.serve() as url:
+        yield Scene(us, homeserver, url, run_module, tmp_path / "signing.key")
 
 
 def test_one_server_is_healed_and_one_is_down(scene: Scene) -> None:
@@ -199,9 +120,9 @@ def test_one_server_is_healed_and_one_is_down(scene: Scene) -> None:
     lost = scene.row(first, down)
     assert (lost["state"], lost["unreachable_since"], lost["open_rooms_total"]) == ("unreachable", NOW, 2)
     assert "Connection refused" in lost["text"] and lost["text"].endswith("; confirmed, 0 of 2 rooms")
-    assert scene.said(up) == [Said("confirmed", NOW, 2)] * 2
+    assert scene.said(up) == [RecordedResult("confirmed", NOW, 2)] * 2
     assert [said.state for said in scene.said(down)] == ["unreachable"] * 2
-    assert homeserver.record.retries == {down.server_name: Retry(NOW, NOW, 1)}
+    assert scene.record.retries == {down.server_name: Retry(NOW, NOW, 1)}
     assert not up.unneeded_leaves
 
     homeserver.now += 30
@@ -209,7 +130,7 @@ def test_one_server_is_healed_and_one_is_down(scene: Scene) -> None:
     assert up.requests == [], "what it has confirmed is not asked again"
     assert second["message"].startswith("1 of 2 remote servers confirmed; 1 unreachable; 4 ghosts removed; the ")
     assert (second["changed"], second["next_poll"]) == (False, 60)
-    assert homeserver.record.retries == {down.server_name: Retry(NOW, NOW + 30, 2)}
+    assert scene.record.retries == {down.server_name: Retry(NOW, NOW + 30, 2)}
 
     down.start()
     homeserver.now += 59
@@ -217,9 +138,9 @@ def test_one_server_is_healed_and_one_is_down(scene: Scene) -> None:
     homeserver.now += 1
     third = scene.poll(early_exit=True)
     assert up.requests == [] and not down.unneeded_leaves
-    assert (third["removed"], third["early"], third["summary"]["removed"]) == (2, True, 6)
+    assert (third["removed"], third["ended_early"], third["summary"]["removed"]) == (2, True, 6)
     assert scene.row(third, down)["text"] == f"{down.server_name}: ghosts removed (2); confirmed, 2 of 2 rooms"
-    assert scene.ghosts() == 0 and homeserver.record.retries == {}
+    assert scene.ghosts() == 0 and scene.record.retries == {}
     assert third["history"] == [[NOW, 1, 0, 0, 1, 0], [NOW + 90, 2, 0, 0, 0, 0]]
 
 
@@ -230,7 +151,7 @@ def test_a_recheck_asks_all_and_writes_nothing_in_check_mode(scene: Scene) -> No
     before = scene.homeserver.written
     for server, room in ((scene.up, scene.rooms[0]), (scene.down, scene.others[1])):
         clean = scene.poll(check=True, recheck=True, early_exit=True)
-        assert clean["early"] and clean["summary"]["pairs_confirmed"] == 4
+        assert clean["ended_early"] and clean["summary"]["pairs_confirmed"] == 4
         assert [len(each.asked("state_ids")) for each in (scene.up, scene.down)] == [2, 2]
         room.set_membership(scene.us.alice, "join")
         again = scene.poll(check=True, recheck=True, early_exit=True)
@@ -240,14 +161,15 @@ def test_a_recheck_asks_all_and_writes_nothing_in_check_mode(scene: Scene) -> No
     assert scene.homeserver.written == before
 
 
-def test_who_is_joined_on_our_server_stays(scene: Scene) -> None:
+def test_accounts_joined_on_the_homeserver_stay(scene: Scene) -> None:
     first, second = scene.rooms
-    scene.homeserver.joined = {first.room_id: [scene.us.alice], second.room_id: [scene.us.alice]}
+    for room in (first, second):
+        scene.homeserver.members[room.room_id][scene.us.alice] = "join"
     result = scene.poll(broken_rooms={second.room_id: "500 M_UNKNOWN"})
     assert first.members(scene.us.name) == [scene.us.alice] and second.members(scene.us.name) == []
     row = scene.row(result, scene.up)
     assert (row["state"], row["removed"], row["confirmed_rooms"]) == ("ghosts", 3, 1)
-    assert "joined on this server as well, which are not removed" in row["text"]
+    assert "still joined on this server, so not removed" in row["text"]
     assert result["broken_rooms"] == [
         {
             "room_id": second.room_id,
@@ -273,13 +195,13 @@ def test_a_run_that_is_killed(scene: Scene, monkeypatch: pytest.MonkeyPatch, res
 
     with monkeypatch.context() as patch:
         patch.setattr(propagation.Propagation, "_on_result", until_killed)
-        # All that was said until then is written.
+        # All results until then are written.
         patch.setattr(propagation, "SAVE_INTERVAL", -1.0)
         with pytest.raises(Killed):
             scene.poll()
     result = scene.poll(early_exit=True)
-    assert (result["early"], result["summary"]["confirmed"], scene.ghosts()) == (True, 2, 0)
-    assert scene.homeserver.record.retries == {}
+    assert (result["ended_early"], result["summary"]["confirmed"], scene.ghosts()) == (True, 2, 0)
+    assert scene.record.retries == {}
     for server in (scene.up, scene.down):
         assert not server.unneeded_leaves
         assert [said.state for said in scene.said(server)] == ["confirmed"] * 2
@@ -290,23 +212,23 @@ def test_a_server_that_refuses(scene: Scene) -> None:
         room.banned_servers.add(scene.us.name)
     row = scene.row(scene.poll(), scene.up)
     assert (row["state"], row["confirmed_rooms"]) == ("refused", 0)
-    assert "refused in 2 rooms: a server ACL of the room bars us" in row["text"]
+    assert "refused in 2 rooms: denied by a server ACL of the room" in row["text"]
 
 
 def test_a_server_that_goes_down_in_the_middle(scene: Scene) -> None:
     """What it has accepted by then counts, and it has confirmed nothing."""
     scene.poll()
     scene.rooms[0].set_membership(scene.us.alice, "join")
-    scene.up.lie("state_ids", lies.raw(b""))
+    scene.up.inject("state_ids", faults.raw(b""))
     result = scene.poll(recheck=True)
     # It is down from the first request on: then it has confirmed before.
     assert scene.row(result, scene.up)["state"] == "confirmed"
     for endpoint, check in (("make_leave", True), ("send_leave", False)):
-        scene.up.be_honest()
-        scene.up.lie(endpoint, lies.raw(b""))
+        scene.up.remove_faults()
+        scene.up.inject(endpoint, faults.raw(b""))
         result = scene.poll(recheck=True, check=check)
         assert scene.row(result, scene.up)["state"] == "unreachable"
-    scene.up.be_honest()
+    scene.up.remove_faults()
     scene.homeserver.now += 30
     result = scene.poll()
     assert scene.row(result, scene.up)["state"] == "confirmed"

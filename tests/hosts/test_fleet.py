@@ -27,7 +27,7 @@ from lab.waiting import wait_until
 PLAYBOOK = "matrixops.synapse.decommission"
 RETIRING = ("a", "b", "c")
 STAYING = "d"
-# As docs/fleet.md recommends: a connection to a machine that is gone ends, and is not waited for.
+# As docs/examples/ansible.cfg sets it: a connection to a host that is off ends.
 SSH_ARGS = "-C -o ControlMaster=auto -o ControlPersist=60s -o ServerAliveInterval=5 -o ServerAliveCountMax=3"
 DRAIN_LOG = "/var/tmp/drain.jsonl"
 AT_ONCE = {"decommission_propagation_period": "5s"}
@@ -64,7 +64,7 @@ class Fleet:
     ) -> subprocess.Popen[str]:
         """Start the playbook on the controller, by the Ansible that belongs to ``python``."""
         inventory = self.lab.inventory(user=user)
-        group = inventory["matrix_retiring"]
+        group = inventory["matrix_decommission"]
         group["hosts"] = {name: {**group["hosts"][name], **more} for name, more in hosts.items()}
         file = self.directory / "inventory.json"
         file.write_text(json.dumps(inventory))
@@ -251,9 +251,9 @@ def test_from_the_controller_and_a_host_that_does_not_go_down(fleet: Fleet, newe
     host.ssh(f'systemd-run --unit=stuck -p ExecStop="{stop}" -p TimeoutStopSec=infinity /bin/sleep infinity')
     code = fleet.run({"a": variables}, user="deploy", python=newest)
     assert code == 2
-    assert fleet.said("Told to power off, but something still answers after 16 s: .*Connection refused")
+    assert fleet.said("The host still answers 16 s after the command to power off: .*Connection refused")
     # Nobody was asked, so that there may be ghosts.
-    assert fleet.said("3 remote servers not asked")
+    assert fleet.said("3 remote servers not checked")
     (host.root / "root/go-on").touch()
     host.wait_off()
     assert host.exits == [0]
@@ -277,4 +277,4 @@ def test_requests_is_missing(fleet: Fleet, package_of_requests: Path) -> None:
     assert fleet.said("python3-requests, which the role decommission installs where decommission_install_requirements")
     variables = {**fleet.variables("a"), "decommission_install_requirements": True}
     assert fleet.run({"a": variables}, "--tags", "preflight", user="deploy") == 0
-    assert fleet.said("To deactivate and erase")
+    assert fleet.said("to deactivate and erase")

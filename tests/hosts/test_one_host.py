@@ -74,7 +74,7 @@ def starts(host: Host) -> int:
 def cordon(fleet: Fleet, *arguments: str) -> str:
     """Run its tasks as the role does, which is after the preflight; return what Ansible printed."""
     inventory = fleet.lab.inventory(user="deploy")
-    group = inventory["matrix_retiring"]
+    group = inventory["matrix_decommission"]
     group["hosts"] = {"a": {**group["hosts"]["a"], **fleet.variables("a")}}
     connection = {
         "base_url": "{{ decommission_base_url | default('http://localhost:8008') }}",
@@ -139,14 +139,14 @@ def test_cordon(fleet: Fleet) -> None:
     homeserver.call("PUT", path, token=homeserver.admin_token, json=started)
     begun = cordon(fleet)
     assert begun.endswith("\n0") and "changed=0 " in begun, begun
-    assert "is open, and stays as it is: the drain has begun" in begun
+    assert "is open and is not changed: the drain has started" in begun
     assert starts(host) == before + 2 and host.ssh(f"ls {CORDON}", check=False).returncode != 0
     homeserver.call("PUT", path, token=homeserver.admin_token, json={})
 
     # Not Debian's package.
     host.ssh("rm -r /etc/matrix-synapse/conf.d")
     other = cordon(fleet)
-    assert other.endswith("\n2") and "Set enable_registration and allow_guest_access to false" in other, other
+    assert other.endswith("\n2") and "Set enable_registration: false and allow_guest_access: false" in other, other
     assert starts(host) == before + 2
 
 

@@ -199,7 +199,7 @@ def start_playbook(request: pytest.FixtureRequest, tmp_path: Path) -> StartPlayb
     ) -> subprocess.Popen[str]:
         local = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
         inventory = tmp_path / "inventory.json"
-        groups = {"matrix_retiring": {"hosts": {name: {**local, **more} for name, more in hosts.items()}}}
+        groups = {"matrix_decommission": {"hosts": {name: {**local, **more} for name, more in hosts.items()}}}
         inventory.write_text(json.dumps(groups))
         program = Path(sys.executable).with_name("ansible-playbook")
         command = [str(part) for part in (program, "-i", inventory, playbook, *arguments)]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The aliases of a server that retires, as the other server sees them."""
+"""The aliases of a server to decommission, as a remote server sees them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def point(server: Homeserver, token: str, alias: str, room_id: str) -> str:
 
 
 def resolve(server: Homeserver, alias: str) -> str | None:
-    """The room that an alias points to, as this server finds out."""
+    """The room that an alias points to, as resolved by this server."""
     try:
         found = server.call("GET", f"/_matrix/client/v3/directory/room/{quote(alias)}", token=server.admin_token)
     except ApiError as error:
@@ -36,7 +36,7 @@ def resolve(server: Homeserver, alias: str) -> str | None:
 
 
 def canonical(server: Homeserver, room_id: str) -> dict[str, Any]:
-    """What a room says that it is called."""
+    """The content of the canonical alias event of a room."""
     state = server.admin("GET", f"/v1/rooms/{quote(room_id)}/state")["state"]
     return next((dict(event["content"]) for event in state if event["type"] == CANONICAL), {})
 
@@ -46,7 +46,7 @@ def test_release(federation: Federation, run_module: RunModule) -> None:
     host, keeper = made.users[0], made.users[1]
     token, their_token = made.tokens[host], made.tokens[made.other_users[0]]
     theirs = made.shared_by_other[0]
-    # In version 12, creators have a power that no level says.
+    # In version 12, creators have more power than any level.
     ours = retiring.create_room(token, preset="public_chat", room_version="10")
     kept_by_locked = retiring.create_room(made.tokens[keeper], preset="public_chat", room_version="12")
     left = retiring.create_room(token)
@@ -67,7 +67,9 @@ def test_release(federation: Federation, run_module: RunModule) -> None:
     retiring.leave(token, left)
     retiring.lock(keeper)
     assert {alias: resolve(staying, alias) for alias in expected} == expected
-    wait_until(lambda: canonical(staying, kept_by_locked) and canonical(staying, ours), "the other server has heard")
+    wait_until(
+        lambda: canonical(staying, kept_by_locked) and canonical(staying, ours), "the remote server has the aliases"
+    )
     before = retiring.database_fingerprint()
 
     with unchanged(retiring):
@@ -83,10 +85,13 @@ def test_release(federation: Federation, run_module: RunModule) -> None:
 
     assert [alias for alias in expected if resolve(staying, alias)] == []
     assert resolve(staying, keep) == ours
-    wait_until(lambda: canonical(staying, kept_by_locked) == {}, "the other server has heard of one")
-    wait_until(lambda: canonical(staying, ours) == {"alt_aliases": [keep], "org.example": 1}, "and of the other")
+    wait_until(lambda: canonical(staying, kept_by_locked) == {}, "the first change has arrived")
+    wait_until(
+        lambda: canonical(staying, ours) == {"alt_aliases": [keep], "org.example": 1},
+        "the remote server has the second change",
+    )
     assert canonical(staying, theirs) == {"alias": in_theirs}
-    # Nothing is left of the sessions, the lifted rate limit, and the lock that was taken off.
+    # The sessions are ended, the rate limit is restored, and the account is locked again.
     after = retiring.database_fingerprint()
     assert [after[table] == before[table] for table in ("access_tokens", "ratelimit_override")] == [True, True]
     assert retiring.account(keeper)["locked"] is True

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A server notice to everybody, once to each; counted in the server's database."""
+"""A server notice once to each account, counted in the database of the server."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MESSAGES = "FROM events JOIN local_current_membership USING (room_id) WHERE type
 
 @pytest.fixture
 def notices(federation: Federation) -> Federation:
-    """The federation, with a server to retire that can send notices."""
+    """The federation, with a server to decommission that can send notices."""
     retiring = federation.retiring
     retiring.configure(Settings(server_notices=True))
     retiring.restart()
@@ -49,7 +49,7 @@ def by_account(federation: Federation) -> dict[str, int]:
     return {name: count for name, count in counts.items() if count}
 
 
-def test_everybody_is_told_once(notices: Federation, run_module: RunModule) -> None:
+def test_each_account_receives_one_notice(notices: Federation, run_module: RunModule) -> None:
     retiring, made = notices.retiring, notices.population
     once = dict.fromkeys(addressed(notices), 1)
     options = {**notices.connection, "text": "Goodbye, and thanks."}
@@ -71,7 +71,7 @@ def test_everybody_is_told_once(notices: Federation, run_module: RunModule) -> N
     retiring.join(token, room)
     said = [event["content"]["body"] for event in retiring.messages(token, room) if event["type"] == "m.room.message"]
     assert said == ["Goodbye, and thanks."]
-    # Gone from every list of the account's own.
+    # The account itself does not list the room any more.
     retiring.leave(token, room)
     retiring.call("POST", f"/_matrix/client/v3/rooms/{room}/forget", token=token, json={})
 
@@ -87,32 +87,35 @@ def test_killed_in_the_middle(
     retiring = notices.retiring
     everybody = addressed(notices)
     hosts = {"a": {**notices.role_variables, "decommission_base_url": proxy.base_url, "decommission_concurrency": 2}}
-    half_are_told, go_on = Event(), Event()
+    half_are_sent, resume = Event(), Event()
     numbers = itertools.count()
 
     def pause() -> None:
-        """No request of the second half is passed on for now. One of the first may still be under way."""
+        """Hold back the requests of the second half. One of the first half may still be running."""
         if next(numbers) >= len(everybody) // 2:
-            half_are_told.set()
-            go_on.wait(PATIENCE)
+            half_are_sent.set()
+            resume.wait(PATIENCE)
             if victim == "controller":
                 raise ConnectionAbortedError
 
     proxy.before("/send_server_notice/.", pause)
     with start_playbook(PLAYBOOK, hosts) as process:
-        assert half_are_told.wait(PATIENCE)
+        assert half_are_sent.wait(PATIENCE)
         assert sent(retiring) <= len(everybody) // 2
         if victim == "controller":
             kill(process)
             proxy.clear()
-            go_on.set()
+            resume.set()
         else:
             retiring.kill()
             retiring.start()
-            go_on.set()
+            resume.set()
             output, _nothing = process.communicate()
             assert process.returncode == 0, output
-            assert f"Told {len(everybody)} accounts of retirement; 0 had been told before" in output
+            assert (
+                f"Sent the announcement decommissioning to {len(everybody)} accounts; 0 had received it before"
+                in output
+            )
     again = run_playbook(PLAYBOOK, hosts)
     assert again.returncode == 0, again.stdout
     assert by_account(notices) == dict.fromkeys(everybody, 1)
@@ -120,14 +123,14 @@ def test_killed_in_the_middle(
     assert retiring.database.count(f"SELECT count(*) {texts}") == len(everybody)
 
 
-def test_a_server_that_sends_no_notices(filled: Federation, run_module: RunModule) -> None:
+def test_a_server_without_server_notices(filled: Federation, run_module: RunModule) -> None:
     with unchanged(filled.retiring):
         result = run_module("synapse_announcement", {**filled.connection, "text": "Goodbye"})
-    assert result["failed"] and "Nothing was sent" in result["msg"]
-    assert "Add server_notices to homeserver.yaml" in result["msg"] and "restart Synapse" in result["msg"]
+    assert result["failed"] and "No changes made" in result["msg"]
+    assert "Set server_notices in homeserver.yaml" in result["msg"] and "restart Synapse" in result["msg"]
 
 
-def test_another_server_is_not_told(filled: Federation, run_playbook: RunPlaybook) -> None:
+def test_without_confirmation_nothing_is_sent(filled: Federation, run_playbook: RunPlaybook) -> None:
     variables = {**filled.role_variables}
     del variables["decommission_confirm"]
     done = run_playbook(PLAYBOOK, {"a": variables})

@@ -102,7 +102,7 @@ def test_accounts(
     if user_ids is not None:
         options["user_ids"] = [user_id.format(server=server) for user_id in user_ids]
     result = run_module(name, options)
-    assert result["failed"] and "Nothing was changed" in result["msg"]
+    assert result["failed"] and "No changes made" in result["msg"]
     assert message.format(server=server) in result["msg"]
 
 
@@ -110,18 +110,21 @@ ROLE_VARIABLES: dict[str, tuple[dict[str, Any], str]] = {
     "confirm missing": ({"decommission_confirm": None}, "decommission_confirm is not set"),
     "confirm wrong": ({"decommission_confirm": "example.org"}, "decommission_confirm is 'example.org'"),
     "a period without a unit": ({"decommission_propagation_period": "7"}, "a number and one of the units"),
-    "a time without a unit": ({"decommission_unreachable_after": "1"}, "decommission_unreachable_after is '1', but"),
+    "a time without a unit": ({"decommission_unreachable_after": "1"}, "decommission_unreachable_after is '1': set it"),
     "no signing key": (
         {"decommission_signing_key_path": "/nowhere/signing.key"},
-        "set decommission_ghost_checks to false",
+        "set decommission_ghost_checks: false",
     ),
     "a word for a boolean": ({"decommission_erase": "perhaps"}, "decommission_erase"),
     "a stage that there is not": ({"decommission_stages": ["drian"]}, "drian"),
-    "a variable that there is not": ({"decommission_poweroff": False}, "there is no variable decommission_poweroff"),
+    "a variable that there is not": (
+        {"decommission_poweroff": False},
+        "unknown variable decommission_poweroff: correct its spelling",
+    ),
     "no tasks to power off with": ({"decommission_power_off_tasks": "nowhere.yml"}, "there is no file"),
     "no tasks, and the host is this machine": (
         {"decommission_power_off_tasks": None},
-        "the machine that Ansible runs on",
+        "would power off the controller",
     ),
     "wrong password": (
         {

@@ -61,7 +61,7 @@ def test_broken_rooms_are_named_and_all_else_is_done(
     for room in found.values():
         assert re.search(REASON, room["reason"])
         assert (room["accounts"], room["federated"]) == (3, True)
-    assert {account["user_id"] for account in drained["not_parted"]} == set(made.users[:3])
+    assert {account["user_id"] for account in drained["still_joined"]} == set(made.users[:3])
     assert drained["federated_left_after"] is None
 
     left = run_module(
@@ -74,7 +74,7 @@ def test_broken_rooms_are_named_and_all_else_is_done(
 
     verified = run_module("synapse_user_deactivate", {**options, "all_users": True})
     assert {room["room_id"] for room in verified["broken_rooms"]} == refused
-    assert verified["changed"] is (verified["parted"] > 0)
+    assert verified["changed"] is (verified["left_all_rooms"] > 0)
     for account in retiring.accounts():
         assert set(retiring.joined_rooms(account["name"])) <= refused, account
 

@@ -8,36 +8,34 @@ opened in a browser with 40 remote servers."""
 from __future__ import annotations
 
 import base64
-import email.utils
 import json
 import multiprocessing
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import jsonschema
 import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
-from ansible_collections.matrixops.synapse.plugins.module_utils._digest import digest
-from ansible_collections.matrixops.synapse.plugins.plugin_utils._certificate import conclude
-from ansible_collections.matrixops.synapse.plugins.plugin_utils._page import certificate_page
-from ansible_collections.matrixops.synapse.tests.unit.helpers import (
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.digest import digest
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.page import certificate_page
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.record import conclude
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     OPERATOR,
     SERVER,
     TOKEN,
-    FederatedSimulation,
     matrix_error,
     room_id,
     user,
 )
+from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeserver
 from lab.waiting import PATIENCE
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys
 from selenium.webdriver.common.by import By
@@ -85,7 +83,7 @@ def test_certificate_of_a_decommissioning(federation: Federation, run_playbook: 
     assert checked.returncode == 0, checked.stdout
     assert not directory.exists()
 
-    # What is there, and is none, is neither lost nor believed.
+    # A file that is no certificate is neither overwritten nor read.
     directory.mkdir(mode=0o700)
     (directory / f"{retiring.server_name.replace(':', '_')}-garbage.json").write_text("{")
     done = run_playbook(PLAYBOOK, {"a": host})
@@ -109,21 +107,21 @@ def test_certificate_of_a_decommissioning(federation: Federation, run_playbook: 
     assert certificate["accounts"]["before"]["counts"]["appservice"]
     remote = certificate["remote_servers"]
     print(remote)
-    assert [proof["found"] for proof in certificate["proof"]] == [0, 0, 0, 0]
+    assert [proof["exceptions"] for proof in certificate["proof"]] == [0, 0, 0, 0]
     # The remote server's own answer.
     (row,) = remote["servers"]
     assert (row["server"], row["state"]) == (federation.staying.server_name, "confirmed")
     assert row["text"] in done.stdout and not federation.ghosts()
     assert certificate["propagation"][-1][1:] == [remote["summary"][state] for state in STATES]
     (drain,) = certificate["drains"]
-    assert drain["timeline"][-1][1:] == [drain["deactivated"], drain["parted"]]
+    assert drain["timeline"][-1][1:] == [drain["deactivated"], drain["left_all_rooms"]]
     for page in (path.read_text(), path.with_suffix(".html").read_text()):
         assert retiring.admin_token not in page and "syt_" not in page
         assert not [user_id for user_id in to_close if user_id in page]
         assert made.operator in page
     assert f"{retiring.server_name}: powered off" in done.stdout
 
-    # A run that fails does so still, and says it in the same certificate.
+    # A later run that fails is recorded in the same certificate.
     later = run_playbook(PLAYBOOK, {"a": {**host, "decommission_access_token": "syt_wrong"}})
     assert later.returncode == 2, later.stdout
     again = read(directory, path.stem)
@@ -137,66 +135,25 @@ def test_certificate_of_a_decommissioning(federation: Federation, run_playbook: 
 # On a stub
 
 
-class Homeserver(FederatedSimulation):
+def filled_homeserver() -> Homeserver:
     """A homeserver that refuses to deactivate one account at first."""
-
-    def __init__(self) -> None:
-        names = [f"user{number}" for number in range(ACCOUNTS)]
-        rooms = [f"room{number}" for number in range(ROOMS)]
-        joined = {name: [rooms[(i + step) % ROOMS] for step in (0, 7)] for i, name in enumerate(names)}
-        mock: Any = SimpleNamespace(add_callback=lambda *_arguments: None)
-        accounts = [user(name, displayname=HOSTILE) for name in names]
-        super().__init__(mock, user("op", admin=True), *accounts, op=rooms[:3], **joined)
-        for number in range(SERVERS):
-            for room in (rooms[number], rooms[(number + 1) % ROOMS]):
-                self.federate(room, server=f"matrix{number:02}.example.net")
-        self.errors[f"POST deactivate {REFUSED}"] = [(400, matrix_error("M_UNKNOWN", f"{REFUSED} {HOSTILE}"))] * 2
-
-    def _answer(self, request: Any) -> tuple[int, dict[str, str], str]:
-        status, headers, body = super()._answer(request)
-        if "/v2/users?" in request.url and "deactivated=false" in request.url:
-            listed = json.loads(body)
-            body = json.dumps({"users": [account for account in listed["users"] if not account["deactivated"]]})
-        return status, headers, body
-
-    def _act(self, before: str, last: str, user_id: str) -> tuple[int, Any]:
-        if last == "destinations":
-            return 200, {"destinations": []}
-        if last == "server_version":
-            return 200, {"server_version": f"1.163.0 {HOSTILE}"}
-        if last == "auth_metadata":
-            return 404, matrix_error("M_UNRECOGNIZED", "no")
-        if (before, last) == ("v3", "login"):
-            return 200, {"flows": []}
-        if last == "available":
-            return 403, matrix_error("M_FORBIDDEN", "closed")
-        return super()._act(before, last, user_id)
+    names = [f"user{number}" for number in range(ACCOUNTS)]
+    rooms = [f"room{number}" for number in range(ROOMS)]
+    homeserver = Homeserver()
+    homeserver.version = f"1.163.0 {HOSTILE}"
+    joined = {name: [rooms[(i + step) % ROOMS] for step in (0, 7)] for i, name in enumerate(names)}
+    homeserver.populate(*(user(name, displayname=HOSTILE) for name in names), op=rooms[:3], **joined)
+    for number in range(SERVERS):
+        homeserver.federate(rooms[number], rooms[(number + 1) % ROOMS], server=f"matrix{number:02}.example.net")
+    refusal = 400, matrix_error("M_UNKNOWN", f"{REFUSED} {HOSTILE}")
+    homeserver.faults[f"POST deactivate {REFUSED}"] = [refusal] * 2
+    return homeserver
 
 
 def serve(pipe: Any) -> None:
-    homeserver = Homeserver()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-        disable_nagle_algorithm = True
-
-        def _handle(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            url = f"http://stub{self.path}"
-            asked: Any = SimpleNamespace(method=self.command, url=url, headers=self.headers, body=body)
-            status, _headers, answer = homeserver._answer(asked)
-            self.send_response_only(status)
-            self.send_header("Date", email.utils.formatdate(usegmt=True))
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(answer.encode())))
-            self.end_headers()
-            self.wfile.write(answer.encode())
-
-        do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815 - as the library has it
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        pipe.send(server.server_address[1])
-        server.serve_forever()
+    with filled_homeserver().serve() as url:
+        pipe.send(url)
+        signal.pause()
 
 
 def with_remote_servers(certificate: dict[str, Any]) -> dict[str, Any]:
@@ -228,7 +185,7 @@ def with_remote_servers(certificate: dict[str, Any]) -> dict[str, Any]:
         "message": "38 of 40 remote servers confirmed",
         "summary": {**dict(zip(STATES, history[-1][1:], strict=True)), "pairs": 80, "pairs_confirmed": 78},
         "servers": [
-            row("acl.example.net", "refused", "a server ACL of the room bars us", "@mod:example.net"),
+            row("acl.example.net", "refused", "denied by a server ACL of the room", "@mod:example.net"),
             row(HOSTILE, "unreachable", HOSTILE),
             *(row(f"matrix{number:02}.example.net", "confirmed", "") for number in range(SERVERS - 2)),
         ],
@@ -254,25 +211,28 @@ class Decommissioned:
             variables = {
                 "ansible_connection": "local",
                 "ansible_python_interpreter": sys.executable,
-                "decommission_base_url": f"http://127.0.0.1:{ours.recv()}",
+                "decommission_base_url": ours.recv(),
                 "decommission_access_token": TOKEN,
                 "decommission_confirm": SERVER,
                 "decommission_propagation_period": "12s",
                 "decommission_poll_interval": 1,
                 "decommission_ghost_checks": False,
                 "decommission_power_off_tasks": str(directory / "off.yml"),
-                "decommission_afterlife": True,
+                "decommission_archive": True,
                 "decommission_signing_key_path": str(directory / "signing.key"),
-                "decommission_afterlife_vault_password_file": "password",
+                "decommission_archive_vault_password_file": "password",
                 "ansible_become": False,
             }
             (directory / "signing.key").write_text(f"ed25519 a_1 {SEED}\n")
             (directory / "password").write_text("correct horse")
-            archive = directory / f"decommission-reports/{SERVER}-afterlife/signing.key.vault"
-            off = {"ansible.builtin.assert": {"that": f"'{archive}' is file"}, "name": "The keys are archived by now"}
+            archive = directory / f"decommission-reports/{SERVER}-archive/signing.key.vault"
+            off = {
+                "ansible.builtin.assert": {"that": f"'{archive}' is file"},
+                "name": "Assert that the keys are archived",
+            }
             (directory / "off.yml").write_text(json.dumps([off]))
             inventory = directory / "inventory.json"
-            inventory.write_text(json.dumps({"matrix_retiring": {"hosts": {"stub": variables}}}))
+            inventory.write_text(json.dumps({"matrix_decommission": {"hosts": {"stub": variables}}}))
             command = [Path(sys.executable).with_name("ansible-playbook"), "-i", inventory, PLAYBOOK]
             environment = {**os.environ, **IN_PROCESS}
             self.runs = [
@@ -297,8 +257,8 @@ def decommissioned(tmp_path_factory: pytest.TempPathFactory) -> Decommissioned:
     return Decommissioned(tmp_path_factory.mktemp("decommissioned"))
 
 
-def test_failure_is_one(decommissioned: Decommissioned) -> None:
-    """It is in the certificate, with its reason as it was said, without the name, and the host has failed."""
+def test_a_failed_stage_fails_the_run(decommissioned: Decommissioned) -> None:
+    """The certificate has its reason without the user ID, and the host has failed."""
     first, second = decommissioned.runs
     assert first.returncode == 2, first.stdout
     assert second.returncode == 0, second.stdout
@@ -315,7 +275,7 @@ def test_failure_is_one(decommissioned: Decommissioned) -> None:
     assert REFUSED not in text and TOKEN not in text and OPERATOR in text
 
 
-def test_run_that_goes_on(decommissioned: Decommissioned) -> None:
+def test_a_resumed_run(decommissioned: Decommissioned) -> None:
     certificate = decommissioned.certificate
     assert certificate["created"] == decommissioned.failed["created"]
     assert certificate["state"] == "powered_off"
@@ -328,17 +288,17 @@ def test_run_that_goes_on(decommissioned: Decommissioned) -> None:
     remote = certificate["remote_servers"]
     assert remote["checked"] is False
     assert remote["summary"]["servers"] == remote["summary"]["unconfirmed"] == SERVERS
-    assert [warning["kind"] for warning in certificate["warnings"]] == ["not_checked"]
-    assert "No remote server was asked" in (decommissioned.directory / f"{SERVER}.html").read_text()
+    assert [finding["kind"] for finding in certificate["findings"]] == ["not_checked"]
+    assert "No remote server was checked" in (decommissioned.directory / f"{SERVER}.html").read_text()
     assert len((decommissioned.directory / f"{SERVER}.json").read_text()) < 100_000
 
 
-def test_afterlife_kit_is_made_before_the_power_off(decommissioned: Decommissioned) -> None:
-    """Not before the gate has opened; and what could hold it up is seen before anybody is closed."""
+def test_the_archive_is_written_before_the_power_off(decommissioned: Decommissioned) -> None:
+    """After the gate has opened. Its prerequisites are checked before the first account is deactivated."""
     first, second = decommissioned.runs
-    assert "The after-life kit can be made" in first.stdout and "Keep what is needed afterwards" not in first.stdout
-    assert "The keys are archived by now" in second.stdout
-    archive = decommissioned.directory / f"{SERVER}-afterlife/signing.key.vault"
+    assert "Check the prerequisites of the archive" in first.stdout and "Write the archive" not in first.stdout
+    assert "Assert that the keys are archived" in second.stdout
+    archive = decommissioned.directory / f"{SERVER}-archive/signing.key.vault"
     vault = VaultLib([("default", VaultSecret(b"correct horse"))])
     assert vault.decrypt(archive.read_text()) == f"ed25519 a_1 {SEED}\n".encode()
     shown = [path.read_text() for path in decommissioned.directory.rglob("*") if path.is_file()]
@@ -428,7 +388,7 @@ def test_charts_show_the_numbers(decommissioned: Decommissioned, browser: Chrome
     expected: list[tuple[float, float]] = []
     offset = (0.0, 0.0)
     for drain in certificate["drains"]:
-        expected += [(offset[0] + at, offset[1] + parted) for at, _deactivated, parted in drain["timeline"]]
+        expected += [(offset[0] + at, offset[1] + left) for at, _deactivated, left in drain["timeline"]]
         offset = expected[-1]
     assert offset[1] > ACCOUNTS * 0.8
     shown = points(browser, "accounts", "first")
@@ -477,7 +437,7 @@ def test_tables_and_the_check_of_an_account(decommissioned: Decommissioned, brow
         cells = browser.find_elements(By.CSS_SELECTOR, "#servers td:nth-child(4)")
         assert [int(cell.text) for cell in cells] == expected
 
-    known = " was an account here and is deactivated."
+    known = " was an account of this server and is deactivated."
     for user_id, says in ((f"@user1:{SERVER}", known), (f"@user999:{SERVER}", " is not among")):
         field = browser.find_element(By.ID, "check")
         field.clear()
@@ -520,10 +480,10 @@ return bad;
     ("name", "width", "height", "scheme"),
     [("desktop", 1200, 1380, "light"), ("phone", 390, 1600, "light"), ("dark", 1200, 1380, "dark")],
 )
-def test_it_can_be_read(
+def test_it_is_legible(
     decommissioned: Decommissioned, browser: Chrome, tmp_path: Path, name: str, width: int, height: int, scheme: str
 ) -> None:
-    """Nothing is wider than the window, all text stands out by WCAG's measure, whatever can be used has a name."""
+    """Nothing is wider than the window, all text has the contrast of WCAG AA, and all controls have a name."""
     show(browser, decommissioned.page, width, height, scheme)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
     assert browser.execute_script(CONTRAST) == []

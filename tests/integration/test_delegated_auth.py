@@ -46,11 +46,11 @@ def accounts(federation: Federation) -> list[Json]:
     return users
 
 
-def test_retire(migrated: Federation, run_module: RunModule, run_playbook: RunPlaybook) -> None:
+def test_decommission(migrated: Federation, run_module: RunModule, run_playbook: RunPlaybook) -> None:
     retiring = migrated.retiring
     info = run_module("synapse_server_info", migrated.connection)
     assert info["delegated_auth"] is True and info["registration"] is False
-    assert {way["kind"]: way["open"] for way in info["ways_in"]} == {
+    assert {path["kind"]: path["open"] for path in info["registration_paths"]} == {
         "registration": False,
         "authentication_service": None,
         "application_service": None,
@@ -60,7 +60,7 @@ def test_retire(migrated: Federation, run_module: RunModule, run_playbook: RunPl
         refused = run_playbook(PLAYBOOK, {"a": migrated.role_variables})
     assert refused.returncode == 2, refused.stdout
     assert "a Matrix Authentication Service handles login" in refused.stdout
-    assert "set decommission_delegated_auth to synapse_only" in refused.stdout
+    assert "set decommission_delegated_auth: synapse_only" in refused.stdout
 
     host = {**migrated.role_variables, "decommission_delegated_auth": "synapse_only"}
     done = run_playbook(PLAYBOOK, {"a": host})

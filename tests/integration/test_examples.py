@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""docs/examples as a repository of somebody's own, used in the ways that docs/fleet.md tells of."""
+"""docs/examples as a repository of somebody's own, used in the ways that docs/howto/fleet.md describes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lab.waiting import wait_until
 from .conftest import IN_PROCESS, ROOT, Federation, unchanged
 
 EXAMPLES = ROOT / "docs/examples"
-GUIDE = (ROOT / "docs/fleet.md").read_text()
+GUIDE = (ROOT / "docs/howto/fleet.md").read_text()
 CLOUD_TOKEN = "cloud-token-that-nobody-may-see"
 VAULT_PASSWORD = "vault-password-that-nobody-may-see"
 
@@ -107,9 +107,12 @@ class Repository:
     output: str = ""
 
     @property
-    def retired(self) -> list[str]:
+    def decommissioned(self) -> list[str]:
         """The hosts that are off, by the inventory."""
-        return list(yaml.safe_load((self.directory / "inventory/retired.yml").read_text())["retired"]["hosts"] or {})
+        return list(
+            yaml.safe_load((self.directory / "inventory/decommissioned.yml").read_text())["decommissioned"]["hosts"]
+            or {}
+        )
 
     @property
     def changes(self) -> list[str]:
@@ -131,7 +134,7 @@ class Repository:
             check=False,
         )
 
-    def retire(self, *options: str) -> int:
+    def decommission(self, *options: str) -> int:
         """Run the playbook as the guide has cron run it, with some options more; return the exit code."""
         for host, variables in self.variables.items():
             file = self.directory / f"inventory/host_vars/{host}.yml"
@@ -207,49 +210,49 @@ def repository(filled: Federation, tmp_path: Path) -> Iterator[Repository]:
 
 
 @pytest.mark.nightly(category="variations")
-def test_retire(federation: Federation, repository: Repository) -> None:
+def test_decommission(federation: Federation, repository: Repository) -> None:
     """From the audit to the power-off, a run at a time, one of two hosts alone."""
     retiring, staying, stub = federation.retiring, federation.staying, repository.stub
     present, others = stub.count(), state_of(staying)
     with unchanged(retiring):
-        assert repository.retire(ONE_HOST, CHECK, MANY) == 0, repository.output
-    assert f"To deactivate and erase: {len(federation.to_close)} accounts" in repository.output
+        assert repository.decommission(ONE_HOST, CHECK, MANY) == 0, repository.output
+    assert f"to deactivate and erase: {len(federation.to_close)}" in repository.output
     assert federation.population.odd_users[0] in repository.output
     assert (stub.taken(), repository.changes) == ([], [])
 
-    assert repository.retire(ONE_HOST, "-vvv") == 0, repository.output
-    assert "Run this again, from " in repository.output
+    assert repository.decommission(ONE_HOST, "-vvv") == 0, repository.output
+    assert "Run again from " in repository.output
     told = Request("POST /messages", None, present)
     silenced = Request("PUT /silences/matrix1.example.org", None, present)
     assert stub.taken() == [told, silenced]
-    assert repository.changes == [f"{retiring.server_name} is being retired"]
+    assert repository.changes == [f"{retiring.server_name} is being decommissioned"]
     assert stub.count() == 0
 
     # The gate is closed.
-    assert repository.retire(ONE_HOST, POWER_OFF) == 0, repository.output
+    assert repository.decommission(ONE_HOST, POWER_OFF) == 0, repository.output
     assert stub.taken() == []
 
     def finished() -> bool:
-        assert repository.retire(ONE_HOST, STAY_ON, LATER) == 0, repository.output
-        return "Run this again, from " not in repository.output
+        assert repository.decommission(ONE_HOST, STAY_ON, LATER) == 0, repository.output
+        return "Run again from " not in repository.output
 
     wait_until(finished, "there is nothing to wait for any more")
     asked = stub.taken()
     assert {request.line for request in asked} == {silenced.line}
     assert (asked[0].members, stub.count()) == (0, 0)
-    assert (stub.machine, repository.retired) == ("running", [])
+    assert (stub.machine, repository.decommissioned) == ("running", [])
 
-    assert repository.retire(ONE_HOST, POWER_OFF, LATER, "-vvv") == 0, repository.output
+    assert repository.decommission(ONE_HOST, POWER_OFF, LATER, "-vvv") == 0, repository.output
     bearer = f"Bearer {CLOUD_TOKEN}"
     assert stub.taken() == [
         Request("POST /servers/4711/actions/shutdown", bearer, 0),
         Request("DELETE /records/matrix1.example.org", bearer, 0),
     ]
-    assert (stub.machine, repository.retired) == ("off", ["matrix1.example.org"])
+    assert (stub.machine, repository.decommissioned) == ("off", ["matrix1.example.org"])
     wait_until(lambda: not federation.ghosts(), "the other server lists nobody")
 
     # It is still in the inventory, but nobody tries to log in to it.
-    assert repository.retire(ONE_HOST) == 0, repository.output
+    assert repository.decommission(ONE_HOST) == 0, repository.output
     assert "no hosts matched" in repository.output
     assert stub.taken() == []
     assert state_of(staying) == others
@@ -264,17 +267,17 @@ def test_audit(filled: Federation, repository: Repository, skip_or_fail: Callabl
         port = closed.getsockname()[1]
     off = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": port}
     first, second = repository.variables.values()
-    (documented,) = yaml_of_guide("decommission_delegate")["matrix_retiring"]["hosts"].values()
+    (documented,) = yaml_of_guide("decommission_delegate")["matrix_decommission"]["hosts"].values()
     first |= off | {"decommission_delegate": documented["decommission_delegate"]}
     confirm = second["decommission_confirm"]
     second["decommission_confirm"] = "other.example.org"
     with unchanged(filled.retiring):
-        assert repository.retire(AUDIT) == 2, repository.output
-    assert f"To deactivate and erase: {len(filled.to_close)} accounts" in repository.output
-    assert f"is {confirm}." in repository.output
+        assert repository.decommission(AUDIT) == 2, repository.output
+    assert f"to deactivate and erase: {len(filled.to_close)}" in repository.output
+    assert f"is {confirm}, but" in repository.output
     assert re.search(alone := r"(?m)^matrix1.example.org .* unreachable=0 +failed=0 ", repository.output)
     second |= off | {"decommission_confirm": confirm}
-    assert repository.retire(AUDIT) == 4, repository.output
+    assert repository.decommission(AUDIT) == 4, repository.output
     assert re.search(alone, repository.output)
     assert (repository.stub.taken(), repository.changes) == ([], [])
 
@@ -282,7 +285,7 @@ def test_audit(filled: Federation, repository: Repository, skip_or_fail: Callabl
 def test_the_guide_tells_of_what_is_tried_here() -> None:
     options = re.findall(r"^\| `(--.*?)` \|", GUIDE, re.MULTILINE)
     assert options == [CHECK, AUDIT, ONE_HOST, STAY_ON, POWER_OFF, MANY]
-    linked = {Path(path) for path in re.findall(r"\]\((examples/.+?)\)", GUIDE)}
+    linked = {Path(path) for path in re.findall(r"\]\(\.\./(examples/.+?)\)", GUIDE)}
     written = {path.relative_to(ROOT / "docs") for path in EXAMPLES.rglob("*") if path.is_file()}
     assert linked == written
 

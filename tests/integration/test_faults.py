@@ -48,7 +48,7 @@ class Drain:
         }
         result = self._run_module("synapse_user_deactivate", {**options, **more})
         if not result.get("failed"):
-            assert (result["deactivated"], result["failures"], result["not_parted"]) == (len(to_close), [], [])
+            assert (result["deactivated"], result["failures"], result["still_joined"]) == (len(to_close), [], [])
             self._assert_done()
         return result
 

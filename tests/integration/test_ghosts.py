@@ -60,7 +60,7 @@ class Gone:
             self.rooms["knocking"]: self.knocking.user_id,
         }
         for room_id in self.rooms.values():
-            # So that nobody's join is the newest event: the state that a server tells is the one before that.
+            # A join must not be the newest event: servers return the state before that event.
             b.send(self.host.token, room_id, "hello")
         wait_until(lambda: not any(server.undelivered() for server in (a, b, c)), "all servers have settled")
         wait_until(self._agreed, "all servers see the same members")
@@ -70,7 +70,7 @@ class Gone:
         options = {"preset": "public_chat", "name": name, **options}
         room_id = self.rooms[name] = b.create_room(self.host.token, **options)
         if name == "knocking":
-            # Nobody may join, so the guest is invited.
+            # The room is invite-only, so the guest is invited.
             b.invite(self.host.token, room_id, self.guest.user_id)
         elif name == "restricted":
             c.join(self.guest.token, self.rooms["many"], via=b.server_name)
@@ -92,7 +92,7 @@ class Gone:
         )
 
     def leave(self) -> None:
-        """Have everybody leave: c is down all the time, and b when the second half leaves the room with many."""
+        """Let all accounts leave. c is down all the time, and b while the second half leaves the large room."""
         a, b, c = self.a, self.b, self.c
         many = self.rooms["many"]
         c.stop()
@@ -115,7 +115,7 @@ class Gone:
 
     @property
     def _second_wave(self) -> dict[str, list[str]]:
-        """Whom b still lists then. It takes no leave of those who are barred, and is not told that a knock is over."""
+        """The accounts that b still lists then. It denies leaves by ACL, and does not learn that a knock is over."""
         return {
             self.rooms["many"]: sorted(user.user_id for user in self.users[HALF:]),
             self.rooms["barred"]: sorted(user.user_id for user in self.users[:2]),
@@ -124,7 +124,7 @@ class Gone:
         }
 
     def listed(self, server: Homeserver) -> dict[str, list[str]]:
-        """Whom a server lists, invites and knocks included, by room ID."""
+        """The accounts that a server lists, invites and knocks included, by room ID."""
         found = server.members_of(self.a.server_name)
         for room_id, user_id in self.pending.items():
             if self.membership(server, room_id, user_id) in ("invite", "knock"):
@@ -160,7 +160,7 @@ class Gone:
         }
 
     def as_answered(self, answer: Json) -> dict[str, dict[str, list[str]]]:
-        """Whom each server lists by what the module says, by server and room ID. It has ten accounts for each room."""
+        """The listed accounts in the result of the module, by server and room ID. It has ten accounts for each room."""
         found: dict[str, dict[str, list[str]]] = {}
         for pair in answer["not_confirmed"]:
             ghosts = sorted(ghost["user_id"] for ghost in pair["ghosts"])
@@ -261,7 +261,7 @@ def test_the_key_is_in_no_output(gone: Gone, run_module: RunModule, tmp_path: Pa
     if how == "signing_key_path":
         # It prints the arguments of each module, as they are.
         environment["ANSIBLE_DEBUG"] = "1"
-    # Nothing answers under the name, and there is nobody else to ask.
+    # Nothing answers under the name, and there is no other server to ask.
     failed = run_module("matrix_ghosts_info", options, "-vvvv", **environment)
     assert failed["failed"] and "can't be verified" in failed["msg"]
     for output in (failed.output, log.read_text()):
@@ -269,7 +269,7 @@ def test_the_key_is_in_no_output(gone: Gone, run_module: RunModule, tmp_path: Pa
 
 
 def test_a_homeserver_that_is_not_gone(gone: Gone, run_module: RunModule) -> None:
-    """Without its own word, nobody is removed; with it, nobody who is joined by it. It knows its rooms, too."""
+    """Without base_url, no account is removed. With it, no joined account is, and the rooms are read from there."""
     a, b, c = gone.a, gone.b, gone.c
     user, many, barred = gone.users[0], gone.rooms["many"], gone.rooms["barred"]
     if not a.running:

@@ -24,7 +24,7 @@ GHOSTS = 500
 
 @contextmanager
 def frozen(server: Homeserver) -> Iterator[None]:
-    """Stop the process of a server, and have it go on afterwards."""
+    """Stop the process of a server, and continue it afterwards."""
     assert server.pid is not None
     os.kill(server.pid, signal.SIGSTOP)
     try:
@@ -83,7 +83,7 @@ def test_a_server_that_does_not_know_the_whole_room_yet(started: Lab, run_module
     a.join(user.token, room_id, via=b.server_name)
     wait_until(lambda: user.user_id in b.joined_members(room_id), "b sees who has joined")
     asked = options(started, room_id, d.server_name, [user.user_id])
-    # It has nobody in the room, says so, and has seen our key then.
+    # The server has no account in the room, answers that, and has stored the key by then.
     assert run_module("matrix_ghosts_info", asked)["counts"]["confirmed"] == 1
     d.join(newcomer.token, room_id, via=b.server_name)
     with frozen(a), frozen(b):

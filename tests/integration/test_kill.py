@@ -26,7 +26,7 @@ from .conftest import ROOT, Federation, RunPlaybook, StartPlaybook
 from .test_playbook import PLAYBOOK, assert_drained, powered_off
 
 TASKS = (
-    "See what a retirement would do",
+    "Compute the plan",
     "Hand over rooms",
     "Record the federated rooms",
     "Compute which accounts would be deactivated",

@@ -15,14 +15,14 @@ from random import Random
 from typing import Any
 
 import pytest
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.events import (
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.leave_events import (
     ROOM_VERSIONS,
     build_leave,
     event_id,
     read_template,
     redact,
 )
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.keys import SigningKey, read_signing_key
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.signing import SigningKey, read_signing_key
 from lab.lab import default_python
 
 Json = dict[str, Any]

@@ -226,7 +226,7 @@ def test_everybody_leaves(loop: asyncio.AbstractEventLoop, tmp_path: Path) -> No
     stub = Stub(OPEN)
     log = tmp_path / "log"
     drained = drain(loop, stub, tmp_path, wait_for=WAIT_FOR, log_path=str(log))
-    assert (drained["deactivated"], drained["parted"], drained["unchanged"]) == (OPEN, OPEN, ACCOUNTS - OPEN)
+    assert (drained["deactivated"], drained["left_all_rooms"], drained["unchanged"]) == (OPEN, OPEN, ACCOUNTS - OPEN)
     assert not any(stub.in_room)
     assert not any(stub.open)
     assert len(log.read_text().splitlines()) == 3 * OPEN

@@ -86,7 +86,7 @@ def test_deactivate_everybody(federation: Federation, run_module: RunModule, tmp
 
     done = run_module("synapse_user_deactivate", options, "--diff")
     assert done["diff"] == predicted["diff"]
-    for key in ("changed", "deactivated", "unchanged", "failures", "not_parted"):
+    for key in ("changed", "deactivated", "unchanged", "failures", "still_joined"):
         assert done[key] == predicted[key]
     for account in retiring.accounts():
         admin = account["name"] in (made.operator, made.second_admin)
@@ -104,7 +104,7 @@ def test_deactivate_everybody(federation: Federation, run_module: RunModule, tmp
     assert after["ratelimit_override"] == before["ratelimit_override"]
     assert after["access_tokens"].startswith("2 rows"), "those of the two admins"
     logged = [json.loads(line) for line in log.read_text().splitlines()]
-    for result in ("deactivated", "parted" if wait_for == "all" else "left"):
+    for result in ("deactivated", "left_all_rooms" if wait_for == "all" else "left"):
         assert {line["user_id"] for line in logged if line["result"] == result} == to_close
     # Synapse makes those leave who can't before they are deactivated; all others leave before the first of them is.
     others = to_close - {made.locked, made.guest}
@@ -138,7 +138,7 @@ def test_an_admin_is_closed_only_by_name_and_with_leave(federation: Federation, 
     admin = federation.population.second_admin
     options = {**federation.connection, "user_ids": [admin]}
     refused = run_module("synapse_user_deactivate", options)
-    assert refused["failed"] and "is an admin" in refused["msg"] and "Nothing was changed" in refused["msg"]
+    assert refused["failed"] and "is an admin" in refused["msg"] and "No changes made" in refused["msg"]
     assert not federation.retiring.account(admin)["deactivated"]
     assert run_module("synapse_user_deactivate", {**options, "allow_admins": True})["deactivated"] == 1
     assert federation.retiring.account(admin)["deactivated"]
@@ -159,7 +159,7 @@ def test_deactivate_refuses(filled: Federation, run_module: RunModule, user_id: 
     with unchanged(filled.retiring):
         result = run_module("synapse_user_deactivate", {**filled.connection, "user_ids": names, "allow_admins": True})
     assert result["failed"]
-    assert f"Nothing was changed: {names[1]} {reason.format(server=server)}" in result["msg"]
+    assert f"No changes made: {names[1]} {reason.format(server=server)}" in result["msg"]
 
 
 def test_keeping_somebody_who_does_not_exist_is_refused(filled: Federation, run_module: RunModule) -> None:

@@ -61,7 +61,7 @@ def test_a_guest_is_shut_out(federation: Federation, run_module: RunModule) -> N
     retiring.admin("PUT", f"/v2/users/{made.guest}", json={"locked": False})
     retiring.join(token, made.shared_by_retiring[0])
     mended = run_module("synapse_user_deactivate", drain_options(federation))
-    assert (mended["changed"], mended["deactivated"], mended["parted"]) == (True, 1, 1)
+    assert (mended["changed"], mended["deactivated"], mended["left_all_rooms"]) == (True, 1, 1)
     with pytest.raises(ApiError, match="M_USER_LOCKED"):
         retiring.sync(token)
     assert_nobody_but(federation)
@@ -77,10 +77,10 @@ def test_a_bridge_that_brings_its_users_back(federation: Federation, run_module:
     with before_each_listing(federation, bring_back) as connection:
         failed = run_module("synapse_user_deactivate", drain_options(federation, max_passes=2, **connection))
     assert failed["failed"]
-    assert made.appservice_user in {account["user_id"] for account in failed["not_parted"]}
-    assert "is its application service still running?" in str(failed["not_parted"])
+    assert made.appservice_user in {account["user_id"] for account in failed["still_joined"]}
+    assert "stop its application service" in str(failed["still_joined"])
     done = run_module("synapse_user_deactivate", drain_options(federation))
-    assert done["not_parted"] == []
+    assert done["still_joined"] == []
     assert_nobody_but(federation)
 
 
@@ -116,8 +116,8 @@ def test_a_room_with_broken_state(federation: Federation, run_module: RunModule)
     retiring.start()
     failed = run_module("synapse_user_deactivate", drain_options(federation))
     assert failed["failed"] and failed["failures"] == []
-    assert {account["user_id"] for account in failed["not_parted"]} == members
-    for account in failed["not_parted"]:
+    assert {account["user_id"] for account in failed["still_joined"]} == members
+    for account in failed["still_joined"]:
         assert [left["room_id"] for left in account["rooms"]] == [room]
         assert "500" in account["rooms"][0]["reason"]
     assert_nobody_but(federation, *members)
@@ -129,7 +129,7 @@ def test_rooms_whose_other_servers_are_dead(federation: Federation, run_module: 
     retiring, staying = federation.retiring, federation.staying
     staying.kill()
     done = run_module("synapse_user_deactivate", drain_options(federation))
-    assert (done["failures"], done["not_parted"]) == ([], [])
+    assert (done["failures"], done["still_joined"]) == ([], [])
     # What is to be sent is lost.
     retiring.restart()
     staying.start()
@@ -155,7 +155,7 @@ def test_an_account_in_many_rooms(federation: Federation, run_module: RunModule)
         retiring.create_room(made.tokens[made.users[0]])
     # Nobody parts for longer than this, but the rooms get fewer.
     done = run_module("synapse_user_deactivate", drain_options(federation, wait_timeout=1))
-    assert (done["failures"], done["not_parted"]) == ([], [])
+    assert (done["failures"], done["still_joined"]) == ([], [])
     assert_nobody_but(federation)
 
 

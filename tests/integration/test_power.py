@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a retirement would break in rooms, and the power in them: what is found, handed over, and given up."""
+"""What a decommissioning would break in rooms, and the power in them: what is found, handed over, and given up."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def rooms(federation: Federation) -> Rooms:
     return Rooms(federation)
 
 
-def test_findings_name_each_room(federation: Federation, rooms: Rooms, run_module: RunModule) -> None:
+def test_the_impact_names_each_room(federation: Federation, rooms: Rooms, run_module: RunModule) -> None:
     retiring, made, host = federation.retiring, federation.population, rooms.host
     token = rooms.tokens[host]
     theirs = {host: 50, rooms.alice: 100}
@@ -110,9 +110,9 @@ def test_findings_name_each_room(federation: Federation, rooms: Rooms, run_modul
     wait_until(counted, "Synapse's statistics are up to date")
     retiring.database.execute(f"DELETE FROM event_forward_extremities WHERE room_id = '{broken}'")  # noqa: S608
     with unchanged(retiring):
-        result = run_module("synapse_rooms_info", {**federation.connection, "findings": True})
+        result = run_module("synapse_rooms_info", {**federation.connection, "impact": True})
         plan = run_module("synapse_decommission_plan", federation.connection)["plan"]
-    assert result["findings"] == {
+    assert result["impact"] == {
         kind: sorted(room_ids)
         for kind, room_ids in {
             "orphaned": [*rooms.newest, orphan, old],
@@ -131,22 +131,22 @@ def test_findings_name_each_room(federation: Federation, rooms: Rooms, run_modul
         }.items()
     }
 
-    assert plan["findings"] == result["findings"]
+    assert plan["impact"] == result["impact"]
     assert plan["aliases"] == {f"#{name}:{rooms.server_name}": r for name, r in named.items()}
     assert plan["to_deactivate"] == len(federation.to_close)
     assert (plan["servers"]["total"], plan["servers"]["sample"]) == (1, [federation.staying.server_name])
-    warned = {warning["about"]: warning["message"] for warning in plan["warnings"]}
-    assert warned.keys() - {"cordon"} == {kind for kind in result["findings"] if result["findings"][kind]} - {
+    warned = {warning["topic"]: warning["message"] for warning in plan["warnings"]}
+    assert warned.keys() - {"cordon"} == {kind for kind in result["impact"] if result["impact"][kind]} - {
         "unadministered"
     }
-    assert aliased in warned["canonical_alias"] and child in warned["space_parents"]
+    assert f"#ours:{rooms.server_name}" in warned["canonical_alias"] and child in warned["space_parents"]
 
     found = {room["room_id"]: room for room in result["rooms"]}
     assert found.keys() == listed().keys()
     assert all(room.items() <= found[room_id].items() for room_id, room in listed().items())
     assert found[orphan]["administrators"] == {"local": [host], "remote": [], "everybody": False}
     assert found[others]["administrators"] == {"local": [host], "remote": [rooms.alice], "everybody": False}
-    assert found[everybodys]["administrators"]["everybody"] is True
+    assert found[everybodys]["administrators"]["all_accounts"] is True
     assert found[made.direct_rooms[1]]["administrators"]["remote"] == [rooms.alice]
     assert found[aliased]["aliases"] == [f"#ours:{rooms.server_name}"]
     assert found[left]["aliases"] == [f"#left:{rooms.server_name}"] and "federated" not in found[left]
@@ -214,7 +214,7 @@ def test_handover(federation: Federation, rooms: Rooms, run_module: RunModule) -
         {"room_id": room_id, "by": by[room_id], "to": [rooms.alice], "level": level[room_id]}
         for room_id in sorted(orphaned)
     ]
-    reason = f"nobody of those named is joined to it: {rooms.alice}"
+    reason = f"no recipient is joined to the room: {rooms.alice}"
     assert done["not_handed_over"] == [{"room_id": without_alice, "reason": reason}]
     assert (done["failures"], done["changed"]) == ([], True)
     for room_id in orphaned:
@@ -273,10 +273,12 @@ def test_demotion(federation: Federation, rooms: Rooms, run_module: RunModule) -
         orphan: [host],
     }
     assert done["demoted"] == [{"room_id": r, "user_ids": sorted(demoted[r])} for r in sorted(demoted)]
-    creator = "has created the room, whose version lets no creator give up power"
+    creator = "is a creator, and creators of this room version keep their power"
     creators = dict.fromkeys((*rooms.newest, newest), host)
     creators.update(zip(made.direct_rooms[1:], made.users[2:4], strict=True))
-    outranked = "is not in the room, and nobody of this server with more power can be acted as"
+    outranked = (
+        "is not joined to the room, and there is no account of this server with a higher level that can be acted as"
+    )
     remaining = [{"room_id": room_id, "user_id": user_id, "reason": creator} for room_id, user_id in creators.items()]
     remaining.append({"room_id": above, "user_id": gone, "reason": outranked})
     assert done["remaining"] == sorted(remaining, key=lambda one: str(one["room_id"]))

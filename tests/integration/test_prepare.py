@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""All that can be done before anybody leaves, in one run of the playbook."""
+"""All preparations in one run of the playbook."""
 
 from __future__ import annotations
 
@@ -43,9 +43,12 @@ def test_prepare(federation: Federation, run_playbook: RunPlaybook) -> None:
     with unchanged(retiring):
         checked = run_playbook(PLAYBOOK, hosts, "--check")
     assert checked.returncode == 0, checked.stdout
-    assert "to do: announce, hand over, release aliases, demote, erase" in checked.stdout
+    assert (
+        "besides deactivation: announce, hand over rooms, delete aliases, demote accounts, erase accounts"
+        in checked.stdout
+    )
     for kind in ("orphaned", "empowered", "creators", "aliased", "canonical_alias", "cordon"):
-        assert f"WARNING ({kind}): " in checked.stdout, checked.stdout
+        assert f"  {kind}: " in checked.stdout, checked.stdout
 
     done = run_playbook(PLAYBOOK, hosts)
     assert done.returncode == 0, done.stdout

@@ -36,7 +36,7 @@ class Net:
         self.lab = lab
         self.rooms: dict[str, str] = {}
         self.pending: dict[str, str] = {}
-        """The user ID of whom a server has invited, or who knocks there, by the server's name and what it is."""
+        """The user IDs of invited and knocking accounts, by server name and membership."""
 
     def __getitem__(self, name: str) -> Homeserver:
         return self.lab[name]
@@ -136,7 +136,7 @@ def test_servers_that_are_down(net: Net, run: Run) -> None:
     net["c"].stop()
     net["d"].stop()
     output = run(decommission_wait=False, decommission_early_exit=False)
-    assert "Run this again, from " in output
+    assert "Run again from " in output
     assert not net.is_off
     # What was to be sent is lost with it.
     net["a"].kill()
@@ -201,7 +201,7 @@ def test_a_server_that_was_never_contacted(net: Net, run: Run) -> None:
 @nightly
 @pytest.mark.parametrize("setting", ["send_federation", "federation_domain_whitelist"])
 def test_ours_does_not_send(net: Net, run: Run, setting: str) -> None:
-    """Leaves are not sent to anybody, or not to c and d, which are asked directly all the same."""
+    """Synapse sends its leaves to no server, or not to c and d, which are checked directly all the same."""
     value = {"send_federation": False, "federation_domain_whitelist": [net["b"].server_name]}[setting]
     net["a"].configure(Settings(extra_config={setting: value}))
     net["a"].restart()
@@ -236,7 +236,7 @@ def test_different_ghosts_in_one_room(net: Net, run: Run) -> None:
 
 
 def test_servers_of_the_same_run(net: Net, run_playbook: RunPlaybook) -> None:
-    """d is drained in the same run, and need not confirm; b is only looked at, and must."""
+    """d is drained in the same run, and need not confirm. b is only read, and must."""
 
     def host(name: str, **variables: Any) -> dict[str, Any]:
         marker = str(net[name].directory / "powered_off")
@@ -262,11 +262,11 @@ def test_servers_of_the_same_run(net: Net, run_playbook: RunPlaybook) -> None:
 
 @nightly
 def test_without_the_signing_key(net: Net, run_playbook: RunPlaybook) -> None:
-    """It must be said that nobody is to be asked. Then all servers are unconfirmed."""
+    """The checks must be switched off explicitly. Then all servers are unconfirmed."""
     host = {**net.host, "decommission_signing_key_path": "/nowhere/signing.key"}
     refused = run_playbook(PLAYBOOK, {"a": host})
     assert refused.returncode == 2, refused.stdout
-    assert "decommission_ghost_checks to false" in refused.stdout
+    assert "decommission_ghost_checks: false" in refused.stdout
     assert not net["a"].account(net["a"].user_id("user00"))["deactivated"]
     host |= {"decommission_ghost_checks": False, "decommission_propagation_period": "3s"}
     done = run_playbook(PLAYBOOK, {"a": host})

@@ -229,11 +229,13 @@ def test_sessions_of_a_run_that_was_killed_expire(
 
 
 def test_a_token_that_expires(federation: Federation) -> None:
-    """As in docs/security.md."""
+    """As in docs/explanation/security.md."""
     retiring = federation.retiring
-    (text,) = re.findall(r"^ *\$ (curl .*?)^ *```", (ROOT / "docs/security.md").read_text(), re.MULTILINE | re.DOTALL)
+    (text,) = re.findall(
+        r"^ *\$ (curl .*?)^ *```", (ROOT / "docs/explanation/security.md").read_text(), re.MULTILINE | re.DOTALL
+    )
     user_id = federation.population.users[0]
-    command = text.replace("http://localhost:8008", retiring.base_url).replace("@retirement:example.org", user_id)
+    command = text.replace("http://localhost:8008", retiring.base_url).replace("@decommission:example.org", user_id)
     environment = {"PATH": os.environ["PATH"], "OTHER_ADMINS_TOKEN": retiring.admin_token}
     assert json.loads(subprocess.check_output(["bash", "-c", command], env=environment))["access_token"]
     expires = retiring.database.count("SELECT max(valid_until_ms) FROM access_tokens")

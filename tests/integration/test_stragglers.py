@@ -44,12 +44,12 @@ def test_stragglers(vetoing: Federation, run_module: RunModule, tmp_path: Path) 
     assert failed["failed"]
     assert [failure["user_id"] for failure in failed["failures"]] == [vetoed]
     assert "403 M_FORBIDDEN: Deactivation of this user is forbidden" in failed["failures"][0]["reason"]
-    (not_parted,) = failed["not_parted"]
+    (not_parted,) = failed["still_joined"]
     assert not_parted["user_id"] == stubborn
     assert {room["room_id"] for room in not_parted["rooms"]} == set(rooms)
     assert all("403 M_FORBIDDEN" in room["reason"] for room in not_parted["rooms"])
     assert stubborn in failed["msg"] and vetoed in failed["msg"]
-    assert results(log, stubborn) == ["not left", "deactivated", "queued again", "not parted"]
+    assert results(log, stubborn) == ["not_left", "deactivated", "queued_again", "still_joined"]
     assert retiring.account(stubborn)["deactivated"] and retiring.joined_rooms(stubborn) == rooms
     for account in retiring.accounts():
         if not account["admin"] and account["name"] not in (stubborn, vetoed):
@@ -59,9 +59,9 @@ def test_stragglers(vetoing: Federation, run_module: RunModule, tmp_path: Path) 
     retiring.veto(deactivate=[vetoed])
     log.unlink()
     mended = run_module("synapse_user_deactivate", options)
-    assert [failure["user_id"] for failure in mended["failures"]] == [vetoed] and mended["not_parted"] == []
+    assert [failure["user_id"] for failure in mended["failures"]] == [vetoed] and mended["still_joined"] == []
     assert retiring.joined_rooms(stubborn) == []
-    assert results(log, stubborn) == ["left", "queued again", "parted"]
+    assert results(log, stubborn) == ["left", "queued_again", "left_all_rooms"]
 
     # Only leaving by hand helps one who may leave again only after Synapse has given up twice.
     retiring.veto(leave=[vetoed])
@@ -70,6 +70,6 @@ def test_stragglers(vetoing: Federation, run_module: RunModule, tmp_path: Path) 
         # With this request, the module begins to leave by hand.
         proxy.before("/sync$", retiring.veto)
         done = run_module("synapse_user_deactivate", {**options, "base_url": proxy.base_url})
-    assert (done["deactivated"], done["failures"], done["not_parted"]) == (1, [], [])
-    assert results(log, vetoed) == ["left", "deactivated", "queued again", "parted"]
+    assert (done["deactivated"], done["failures"], done["still_joined"]) == (1, [], [])
+    assert results(log, vetoed) == ["left", "deactivated", "queued_again", "left_all_rooms"]
     assert retiring.joined_rooms(vetoed) == []

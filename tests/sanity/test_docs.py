@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What users read, held against what there is: commands, variables, names, links."""
+"""The documentation, checked against the code: commands, variables, names, links, generated pages."""
 
 from __future__ import annotations
 
@@ -13,29 +13,30 @@ import shlex
 import shutil
 import subprocess
 import sys
-from itertools import zip_longest
 from pathlib import Path
-from typing import Any
 
 import pytest
+import reference
 import yaml
-from ansible_collections.matrixops.synapse.plugins.module_utils._known_issues import OLDEST
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.versions import OLDEST
 from compatibility import table
 from compatibility.environments import CORES, ROOT, SYNAPSES
-from newcomer import SECTION, blocks
+from newcomer import SECTIONS, blocks
 from nightly import CATEGORIES
 
 HOWTOS = sorted((ROOT / "docs/howto").glob("*.md"))
-#: What users go by. The rest of docs/ may look ahead, or back.
-FOR_USERS = [ROOT / name for name in ("README.md", "docs/guide.md", "docs/fleet.md", "roles/decommission/README.md")]
-FOR_USERS += HOWTOS
+#: Pages whose examples and names must be valid.
+REFERENCE = ("certificate", "glossary", "plan-warnings", "stages", "states")
+FOR_USERS = [ROOT / name for name in ("README.md", "docs/tutorial.md", "roles/decommission/README.md")]
+FOR_USERS += [*HOWTOS, *(ROOT / f"docs/reference/{name}.md" for name in REFERENCE)]
+PAGES = sorted(ROOT.glob("docs/*/*.md"))
 ALL = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("roles/*/README.md")})
 
 OPTIONS = yaml.safe_load((ROOT / "roles/decommission/meta/argument_specs.yml").read_text())["argument_specs"]["main"][
     "options"
 ]
 #: Of the playbooks, which decide on the hosts before there is a role.
-PLAYBOOK_OPTIONS = {"decommission_hosts": "matrix_retiring"}
+PLAYBOOK_OPTIONS = {"decommission_hosts": "matrix_decommission"}
 STAGES = set(OPTIONS["decommission_stages"]["choices"])
 MODULES = {path.stem for path in (ROOT / "plugins/modules").glob("*.py")}
 ACTION_GROUPS = set(yaml.safe_load((ROOT / "meta/runtime.yml").read_text())["action_groups"])
@@ -53,7 +54,7 @@ def fenced(path: Path, language: str) -> list[str]:
 
 
 def commands(paths: list[Path]) -> list[str]:
-    """All that somebody may type who reads these, each once."""
+    """All commands on these pages, each once."""
     lines = [
         line
         for path in paths
@@ -64,23 +65,27 @@ def commands(paths: list[Path]) -> list[str]:
     return sorted({line.removeprefix("$ ") for line in lines})
 
 
-#: Commands that tests type as they stand: tests/newcomer.py and tests/integration/test_examples.py, and in
-#: test_execution_environment.py up to the image itself, which nothing is here to build with. And in test_secrets.py.
+#: Commands that other tests run literally: tests/newcomer.py, tests/integration/test_examples.py, test_secrets.py, and
+#: tests/sanity/test_execution_environment.py, which does not build the image itself.
 TRIED = {
-    line.removeprefix("$ ") for language, text in blocks(SECTION) if language == "console" for line in text.splitlines()
+    line.removeprefix("$ ")
+    for section in SECTIONS
+    for language, text in blocks(*section)
+    if language == "console"
+    for line in text.splitlines()
 }
-TRIED |= {"ansible-vault encrypt inventory/group_vars/matrix_retiring/vault.yml"}
-TRIED |= {line for line in commands([ROOT / "docs/security.md"]) if line.startswith("curl ")}
-TRIED |= {"ansible-galaxy install -r requirements.yml", "ansible-builder build --tag matrix-retirement"}
+TRIED |= {"ansible-vault encrypt inventory/group_vars/matrix_decommission/vault.yml"}
+TRIED |= {line for line in commands([ROOT / "docs/explanation/security.md"]) if line.startswith("curl ")}
+TRIED |= {"ansible-galaxy install -r requirements.yml", "ansible-builder build --tag matrix-decommission"}
 
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the commands can be typed: docs/examples, and an inventory as the how-tos have it."""
+    """A directory for the commands: docs/examples, with an inventory as in the how-to guides."""
     directory = tmp_path_factory.mktemp("repository")
     shutil.copytree(ROOT / "docs/examples", directory, dirs_exist_ok=True)
     host = {"decommission_confirm": "example.org", "decommission_access_token": "token"}
-    inventory = {"matrix_retiring": {"hosts": {"matrix.example.org": host}}}
+    inventory = {"matrix_decommission": {"hosts": {"matrix.example.org": host}}}
     (directory / "inventory.yml").write_text(json.dumps(inventory))
     (directory / "old.example.yml").write_text('{"rooms": []}')
     return directory
@@ -108,7 +113,7 @@ def option(words: list[str], name: str) -> list[str]:
 
 @pytest.mark.parametrize("command", [command for command in commands(ALL) if command not in TRIED])
 def test_command(command: str, repository: Path) -> None:
-    """Whatever is not typed elsewhere is tried as far as that changes nothing."""
+    """Commands that no other test runs are checked as far as that changes nothing."""
     words = [word for word in shlex.split(command, comments=True) if word != "--ask-vault-pass"]
     for tags in option(words, "--tags") + option(words, "--skip-tags"):
         assert set(tags.split(",")) <= STAGES
@@ -143,12 +148,12 @@ def test_command(command: str, repository: Path) -> None:
             usage = subprocess.check_output([synapse.with_name(words[0]), "--help"], text=True)
             assert all(word in usage for word in words if word.startswith("-"))
         case _:
-            pytest.fail("nothing tries this")
+            pytest.fail("no test checks this command")
 
 
 @pytest.mark.parametrize("path", FOR_USERS, ids=name_of)
 def test_yaml(path: Path, repository: Path) -> None:
-    """Each example can be read, by Ansible if it is a play, tasks or an inventory."""
+    """Each example is valid, for Ansible if it is a play, tasks or an inventory."""
 
     class Loader(yaml.SafeLoader):
         pass
@@ -159,18 +164,18 @@ def test_yaml(path: Path, repository: Path) -> None:
         assert example
         file = repository / "example.yml"
         if isinstance(example, list):
-            plays = example if "hosts" in example[0] else [{"hosts": "matrix_retiring", "tasks": example}]
+            plays = example if "hosts" in example[0] else [{"hosts": "matrix_decommission", "tasks": example}]
             file.write_text(yaml.safe_dump(plays))
             run(repository, "ansible-playbook", "-i", "inventory.yml", str(file), "--syntax-check")
-        elif "matrix_retiring" in example:
+        elif "matrix_decommission" in example:
             file.write_text(yaml.safe_dump(example))
             hosts = json.loads(run(repository, "ansible-inventory", "-i", str(file), "--list"))["_meta"]["hostvars"]
-            assert set(hosts) == set(example["matrix_retiring"]["hosts"])
+            assert set(hosts) == set(example["matrix_decommission"]["hosts"])
 
 
 @pytest.mark.parametrize("path", FOR_USERS, ids=name_of)
 def test_names(path: Path) -> None:
-    """Nothing is misspelt that has a name."""
+    """All names of variables, modules, playbooks and action groups exist."""
     text = path.read_text()
     used = set(re.findall(r"(?<![\w./])decommission_\w+", text))
     assert used <= {*OPTIONS, *PLAYBOOK_OPTIONS}
@@ -180,7 +185,7 @@ def test_names(path: Path) -> None:
 
 
 def anchors(path: Path) -> set[str]:
-    """Of the headings of a page, as GitHub makes them."""
+    """Anchors of the headings of a page, as GitHub generates them."""
     headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -196,38 +201,45 @@ def test_links(path: Path) -> None:
         assert not anchor or anchor in anchors(there), target
 
 
-def variables_of_readme() -> dict[str, str]:
-    """Each variable that has a row, and what it says of the default."""
-    rows = {}
-    for names, default in re.findall(
-        r"^\| (`decommission_[^|]*) \| ([^|]*) ?\|", (ROOT / "README.md").read_text(), re.M
-    ):
-        cells = [cell.strip() for cell in default.split(",")]
-        rows.update(zip_longest(re.findall(r"`(\w+)`", names), cells, fillvalue=""))
-    return rows
+def test_the_readme_is_one_page() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 120
 
 
-def test_the_readme_has_all_variables() -> None:
-    rows = variables_of_readme()
-    assert set(rows) == {*OPTIONS, *PLAYBOOK_OPTIONS}
-    for name, cell in rows.items():
-        default: Any = OPTIONS[name].get("default") if name in OPTIONS else PLAYBOOK_OPTIONS[name]
-        if shown := re.fullmatch(r"`(.*)`", cell):
-            assert yaml.safe_load(shown[1]) == default, name
-        elif cell:
-            assert default is None or len(str(default)) > 20, f"{name} has room for its default"
-        else:
-            assert default is None, name
+def test_the_readme_has_valid_defaults() -> None:
+    rows = re.findall(r"^\| `(decommission_\w+)` \| (?:`(.*?)`)?", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert rows
+    for name, shown in rows:
+        assert not shown or yaml.safe_load(shown) == OPTIONS[name].get("default"), name
 
 
-def test_the_readme_has_all_there_is() -> None:
-    text = (ROOT / "README.md").read_text()
-    assert set(re.findall(r"^\| `(\w+)` \| ", text, re.MULTILINE)) - set(variables_of_readme()) == MODULES
-    assert set(re.findall(r"^\| playbook `matrixops\.synapse\.(\w+)`", text, re.MULTILINE)) == PLAYBOOKS
+def test_the_generated_reference_is_up_to_date() -> None:
+    for path, text in reference.rendered().items():
+        assert path.read_text() == text, f"{name_of(path)}: run make docs"
+
+
+def test_the_reference_has_everything() -> None:
+    """The generator leaves nothing out."""
+    variables = (ROOT / "docs/reference/variables.md").read_text()
+    assert set(re.findall(r"^\| `(\w+)` \| ", variables, re.MULTILINE)) == set(OPTIONS)
+    modules = (ROOT / "docs/reference/modules.md").read_text()
+    assert set(re.findall(r"^## (\w+)$", modules, re.MULTILINE)) == MODULES
+
+
+def test_stages_and_playbooks_are_documented() -> None:
+    text = (ROOT / "docs/reference/stages.md").read_text()
+    first = re.findall(r"^\| `(\w+)` \| [A-Z]", text, re.MULTILINE)[: len(STAGES)]
+    assert first == OPTIONS["decommission_stages"]["choices"]
+    assert set(re.findall(r"playbooks/(\w+)\.yml", text)) == PLAYBOOKS
+
+
+def test_pictures_are_readable_and_described() -> None:
+    text = (ROOT / "docs/images/stages.svg").read_text()
+    assert all(part in text for part in ("prefers-color-scheme: dark", "<title ", "<desc "))
+    assert all(f">{stage}</text>" in text for stage in STAGES - {"report"})
 
 
 def test_workflows_run_what_there_is() -> None:
-    """All that can be said of them here: they call make as a user does, and try each ansible-core and Synapse."""
+    """They run make as a user does, and test each ansible-core and Synapse."""
     makefile = (ROOT / "Makefile").read_text()
     for path in (ROOT / ".github/workflows").glob("*.yml"):
         for target in re.findall(r"- run: make (\w+)", path.read_text()):
@@ -256,9 +268,9 @@ def test_the_supported_versions_of_synapse_are_the_same_everywhere() -> None:
     assert f"matrix-synapse >={newest}, " in (ROOT / "requirements/synapse.txt").read_text()
 
 
-def test_the_guide_leads_to_all_howtos() -> None:
-    linked = set(re.findall(r"\]\((howto/[\w-]+\.md)\)", (ROOT / "docs/guide.md").read_text()))
-    assert linked == {f"howto/{path.name}" for path in HOWTOS}
+def test_the_index_links_all_pages() -> None:
+    linked = set(re.findall(r"\]\(([\w-]+/[\w-]+\.md)\)", (ROOT / "docs/README.md").read_text()))
+    assert linked == {f"{path.parent.name}/{path.name}" for path in PAGES}
 
 
 def test_the_table_of_tests_is_up_to_date() -> None:

@@ -54,7 +54,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     repository = yaml.safe_load((ROOT / "galaxy.yml").read_text())["repository"]
     assert f"{repository}.git" in requirements
     (directory / "requirements.yml").write_text(requirements.replace(f"{repository}.git", f"file://{origin}"))
-    # As docs/fleet.md says it: to where Ansible looks first.
+    # As in docs/howto/fleet.md: into the first path that Ansible searches.
     collections = directory / "collections"
     run(directory, "ansible-galaxy", "install", "-r", "requirements.yml", ANSIBLE_COLLECTIONS_PATH=str(collections))
     return collections

@@ -7,12 +7,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
-import re
 from contextlib import AbstractContextManager
-from functools import partial
 from typing import TYPE_CHECKING, Any, Callable, Iterator
 from unittest import mock
-from urllib.parse import unquote, urlsplit
 
 import pytest
 import responses
@@ -20,8 +17,9 @@ from ansible.module_utils import basic
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client
-    from ansible_collections.matrixops.synapse.tests.unit.helpers import Clock, Json, Server, Simulation, Wire
+    from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
+    from ansible_collections.matrixops.synapse.tests.stubs.helpers import Clock, Json, Server, Wire
+    from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeserver
 
 try:
     from ansible.module_utils.testing import patch_module_args
@@ -35,8 +33,6 @@ except ImportError:  # before ansible-core 2.19
 settings.register_profile("fixed", derandomize="SEED" not in os.environ)
 settings.load_profile("fixed")
 
-Answering = Callable[[str, str], Any]
-
 COLLECTION = "ansible_collections.matrixops.synapse"
 ENVIRONMENT = ("SYNAPSE_BASE_URL", "SYNAPSE_ACCESS_TOKEN", "NETRC", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
@@ -45,7 +41,7 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 @pytest.fixture(scope="session")
 def helpers() -> Any:
     """The module with helpers. Where pytest-ansible is used, collections cannot be imported yet by a conftest.py."""
-    return importlib.import_module(f"{COLLECTION}.tests.unit.helpers")
+    return importlib.import_module(f"{COLLECTION}.tests.stubs.helpers")
 
 
 @pytest.fixture(autouse=True)
@@ -74,34 +70,24 @@ def server(helpers: Any) -> Iterator[Server]:
 
 
 @pytest.fixture
-def simulate(helpers: Any) -> Iterator[Callable[..., Simulation]]:
-    """Starts a simulation of a homeserver with these accounts, and by localpart with who is in which rooms."""
-    with responses.RequestsMock(assert_all_requests_are_fired=False) as mocked:
-        yield partial(helpers.Simulation, mocked)
+def homeserver() -> Iterator[Homeserver]:
+    """A fake homeserver that has only the operator."""
+    module = importlib.import_module(f"{COLLECTION}.tests.stubs.homeserver")
+    with module.Homeserver.mocked() as homeserver:
+        yield homeserver
 
 
 @pytest.fixture
-def answering(helpers: Any) -> Iterator[Callable[[Answering], None]]:
-    """Starts a server that answers with what a function makes of the last two parts of the path."""
-
-    with responses.RequestsMock(assert_all_requests_are_fired=False) as mocked:
-
-        def start(answer: Answering) -> None:
-            def callback(request: Any) -> tuple[int, dict[str, str], str]:
-                *_start, before, last = (unquote(part) for part in urlsplit(request.url).path.split("/"))
-                return 200, {}, json.dumps(answer(before, last))
-
-            for method in ("GET", "POST", "DELETE"):
-                mocked.add_callback(method, re.compile(f"{helpers.BASE_URL}/.*"), callback)
-
-        yield start
+def simulate(homeserver: Homeserver) -> Callable[..., Homeserver]:
+    """Adds accounts to the fake homeserver, and by localpart the rooms that they are joined to."""
+    return homeserver.populate
 
 
 @pytest.fixture
 def lone_client(helpers: Any) -> Iterator[Client]:
     """A client without a server of declared requests."""
-    module = importlib.import_module(f"{COLLECTION}.plugins.module_utils._client")
-    with module.Client(helpers.BASE_URL, helpers.TOKEN) as client:
+    module = importlib.import_module(f"{COLLECTION}.plugins.module_utils._synapse.client")
+    with module.Client(helpers.BASE_URL, helpers.TOKEN, connections=1) as client:
         yield client
 
 

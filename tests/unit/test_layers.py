@@ -38,29 +38,77 @@ def is_below(name: str, *packages: str) -> bool:
     return any(f"{name}.".startswith(f"{package}.") for package in packages)
 
 
-MODULES_OF_FEDERATION = [module for module in FILES if is_below(module, FEDERATION)]
+SYNAPSE = f"{UTILS}._synapse"
+POLICY = f"{UTILS}._decommission"
+SHARED = tuple(f"{UTILS}.{name}" for name in ("_concurrency", "_http", "_results", "_text"))
+"""What any layer may use: it uses none of them."""
+
+
+def below(package: str) -> list[str]:
+    return [module for module in FILES if is_below(module, package)]
+
+
+def imported_from(module: str, *packages: str) -> list[str]:
+    return [name for name in imported(module) if is_below(name, *packages)]
 
 
 def test_files_are_found() -> None:
-    assert f"{FEDERATION}.client" in MODULES_OF_FEDERATION
+    assert f"{FEDERATION}.client" in below(FEDERATION)
     assert f"{FEDERATION}.errors.UnreachableError" in set(imported(f"{FEDERATION}.client"))
-    assert f"{UTILS}._pool.each" in set(imported(f"{UTILS}._decommission.ghosts"))
+    assert f"{UTILS}._concurrency.map_concurrent" in set(imported(f"{POLICY}.ghosts"))
 
 
-@pytest.mark.parametrize("module", MODULES_OF_FEDERATION)
-def test_the_federation_client_needs_neither_ansible_nor_synapse(module: str) -> None:
-    assert [name for name in imported(module) if is_below(name, "ansible", "ansible_collections")] == [
-        name for name in imported(module) if is_below(name, FEDERATION)
-    ]
+@pytest.mark.parametrize("package", [SYNAPSE, FEDERATION, *SHARED])
+def test_what_speaks_to_servers_needs_neither_ansible_nor_policy(package: str) -> None:
+    own = () if package in SHARED else (package, *SHARED)
+    for module in below(package):
+        foreign = imported_from(module, "ansible", "ansible_collections")
+        assert foreign == imported_from(module, *own), module
 
 
-def test_what_uses_the_federation_client() -> None:
-    """What speaks to Synapse alone does not: policy is what puts the two together."""
-    users = {module for module in FILES if any(is_below(name, FEDERATION) for name in imported(module))}
-    allowed = (FEDERATION, f"{UTILS}._decommission", f"{PLUGINS}.modules", f"{PLUGINS}.plugin_utils")
-    assert {module for module in users if not is_below(module, *allowed)} == {f"{UTILS}._ghosts_module"}
+def test_policy_needs_no_ansible() -> None:
+    for module in below(POLICY):
+        assert imported_from(module, "ansible") == [], module
+        assert imported_from(module, "ansible_collections") == imported_from(
+            module, POLICY, SYNAPSE, FEDERATION, *SHARED
+        )
 
 
-@pytest.mark.parametrize("module", [module for module in FILES if is_below(module, f"{UTILS}._decommission")])
-def test_policy_needs_no_ansible(module: str) -> None:
-    assert [name for name in imported(module) if is_below(name, "ansible")] == []
+def test_the_file_tree_has_one_underscore_a_path() -> None:
+    """What is private is said once, by the folder or by the file."""
+    for path in (ROOT / "plugins").glob("*_utils/**/*.py"):
+        names = [part.removesuffix(".py") for part in path.relative_to(ROOT / "plugins").parts[1:]]
+        assert [name.startswith("_") for name in names].count(True) == 1 or names[-1] == "__init__", path
+
+
+TESTED_BY = {
+    "_decommission/actors.py": "_decommission/test_handover.py",
+    "_decommission/drain_run.py": "_decommission/test_drain.py",
+    "_decommission/federated_leaves.py": "_decommission/test_drain.py",
+    "_decommission/room_tracker.py": "_decommission/test_drain.py",
+}
+"""Modules that are parts of another one, and are tested with it."""
+WITH_REAL_SERVERS = {
+    "_decommission/ghosts.py": "test_ghosts.py",
+    "_federation/answers.py": "test_checks.py",
+    "_federation/checks.py": "test_checks.py",
+    "_federation/client.py": "test_checks.py",
+    "_federation/connect.py": "test_connect.py",
+    "_federation/removal.py": "test_checks.py",
+}
+"""Which file of tests/federation tests a module that is only used with remote servers."""
+
+
+def test_each_file_of_module_utils_has_its_tests() -> None:
+    """One file of tests for each, in a tree like that of the code."""
+    code, tests = ROOT / "plugins/module_utils", ROOT / "tests/unit/plugins/module_utils"
+    tested = {path.relative_to(code).as_posix() for path in code.rglob("*.py") if path.name != "__init__.py"}
+    found = {
+        (path.parent / path.name[len("test_") :]).relative_to(tests).as_posix() for path in tests.rglob("test_*.py")
+    }
+    assert tested - found == {*WITH_REAL_SERVERS, *TESTED_BY}
+    assert found - tested == set()
+    for name in TESTED_BY.values():
+        assert (tests / name).is_file(), name
+    for name in WITH_REAL_SERVERS.values():
+        assert (ROOT / "tests/federation" / name).is_file(), name

@@ -2,47 +2,47 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Record the federated rooms before anybody leaves them: who is joined, and who is invited or knocking.
+"""Record the federated rooms before the accounts leave them: joined accounts, and those invited or knocking.
 
-Invites and knocks in rooms that nobody of ours is joined to are in no list of the admin API, and gone when an account
-has been deactivated: only the account's own C(/sync) has them. That takes long, so that it comes after the accounts
-have left the federated rooms, and before they are deactivated.
+The admin API does not list invites and knocks in rooms that no local account is joined to. Only the C(/sync) of each
+account does, until it is deactivated. Since that takes long, these are recorded after the accounts have left the
+federated rooms, and before they are deactivated.
 """
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from typing import Iterable, Iterator
 
-from .._client import CLIENT, Answer, Client, SynapseError
-from .._federation.checks import Known
+from .._federation.checks import KnownAccounts
 from .._federation.names import server_of
-from .._pool import each
-from .._rooms import joined_members, joined_rooms, list_rooms, sync_rooms
-from .._users import Account, acting_as, list_accounts, login_is_delegated, unlocked
+from .._synapse.accounts import Account, list_accounts
+from .._synapse.answer import Answer
+from .._synapse.client import CLIENT, Client
+from .._synapse.errors import RefusedError, SynapseError
+from .._synapse.rooms import joined_members, joined_rooms, list_rooms, sync_rooms
+from .._synapse.sessions import Session, login_is_delegated
 from .ghosts import Room
 from .pairs import is_server_name, is_user_id, read_room
 from .record import read_record, write_record
 
 IGNORED_USERS = f"{CLIENT}/v3/user/{{}}/account_data/m.ignored_user_list"
 MAX_INVITING_SERVERS = 20
-"""How many servers of the senders of an invite's state are asked about it."""
+"""Maximum number of servers to ask about an invite: those of the senders of its state."""
 
 
-def list_federated_rooms(client: Client, concurrency: int) -> tuple[list[Room], dict[str, str]]:
-    """List the rooms that remote servers and accounts of ours are joined to.
+def list_federated_rooms(client: Client) -> tuple[list[Room], dict[str, str]]:
+    """List the rooms that both remote servers and local accounts are joined to.
 
-    :param concurrency: how many accounts or rooms to read side by side.
     :returns: the rooms, and those that Synapse can't read with the reason of each.
     """
     active = [account.user_id for account in list_accounts(client) if not account.is_deactivated]
-    # By the accounts, which is exact, and by Synapse's statistics, which have those too who are in no listing.
+    # The accounts are exact. Synapse's statistics also cover accounts that no listing has.
     room_ids = {room["room_id"] for room in list_rooms(client, occupied=True)}
-    for _user_id, joined in each(lambda user_id: joined_rooms(client, user_id), active, concurrency):
+    for _user_id, joined in client.map(lambda user_id: joined_rooms(client, user_id), active):
         room_ids.update(joined)
     rooms: list[Room] = []
     unreadable: dict[str, str] = {}
-    for room_id, room in each(lambda room_id: _read_joined(client, room_id), sorted(room_ids), concurrency):
+    for room_id, room in client.map(lambda room_id: _read_joined(client, room_id), sorted(room_ids)):
         if isinstance(room, str):
             unreadable[room_id] = room
         elif room is not None and room.servers:
@@ -50,20 +50,14 @@ def list_federated_rooms(client: Client, concurrency: int) -> tuple[list[Room], 
     return rooms, unreadable
 
 
-def record_pending(client: Client, accounts: Iterable[Account], concurrency: int) -> dict[str, str]:
-    """Add the rooms that these accounts are invited to, or knocking at, to the record.
+def record_pending(client: Client, accounts: Iterable[Account]) -> dict[str, str]:
+    """Record the rooms that these accounts are invited to, or knocking at.
 
     :returns: the accounts whose invites and knocks could not be listed, with the reason of each.
     """
-    unlisted: dict[str, str] = {}
-    # A session that was opened as a guest can't be ended.
-    listed = [account for account in accounts if account.account_class != "guest" and not account.is_deactivated]
-    if login_is_delegated(client):
-        reason = "nobody else can log in as the account, since login is delegated"
-        unlisted.update({account.user_id: reason for account in listed if account.account_class != "operator"})
-        listed = [account for account in listed if account.account_class == "operator"]
+    listed, unlisted = _accounts_to_list(client, accounts)
     rooms: list[Room] = []
-    for account, pending in each(lambda account: _try_to_read_pending(client, account), listed, concurrency):
+    for account, pending in client.map(lambda account: _try_to_read_pending(client, account), listed):
         if isinstance(pending, str):
             unlisted[account.user_id] = pending
         else:
@@ -75,54 +69,60 @@ def record_pending(client: Client, accounts: Iterable[Account], concurrency: int
     return unlisted
 
 
+def _accounts_to_list(client: Client, accounts: Iterable[Account]) -> tuple[list[Account], dict[str, str]]:
+    """Return the accounts whose invites can be listed, and the others with the reason of each.
+
+    Guests and deactivated accounts have none.
+    """
+    # A session that was opened as a guest can't be ended.
+    listed = [account for account in accounts if account.account_class != "guest" and not account.is_deactivated]
+    if not login_is_delegated(client):
+        return listed, {}
+    reason = "login is delegated, so that the operator cannot act as the account"
+    others = {account.user_id: reason for account in listed if account.account_class != "operator"}
+    return [account for account in listed if account.account_class == "operator"], others
+
+
 def _read_joined(client: Client, room_id: str) -> Room | str | None:
-    """A room by its joined members; by its whole state, if Synapse can't list them. If it can't read either: why."""
+    """Return a room by its joined members, or else by its whole state. If Synapse can read neither: the reason."""
     try:
         members = [user_id for user_id in joined_members(client, room_id) if is_user_id(user_id)]
-    except SynapseError as error:
-        if error.fatal:
-            raise
+    except RefusedError:
         return _try_to_read_room(client, room_id)
     ours = tuple(sorted(user_id for user_id in members if server_of(user_id) == client.server_name))
     servers = {server_of(user_id) for user_id in members} - {client.server_name}
-    return Room(room_id, tuple(sorted(servers)), Known(ours))
+    return Room(room_id, tuple(sorted(servers)), KnownAccounts(ours))
 
 
 def _try_to_read_room(client: Client, room_id: str) -> Room | str | None:
     try:
         return read_room(client, room_id)
-    except SynapseError as error:
-        if error.fatal:
-            raise
+    except RefusedError as error:
         return str(error)
 
 
 def _try_to_read_pending(client: Client, account: Account) -> list[Room] | str:
     try:
         return list(_read_pending(client, account))
-    except SynapseError as error:
-        if error.fatal:
-            raise
+    except RefusedError as error:
         return str(error)
 
 
 def _read_pending(client: Client, account: Account) -> Iterator[Room]:
-    """The rooms that an account is invited to, or knocking at, with the servers that may list it there."""
+    """Yield the rooms that an account is invited to, or knocking at, with the servers that may list it there."""
     user_id = account.user_id
-    # Not for all: it takes a request to see who is locked.
-    lock_lifted = unlocked(client, user_id) if account.state == "locked" else nullcontext()
-    with lock_lifted, acting_as(client, user_id) as token:
-        rooms = _without_ignoring(client, user_id, token)
+    with Session(client, user_id, locked=account.state == "locked") as session:
+        rooms = _without_ignoring(client, user_id, session.token)
     for membership in ("invite", "knock"):
         for room_id in sorted(rooms.object(membership)):
             events = rooms.object(membership).object(room_id).object(f"{membership}_state").objects("events")
             servers = sorted(_servers_of(events) - {client.server_name})[:MAX_INVITING_SERVERS]
             if servers:
-                yield Room(room_id, tuple(servers), Known((), (user_id,)))
+                yield Room(room_id, tuple(servers), KnownAccounts((), (user_id,)))
 
 
 def _without_ignoring(client: Client, user_id: str, token: str | None) -> Answer:
-    """What C(/sync) has, also of those whom the account ignores: invites by them are left out of it.
+    """Return the rooms of C(/sync), with the invites of ignored users, which it usually omits.
 
     API: C(GET, PUT /_matrix/client/v3/user/<user_id>/account_data/m.ignored_user_list).
     """
@@ -142,7 +142,7 @@ def _without_ignoring(client: Client, user_id: str, token: str | None) -> Answer
 
 
 def _servers_of(events: list[Answer]) -> set[str]:
-    """The servers of those who have sent the state that comes with an invite or a knock."""
+    """Return the servers of the senders of the state that comes with an invite or a knock."""
     senders = (event.get("sender") for event in events)
     servers = {sender.partition(":")[2] for sender in senders if isinstance(sender, str)}
     return {server for server in servers if is_server_name(server)}

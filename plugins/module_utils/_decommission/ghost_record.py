@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What was answered about which pair, as it is answered: a file that a run which was killed goes on from."""
+"""The results of all pairs in a file, line by line, from which a run that was killed is resumed."""
 
 from __future__ import annotations
 
@@ -15,27 +15,29 @@ from typing import Any, BinaryIO, Iterator
 
 from .._federation.checks import STATES, Pair, PairResult
 from .._federation.errors import FederationError
-from .._progress import ProgressFile
+from .progress import ProgressFile
 
 FORMAT = 1
 MAX_LINE = 1024 * 1024
-"""Size limit of a line in bytes: a room in which a thousand accounts are listed has some 100,000."""
+"""Maximum size of a line in bytes. A pair with a thousand ghosts has about 100,000."""
 
 
 class RecordError(FederationError):
-    """The record can't be read or written, or is of another server."""
+    """The record can't be read or written, or belongs to another server."""
 
 
 class GhostRecord:
-    """One line of JSON for each result, in a file or nowhere, and the progress. Use it as a context manager.
+    """One line of JSON for each result, in a file if there is one, and the progress. A context manager.
 
-    The first line says whose record it is. A last line that was cut off is dropped.
+    The first line names the server that the record belongs to. An incomplete last line is dropped.
+
+    :ivar confirmed: the pairs that an earlier run has confirmed.
     """
 
     def __init__(self, path: str | None, server_name: str, *, progress_path: str | None = None) -> None:
         """
-        :param path: is read, and written to if the record is entered as a context.
-        :raises RecordError: the file is no record, or that of another server.
+        :param path: is read, and appended to in the context.
+        :raises RecordError: the file is no record, or belongs to another server.
         """
         self._path = path
         self._server_name = server_name
@@ -46,17 +48,16 @@ class GhostRecord:
         self._total = 0
         self._end = 0
         self.confirmed: dict[Pair, PairResult] = dict(self._read())
-        """The pairs that were confirmed before."""
 
     def __enter__(self) -> GhostRecord:
         if self._path is not None:
             try:
-                # Only the owner: it has the names of accounts.
+                # Readable by the owner only, since it has user IDs.
                 self._file = os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
                 self._file.truncate(self._end)
                 self._file.seek(self._end)
             except OSError as error:
-                raise RecordError(f"record_path can't be written: {error}") from error
+                raise RecordError(f"record_path can't be written: {error}: set another record_path") from error
             if self._end == 0:
                 self._append({"server_name": self._server_name, "format": FORMAT})
         return self
@@ -67,12 +68,12 @@ class GhostRecord:
         self._progress.remove()
 
     def expect(self, pairs: int) -> None:
-        """So many pairs are to be asked about."""
+        """Set the number of pairs that will be checked."""
         self._total = pairs
         self._show()
 
     def add(self, result: PairResult) -> None:
-        """Keep a result, and show how far the run has come."""
+        """Append a result, and update the progress."""
         with self._lock:
             self._states[result.pair] = result.state
             self._append(
@@ -99,7 +100,7 @@ class GhostRecord:
         try:
             self._file.write(json.dumps(line).encode() + b"\n")
         except OSError as error:
-            raise RecordError(f"record_path can't be written: {error}") from error
+            raise RecordError(f"record_path can't be written: {error}: set another record_path") from error
 
     def _read(self) -> Iterator[tuple[Pair, PairResult]]:
         for line in self._lines():
@@ -108,7 +109,7 @@ class GhostRecord:
                 yield pair, PairResult(pair, "confirmed", {})
 
     def _lines(self) -> Iterator[dict[str, Any]]:
-        """The lines after the first, which must say that this is a record of this server."""
+        """Yield the lines. The first one must name this server."""
         if self._path is None:
             return
         try:
@@ -124,7 +125,7 @@ class GhostRecord:
         except FileNotFoundError:
             return
         except OSError as error:
-            raise RecordError(f"record_path can't be read: {error}") from error
+            raise RecordError(f"record_path can't be read: {error}: set another record_path") from error
 
     def _parse(self, text: bytes) -> dict[str, Any]:
         try:
@@ -132,5 +133,5 @@ class GhostRecord:
         except ValueError:
             line = None
         if not isinstance(line, dict):
-            raise RecordError(f"{self._path} is damaged, or no record: set another record_path")
+            raise RecordError(f"{self._path} is damaged, or not a record: set another record_path")
         return line

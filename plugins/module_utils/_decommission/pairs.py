@@ -2,36 +2,34 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which remote servers are in which rooms with us, read from Synapse: before anybody leaves, or after all have."""
+"""The pairs of remote server and room, read from Synapse: before the accounts leave, or after all have left."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from typing import Callable, Iterator
 
-from .._client import ADMIN, Answer, Client, JsonDict, SynapseError
-from .._destinations import destination_rooms, list_destinations
-from .._federation.checks import Known
+from .._federation.checks import KnownAccounts
 from .._federation.errors import InvalidNameError
 from .._federation.names import ServerName, check_user_id, server_of
-from .._pool import each
-from .._room_state import CREATE, MEMBER, POWER_LEVELS, Powers, as_state
-from .._rooms import list_rooms
+from .._synapse.answer import Answer, JsonDict
+from .._synapse.client import ADMIN, Client
+from .._synapse.destinations import destination_rooms, list_destinations
+from .._synapse.errors import RefusedError, SynapseError
+from .._synapse.room_state import CREATE, MEMBER, POWER_LEVELS, Powers, as_state
+from .._synapse.rooms import list_rooms
 from .ghosts import Room
 
 PENDING = ("invite", "knock")
 
 
-def read_rooms(
-    client: Client, concurrency: int, on_unreadable: Callable[[str, SynapseError], None] | None = None
-) -> list[Room]:
-    """The rooms that remote servers are in, with these servers and with all accounts of ours that ever were in them.
+def read_rooms(client: Client, on_unreadable: Callable[[str, SynapseError], None] | None = None) -> list[Room]:
+    """Return the rooms with remote servers in them, with all local accounts that were ever in these.
 
-    Two sources that miss different things are put together: the state of each room, and what Synapse's sender has
-    recorded of whom it had to send to, which lacks servers that nothing was ever sent to.
+    Neither source is complete, so two are merged: the state of each room, and the destinations of Synapse's federation
+    sender, which lack servers that nothing was ever sent to.
 
-    :param concurrency: how many rooms to read side by side.
-    :param on_unreadable: is called for each room that Synapse can't read, which otherwise is an error.
+    :param on_unreadable: is called for each room that Synapse can't read; C(None): such a room is an error.
 
     API: C(GET /_synapse/admin/v1/rooms), C(…/<room_id>/state), and C(GET /_synapse/admin/v1/federation/destinations).
     """
@@ -40,18 +38,18 @@ def read_rooms(
         for room_id in destination_rooms(client, destination.name):
             servers[room_id].add(destination.name)
     listed = [room["room_id"] for room in list_rooms(client) if _may_be_shared(room)]
-    known: dict[str, Known] = {}
+    known: dict[str, KnownAccounts] = {}
 
     def read(room_id: str) -> Room | None:
         try:
             return read_room(client, room_id)
-        except SynapseError as error:
-            if error.fatal or on_unreadable is None:
+        except RefusedError as error:
+            if on_unreadable is None:
                 raise
             on_unreadable(room_id, error)
             return None
 
-    for room_id, found in each(read, dict.fromkeys([*listed, *servers]), concurrency):
+    for room_id, found in client.map(read, dict.fromkeys([*listed, *servers])):
         if found is not None:
             known[room_id] = found.known
             servers[room_id].update(found.servers)
@@ -59,46 +57,55 @@ def read_rooms(
         room_id: set(filter(is_server_name, names - {client.server_name})) for room_id, names in servers.items()
     }
     return [
-        Room(room_id, tuple(sorted(names)), known.get(room_id, Known()))
+        Room(room_id, tuple(sorted(names)), known.get(room_id, KnownAccounts()))
         for room_id, names in sorted(servers_of.items())
         if names
     ]
 
 
 def _may_be_shared(room: JsonDict) -> bool:
-    """Whether it is not one that only accounts of ours are joined to."""
+    """Whether other accounts than ours may be joined."""
     local = room.get("joined_local_members")
     return not local or room.get("joined_members") != local
 
 
 def read_room(client: Client, room_id: str) -> Room | None:
-    """A room by its state; C(None) if Synapse has it no longer."""
+    """Return a room by its state; C(None) if Synapse does not have it any more."""
     try:
         events = list(_state_events(client, room_id))
     except SynapseError as error:
         if error.status != 404:
             raise
         return None
-    servers, joined, pending = set(), [], []
+    servers: set[str] = set()
+    ours: defaultdict[str, list[str]] = defaultdict(list)
+    for user_id, event in _member_events(events):
+        server = server_of(user_id)
+        if server == client.server_name:
+            ours[_kind_of_membership(event)].append(user_id)
+        elif event.object("content").get("membership") == "join":
+            servers.add(server)
+    return Room(room_id, tuple(servers), KnownAccounts(tuple(sorted(ours["joined"])), tuple(sorted(ours["pending"]))))
+
+
+def _member_events(events: list[Answer]) -> Iterator[tuple[str, Answer]]:
+    """Yield the membership events of valid user IDs. Any member of a room may have sent events for others."""
     for event in events:
         user_id = event.get("state_key")
-        # Anybody in the room may have made an event for somebody who can't exist.
-        if event.get("type") != "m.room.member" or not isinstance(user_id, str) or not is_user_id(user_id):
-            continue
-        membership = event.object("content").get("membership")
-        server = server_of(user_id)
-        if server != client.server_name:
-            if membership == "join":
-                servers.add(server)
-        elif membership in PENDING or (membership == "leave" and _membership_before(event) in PENDING):
-            pending.append(user_id)
-        elif membership != "ban":
-            joined.append(user_id)
-    return Room(room_id, tuple(servers), Known(tuple(sorted(joined)), tuple(sorted(pending))))
+        if event.get("type") == MEMBER and isinstance(user_id, str) and is_user_id(user_id):
+            yield user_id, event
+
+
+def _kind_of_membership(event: Answer) -> str:
+    """Return whether an account is or was C(joined) or C(pending), that is invited or knocking, or is C(banned)."""
+    membership = event.object("content").get("membership")
+    if membership in PENDING or (membership == "leave" and _membership_before(event) in PENDING):
+        return "pending"
+    return "banned" if membership == "ban" else "joined"
 
 
 def who_can_kick(client: Client, room_id: str) -> list[str]:
-    """The accounts of remote servers that can remove others from a room, by its last state that Synapse knows."""
+    """Return the accounts of remote servers that can kick others, by the last room state that Synapse knows."""
     state = as_state(_state_events(client, room_id), (CREATE, POWER_LEVELS, MEMBER))
     powers = Powers.in_room(state)
     joined = [key for (kind, key), content in state.items() if kind == MEMBER and content.get("membership") == "join"]
@@ -126,13 +133,13 @@ def is_user_id(text: str) -> bool:
 
 
 def _membership_before(event: Answer) -> object:
-    """The membership that an account had before it left, if the event says so."""
+    """Return the membership of an account before it left, if the event has it."""
     before = event.object("unsigned").get("prev_content")
     return before.get("membership") if isinstance(before, dict) else None
 
 
 def _state_events(client: Client, room_id: str) -> Iterator[Answer]:
-    """The state of a room. When all of ours have left it, Synapse gives it only as that of its newest event.
+    """Yield the state of a room. Once all local accounts have left, Synapse only returns that of the newest event.
 
     API: C(GET /_synapse/admin/v1/rooms/<room_id>/state), C(…/forward_extremities) and C(…/context/<event_id>).
     """

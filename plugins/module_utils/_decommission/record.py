@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The record of the federated rooms: which servers and accounts of ours were in them, and what each server has said.
+"""The record of the federated rooms: their remote servers, local accounts in them, and the result of each check.
 
-It is kept on the homeserver, in the operator's account data, so that a run can be resumed from any controller. It is
-one compressed text in pieces, since a reverse proxy may refuse requests of more than 1 MB. Pieces are written to one of
-two sides in turn, and the index that names the side last: whoever is killed in between leaves the record as it was.
+The record is kept on the homeserver, in the operator's account data, so that a run can be resumed from any controller.
+It is a compressed text in pieces, since a reverse proxy may refuse requests of more than 1 MB. Pieces are written to
+two sides in turn, and then the index that names the side. A run that is killed in between leaves the record unchanged.
 """
 
 from __future__ import annotations
@@ -18,39 +18,40 @@ import zlib
 from dataclasses import dataclass, field
 from typing import Iterable, Iterator, NamedTuple
 
-from .. import _state
-from .._client import Client, JsonDict
-from .._federation.checks import Known, Pair
+from .._federation.checks import KnownAccounts, Pair
+from .._synapse.account_data import ACCOUNT_DATA_TYPE, read_data, write_data
+from .._synapse.answer import JsonDict
+from .._synapse.client import Client
 from .ghosts import Room
 
-KIND = f"{_state.ACCOUNT_DATA_TYPE}.rooms"
+KIND = f"{ACCOUNT_DATA_TYPE}.rooms"
 SIDES = ("a", "b")
 MAX_PIECE = 400_000
-"""Size limit of a piece in bytes."""
+"""Maximum size of a piece in bytes."""
 MAX_SIZE = 1024**3
-"""Size limit of the whole record in bytes, when it is read."""
+"""Maximum size of the whole record in bytes, when it is read."""
 MAX_REASON = 200
-"""Size limit of a reason in characters."""
+"""Maximum length of a reason in characters."""
 UNCHECKED = ""
-"""The state of a pair that was not checked yet."""
+"""The state of a pair without a check."""
 
 
-class Said(NamedTuple):
-    """What a remote server has said of a room."""
+class RecordedResult(NamedTuple):
+    """The last result of the checks of a pair."""
 
     state: str = UNCHECKED
     """One of C(checks.STATES), or C(UNCHECKED)."""
     time: int = 0
-    """When, in seconds since 1970."""
+    """When the pair was checked, in seconds since 1970."""
     removed: int = 0
-    """How many ghosts were removed there in all."""
+    """How many ghosts were removed in all polls."""
     ghosts: int = 0
-    """How many it lists."""
+    """How many accounts the server lists."""
     reason: str = ""
 
 
 class Retry(NamedTuple):
-    """A remote server that has not confirmed all rooms."""
+    """The polls of a remote server that has not confirmed all rooms. Times are in seconds since 1970."""
 
     unreachable_since: int | None
     last_try: int
@@ -59,9 +60,9 @@ class Retry(NamedTuple):
 
 @dataclass
 class RecordedRoom:
-    """A room with remote servers, and all accounts of ours that were joined, invited or knocking."""
+    """A federated room: its remote servers, and local accounts that were joined, invited or knocking."""
 
-    servers: dict[str, Said] = field(default_factory=dict)
+    servers: dict[str, RecordedResult] = field(default_factory=dict)
     joined: set[str] = field(default_factory=set)
     pending: set[str] = field(default_factory=set)
     broken: str = ""
@@ -70,13 +71,13 @@ class RecordedRoom:
 
 @dataclass
 class Record:
-    """See the module.
+    """The content of the record.
 
     :ivar rooms: by room ID.
     :ivar retries: by server name; only of servers that have not confirmed all rooms.
-    :ivar history: see C(synapse_propagation).
-    :ivar merged_for: the end of the drain, in seconds since 1970, after which the record was last held against what
-        Synapse itself knows of the rooms.
+    :ivar history: as C(synapse_propagation) returns it.
+    :ivar merged_for: the end of the drain, in seconds since 1970, after which the rooms that Synapse knows were last
+        added.
     :ivar unreadable: the rooms that Synapse could not read then, and that are not among I(rooms), with the reason.
     """
 
@@ -87,9 +88,9 @@ class Record:
     unreadable: dict[str, str] = field(default_factory=dict)
 
     def add(self, rooms: Iterable[Room]) -> bool:
-        """Add rooms with their servers and accounts. Where there are new ones, what was said before no longer counts.
+        """Add rooms with their servers and accounts. New accounts invalidate the recorded results of the room.
 
-        :returns: whether anything was new.
+        :returns: whether the record has changed.
         """
         is_new = False
         for room in rooms:
@@ -101,35 +102,35 @@ class Record:
                 is_new = True
             for server in room.servers:
                 if server not in known.servers:
-                    known.servers[server] = Said()
+                    known.servers[server] = RecordedResult()
                     is_new = True
         return is_new
 
     def reset(self, room_id: str) -> None:
-        """What was said of a room no longer counts."""
+        """Invalidate the recorded results of a room."""
         servers = self.rooms[room_id].servers
-        servers.update({server: Said(removed=said.removed) for server, said in servers.items()})
+        servers.update({server: RecordedResult(removed=found.removed) for server, found in servers.items()})
 
-    def pairs(self) -> Iterator[tuple[Pair, Said]]:
-        """All pairs of server and room."""
+    def pairs(self) -> Iterator[tuple[Pair, RecordedResult]]:
+        """Yield all pairs of server and room with their results."""
         for room_id, room in self.rooms.items():
-            for server, said in room.servers.items():
-                yield Pair(server, room_id), said
+            for server, recorded in room.servers.items():
+                yield Pair(server, room_id), recorded
 
-    def by_server(self) -> dict[str, dict[str, Said]]:
-        """What was said, by server and room ID."""
-        found: dict[str, dict[str, Said]] = {}
-        for pair, said in self.pairs():
-            found.setdefault(pair.server, {})[pair.room_id] = said
+    def by_server(self) -> dict[str, dict[str, RecordedResult]]:
+        """Return the results by server and room ID."""
+        found: dict[str, dict[str, RecordedResult]] = {}
+        for pair, recorded in self.pairs():
+            found.setdefault(pair.server, {})[pair.room_id] = recorded
         return found
 
     def to_ask(self, pairs: Iterable[Pair]) -> list[Room]:
-        """These pairs, as the federation client is asked about them."""
+        """Return pairs in the form that C(GhostRun) takes."""
         servers: dict[str, list[str]] = {}
         for pair in pairs:
             servers.setdefault(pair.room_id, []).append(pair.server)
         return [
-            Room(room_id, tuple(names), Known(tuple(sorted(room.joined)), tuple(sorted(room.pending))))
+            Room(room_id, tuple(names), KnownAccounts(tuple(sorted(room.joined)), tuple(sorted(room.pending))))
             for room_id, names in servers.items()
             for room in [self.rooms[room_id]]
         ]
@@ -141,7 +142,7 @@ class Record:
                     sorted(room.joined),
                     sorted(room.pending),
                     room.broken,
-                    {server: list(said) for server, said in room.servers.items()},
+                    {server: list(recorded) for server, recorded in room.servers.items()},
                 ]
                 for room_id, room in self.rooms.items()
             },
@@ -154,11 +155,14 @@ class Record:
     @classmethod
     def from_json(cls, content: JsonDict) -> Record:
         """
-        :raises ValueError, TypeError, KeyError, AttributeError: it is not what C(as_json) made.
+        :raises ValueError, TypeError, KeyError, AttributeError: I(content) is not of C(as_json).
         """
         rooms = {
             room_id: RecordedRoom(
-                {server: Said(*said) for server, said in servers.items()}, set(joined), set(pending), broken
+                {server: RecordedResult(*recorded) for server, recorded in servers.items()},
+                set(joined),
+                set(pending),
+                broken,
             )
             for room_id, (joined, pending, broken, servers) in content["rooms"].items()
         }
@@ -167,11 +171,11 @@ class Record:
 
 
 def read_record(client: Client) -> Record:
-    """The record; an empty one if there is none, or it is damaged, so that it is made anew from what Synapse knows."""
-    index = _state.read_data(client, KIND)
+    """Read the record. A missing or damaged one is empty, and is then filled from the rooms that Synapse knows."""
+    index = read_data(client, KIND)
     try:
         names = [f"{KIND}.{index['side']}.{number}" for number in range(index["pieces"])]
-        text = "".join(_state.read_data(client, name)["text"] for name in names)
+        text = "".join(read_data(client, name)["text"] for name in names)
         if hashlib.sha256(text.encode()).hexdigest() != index["sha256"]:
             return Record()
         content = zlib.decompressobj().decompress(base64.b64decode(text), MAX_SIZE)
@@ -181,12 +185,12 @@ def read_record(client: Client) -> Record:
 
 
 def write_record(client: Client, record: Record) -> None:
-    """Write the record to the side that is not in use, and then make that the one in use."""
-    index = _state.read_data(client, KIND)
+    """Write the record to the unused side, and then switch to that side."""
+    index = read_data(client, KIND)
     side = SIDES[index.get("side") == SIDES[0]]
     text = base64.b64encode(zlib.compress(json.dumps(record.as_json()).encode())).decode()
     pieces = [text[start : start + MAX_PIECE] for start in range(0, len(text), MAX_PIECE)]
     for number, piece in enumerate(pieces):
-        _state.write_data(client, f"{KIND}.{side}.{number}", {"text": piece})
+        write_data(client, f"{KIND}.{side}.{number}", {"text": piece})
     digest = hashlib.sha256(text.encode()).hexdigest()
-    _state.write_data(client, KIND, {"side": side, "pieces": len(pieces), "sha256": digest})
+    write_data(client, KIND, {"side": side, "pieces": len(pieces), "sha256": digest})

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Which IP addresses may be connected to. A remote server chooses its addresses, so they are hostile input."""
+"""A filter of IP addresses to connect to. Remote servers choose their addresses, so these are hostile input."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 class AddressFilter:
-    """Refuses all addresses that are not public, but for those in I(allowed)."""
+    """Refuses all addresses that are not public, except for those in I(allowed)."""
 
     def __init__(self, allowed: Iterable[str] = ()) -> None:
         """
         :param allowed: addresses or CIDR ranges (the option C(ip_allowlist)).
-        :raises ValueError: if one is neither; the message names it.
+        :raises ValueError: if one is neither. The message quotes it.
         """
         self._allowed: list[Network] = []
         for text in allowed:
@@ -65,12 +65,12 @@ class AddressFilter:
                 raise ValueError(f"ip_allowlist: '{text}' is not an IP address or a CIDR range") from None
 
     def allows(self, address: str) -> bool:
-        """Say whether an IP address may be connected to. What is not an IP address may not.
+        """Return whether to connect to an IP address. Any other text is refused.
 
-        An IPv6 address that leads to an IPv4 address (mapped, 6to4, NAT64) is allowed if that one is.
+        An IPv6 address that contains an IPv4 address (mapped, 6to4, NAT64) is allowed if the IPv4 address is.
         """
         try:
-            # Only link-local addresses have a zone, and Python knows zones since 3.9.
+            # Only link-local addresses have a zone, which Python supports since 3.9.
             parsed = ipaddress.ip_address(address.partition("%")[0])
         except ValueError:
             return False

@@ -2,14 +2,16 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Whether a remote server still lists accounts of ours in a room: one procedure for all implementations.
+"""Whether a remote server still lists local accounts in a room: one procedure for all implementations.
 
-1. C(state_ids) for an event that does not exist: Synapse and Conduit first look whether anybody of ours is joined.
-2. Where that does not settle it, C(make_leave) for each account that is known, and the membership event that the
-   template refers to: what the remote server itself believes.
-3. Where nobody who is known is listed, although the answer to 1. is not that nobody is joined: the room's state.
+A local account is one of the homeserver that signs the requests.
 
-What each implementation answers is in C(answers).
+1. C(state_ids) for an event that does not exist: Synapse and Conduit first check whether a local account is joined.
+2. Where that is not conclusive, C(make_leave) for each known account, and the membership event that the template
+   refers to: the membership in the remote server's own view.
+3. Where no known account is listed, although the answer to 1. does not say so: the room's state.
+
+The module C(answers) has what each implementation answers.
 """
 
 from __future__ import annotations
@@ -20,34 +22,34 @@ from typing import Callable, Iterable, Iterator, Mapping, NamedTuple
 from .answers import MAKE_LEAVE, STATE_IDS, Meaning, meaning_of
 from .client import FEDERATION, Answer, FederationClient
 from .errors import AnswerError, EventError, FederationError, InvalidNameError, UnreachableError
-from .events import ROOM_VERSIONS, LeaveTemplate, read_template
+from .leave_events import ROOM_VERSIONS, LeaveTemplate, read_template
 from .names import check_event_id, check_room_id, check_user_id
-from .state import LISTED, listed_members
+from .room_members import LISTED, listed_members
 
 STATES = ("confirmed", "ghosts", "refused", "unreachable", "unconfirmed")
 VERSIONS = sorted(ROOM_VERSIONS)
-"""What is offered with each C(make_leave): all that a leave can be built for."""
-NO_EVENT = "$none"
+"""The room versions to offer with C(make_leave): all that a leave can be built for."""
+NONEXISTENT_EVENT = "$none"
 PENDING = "pending"
-"""The membership of an account that is invited or knocking, where the server does not say which."""
+"""The membership of an account that is invited or knocking, where the server does not say which of the two."""
 UNKNOWN = "unknown"
 """The membership of an account that was invited, where the server does not say whether it still is."""
-CONTROL = "@_matrixops.synapse.control"
-"""An account that no server has, to compare the answers about others with."""
-SETTLED = (Meaning.NOT_JOINED, Meaning.SERVER_NOT_IN_ROOM)
-"""Answers about a room after which no account that was joined is looked at."""
+NONEXISTENT_USER = "@_matrixops.synapse.control"
+"""The localpart of an account that does not exist, to compare answers with."""
+CONCLUSIVE = (Meaning.NOT_JOINED, Meaning.SERVER_NOT_IN_ROOM)
+"""Answers about a room after which accounts that were joined need no check."""
 STATE_LIMIT = 128 * 1024 * 1024
-"""Size limit of a room's state in bytes: 200,000 members."""
+"""Maximum size of a room's state in bytes: 200,000 members."""
 STATE_TIMEOUT = 300.0
 """Total time in seconds to read a room's state."""
 
 
-class Known(NamedTuple):
-    """The accounts of ours that are known to have been in a room."""
+class KnownAccounts(NamedTuple):
+    """The local accounts that are known to have been in a room."""
 
     joined: tuple[str, ...] = ()
     pending: tuple[str, ...] = ()
-    """Those invited or knocking. No answer about a whole room covers them, so each of them is always asked about."""
+    """Accounts that were invited or knocking. No answer about a whole room covers them, so each has a check."""
 
 
 class Pair(NamedTuple):
@@ -58,92 +60,94 @@ class Pair(NamedTuple):
 
 
 class PairResult(NamedTuple):
-    """What a remote server says of a room, or why it can't be said."""
+    """What a remote server answers about a room."""
 
     pair: Pair
     state: str
     """One of C(STATES)."""
     ghosts: dict[str, str]
-    """Membership by account: whom it lists."""
+    """Memberships of the listed accounts, by user ID."""
     reason: str = ""
-    """Why it is not confirmed. Has words of the remote server in it."""
-    can_change: bool = False
-    """Whether it may be otherwise after some time, with nothing done about it."""
+    """Why the pair is not confirmed. Quotes the remote server."""
+    is_transient: bool = False
+    """Whether a later check may have another result although nothing was done."""
     removed: tuple[str, ...] = ()
-    """The accounts that were removed there before this was the answer."""
+    """The ghosts that were removed before this result."""
     has_answered: bool = False
-    """Of one that is unreachable: whether it has said something about the room right before, but that nobody is in."""
+    """With the state C(unreachable): whether the server gave an answer in this check that is no confirmation."""
 
 
 class RefusedError(FederationError):
-    """The remote server answers, but does not say whom it lists, or does not accept a leave."""
+    """The remote server answers, but neither says which accounts it lists nor accepts a leave."""
 
 
-class UnclearError(FederationError):
-    """The remote server's answer says nothing about whom it lists."""
+class UnconfirmedError(FederationError):
+    """The remote server's answer does not say which accounts it lists."""
 
-    def __init__(self, reason: str, *, can_change: bool = False) -> None:
+    def __init__(self, reason: str, *, is_transient: bool = False) -> None:
         super().__init__(reason)
-        self.can_change = can_change
+        self.is_transient = is_transient
 
 
-class Conversation:
-    """All that one remote server is asked about one room. What it answers is kept, so that nothing is asked twice."""
+class PairCheck:
+    """The requests to one remote server about one room. Answers are kept, so that no request is sent twice.
+
+    :ivar ghosts: memberships of the accounts that the server is known to list, by user ID.
+    """
 
     def __init__(
         self,
         client: FederationClient,
         pair: Pair,
         state_limit: int = STATE_LIMIT,
-        left_by: Mapping[str, str] | None = None,
+        accepted_leaves: Mapping[str, str] | None = None,
     ) -> None:
         """
-        :param left_by: the accounts that the server has accepted leaves of, by the IDs of these events: whether it may
-            show them to us or not, it lists nobody whose membership is one of them.
+        :param accepted_leaves: user IDs by the IDs of the leave events that the server has accepted. An account whose
+            membership is one of these events is not listed, also where the server hides the event.
         """
         self._client = client
         self.pair = pair
         self._state_limit = state_limit
+        accepted = accepted_leaves or {}
         self._memberships: dict[str, tuple[str, str] | None] = {
-            event_id: (user_id, "leave") for event_id, user_id in (left_by or {}).items()
+            event_id: (user_id, "leave") for event_id, user_id in accepted.items()
         }
-        """By the ID of each event that was asked for: see C(_read_membership)."""
-        self._left = frozenset((left_by or {}).values())
+        """Results of C(_read_membership) by event ID."""
+        self._has_left = frozenset(accepted.values())
         self._about_room: Meaning | None = None
-        self._said = ""
-        """Its answer about the whole room."""
+        self._room_answer = ""
+        """The answer about the whole room, for messages."""
         self._is_known_answer = False
         self._newest: list[str] = []
-        """Events that the remote server calls the newest ones."""
-        self._control: frozenset[str] | None = None
-        self._lists_the_gone = False
-        """Whether it gives templates for those who have left: only Dendrite does."""
+        """The newest events of the room in the remote server's view."""
+        self._control_events: frozenset[str] | None = None
+        self._offers_any_leave = False
+        """Whether the server also gives templates for accounts that have left. Only Dendrite does."""
         self.ghosts: dict[str, str] = {}
-        """The accounts that it is known to list, with their membership."""
 
     @property
     def has_answered(self) -> bool:
-        """Whether it has said anything about the whole room, but that nobody of ours is joined."""
-        return self._about_room is not None and self._about_room not in SETTLED
+        """Whether the server has given an answer about the whole room that is no confirmation."""
+        return self._about_room is not None and self._about_room not in CONCLUSIVE
 
     def about_room(self) -> Meaning:
-        """Whether anybody of ours is joined, as far as the remote server says so at once. It is asked once."""
+        """Return what one request about the whole room says. It is sent once."""
         if self._about_room is not None:
             return self._about_room
-        answer = self._get("state_ids", params={"event_id": NO_EVENT})
+        answer = self._get("state_ids", params={"event_id": NONEXISTENT_EVENT})
         if answer.status == 401:
             raise RefusedError(f"does not accept the signature: {answer}")
         meaning = meaning_of(STATE_IDS, answer.status, answer.errcode, answer.error)
         if meaning is None and answer.status not in (403, 404):
-            raise _unclear(answer)
-        self._said = str(answer)
+            raise _unconfirmed(answer)
+        self._room_answer = str(answer)
         self._is_known_answer = meaning is not None
-        self._about_room = self._settled(meaning or Meaning.SAYS_NOTHING, answer)
+        self._about_room = _assert_answered(meaning or Meaning.INCONCLUSIVE, answer)
         return self._about_room
 
-    def listed(self, known: Known) -> Iterator[tuple[str, LeaveTemplate]]:
-        """The accounts that are listed, as they are found, each with what a leave would be built on. When this is at
-        its end, I(ghosts) has all of them."""
+    def listed(self, known: KnownAccounts) -> Iterator[tuple[str, LeaveTemplate]]:
+        """Yield the listed accounts as they are found, with their leave templates. In the end, I(ghosts) has all."""
         about_room = self.about_room()
         if about_room is Meaning.SERVER_NOT_IN_ROOM:
             return
@@ -152,36 +156,36 @@ class Conversation:
             return
         yield from self._listed_of(known.joined)
         if not self.ghosts:
-            # Names alone are taken from the state: it is the one before an event, and may be outdated.
-            others = self._others(is_known=any(known)) - {*known.joined, *known.pending}
+            # Only names are taken from the state: it is the one before an event, and may be outdated.
+            others = self._listed_in_state(has_checked=any(known)) - {*known.joined, *known.pending}
             yield from self._listed_of(others)
             if not self.ghosts and about_room is Meaning.JOINED:
-                raise UnclearError("lists an account as joined that its state does not have yet", can_change=True)
+                raise UnconfirmedError("lists a joined account that is not in its room state yet", is_transient=True)
 
     def _listed_of(self, user_ids: Iterable[str], *, was_invited: bool = False) -> Iterator[tuple[str, LeaveTemplate]]:
-        problem: FederationError | None = None
+        first_error: FederationError | None = None
         for user_id in user_ids:
             try:
-                template = self._look_at(user_id, was_invited)
-            except (EventError, InvalidNameError, UnclearError) as error:
-                # One account must not keep us from all others.
-                problem = problem or error
+                template = self._check_account(user_id, was_invited)
+            except (EventError, InvalidNameError, UnconfirmedError) as error:
+                # An error with one account must not prevent the checks of the others.
+                first_error = first_error or error
                 continue
             if template is not None:
                 yield user_id, template
-        if problem is not None:
-            raise problem
+        if first_error is not None:
+            raise first_error
 
-    def _look_at(self, user_id: str, was_invited: bool) -> LeaveTemplate | None:
-        """What a leave of this account would be built on, if the remote server lists it; C(None) if it does not."""
+    def _check_account(self, user_id: str, was_invited: bool) -> LeaveTemplate | None:
+        """Return the leave template of an account that the server lists; C(None) for one that it does not list."""
         check_user_id(user_id, self._client.server_name)
         self.ghosts.pop(user_id, None)
         answer = self._make_leave(user_id)
         if answer.status != 200:
             meaning = meaning_of(MAKE_LEAVE, answer.status, answer.errcode, answer.error)
             if meaning is None:
-                raise _unclear(answer)
-            self._settled(meaning, answer)
+                raise _unconfirmed(answer)
+            _assert_answered(meaning, answer)
             return None
         template = read_template(answer.body, self.pair.room_id, user_id)
         self._newest = [reference.event_id for reference in template.prev_events]
@@ -191,26 +195,26 @@ class Conversation:
         self.ghosts[user_id] = membership
         return template
 
-    def _others(self, *, is_known: bool) -> set[str]:
-        """Who is listed in the state of the room, as far as that can be read.
+    def _listed_in_state(self, *, has_checked: bool) -> set[str]:
+        """Return the accounts that the room's state lists, as far as the server shows it.
 
-        :param is_known: whether accounts were looked at, and are not listed.
+        :param has_checked: whether known accounts were checked, and none is listed.
         """
         event_id = self._newest_event()
         if event_id is None:
-            if is_known and (self._lists_the_gone or not self._is_conduit()):
+            if has_checked and (self._offers_any_leave or not self._is_conduit()):
                 return set()
-            raise UnclearError(f"lists an account that is not known, or does not say that it lists none: {self._said}")
+            raise UnconfirmedError(f"may list accounts that are not known here: {self._room_answer}")
         try:
             return self._listed_at(event_id)
         except AnswerError as error:
-            # Dendrite does not let us see the state of some rooms once all have left.
-            if is_known and self._lists_the_gone:
+            # Dendrite hides the state of some rooms once all local accounts have left.
+            if has_checked and self._offers_any_leave:
                 return set()
-            raise UnclearError(f"the state of the room {error}") from error
+            raise UnconfirmedError(f"the state of the room {error}") from error
 
     def _is_conduit(self) -> bool:
-        """Whether it says that it is Conduit itself, whose answer about a room can be relied on."""
+        """Whether the server is Conduit itself, whose answer about a room is reliable."""
         version = self._client.get(self.pair.server, f"{FEDERATION}/v1/version").body.get("server")
         return isinstance(version, dict) and version.get("name") == "Conduit"
 
@@ -233,56 +237,69 @@ class Conversation:
             return set(listed_members(answer.chunks, self._client.server_name))
 
     def _membership(self, template: LeaveTemplate, user_id: str, was_invited: bool) -> str:
-        """The membership that the remote server believes in, by the event of it that the template refers to.
+        """Return the membership of an account in the remote server's view: that of an event in the template.
 
         Empty for an account that is not in the room, and was not invited either.
         """
-        hidden = False
+        membership, is_hidden = self._shown_membership(template, user_id)
+        if membership is not None:
+            self._offers_any_leave |= membership not in LISTED
+            return membership
+        if not is_hidden:
+            self._offers_any_leave = True
+            return ""
+        return self._hidden_invite(template, user_id) if was_invited else self._hidden_join(user_id)
+
+    def _shown_membership(self, template: LeaveTemplate, user_id: str) -> tuple[str | None, bool]:
+        """Return the membership that an event of the template shows, if any, and whether an event is hidden."""
+        is_hidden = False
         for event_id, _hash in template.auth_events:
             if event_id not in self._memberships:
                 self._memberships[event_id] = self._read_membership(event_id)
-            found = self._memberships[event_id]
-            if found is None:
-                hidden = True
-            elif found[0] == user_id:
-                self._lists_the_gone |= found[1] not in LISTED
-                return found[1]
-        if not hidden:
-            self._lists_the_gone = True
+            shown = self._memberships[event_id]
+            if shown is None:
+                is_hidden = True
+            elif shown[0] == user_id:
+                return shown[1], is_hidden
+        return None, is_hidden
+
+    def _hidden_join(self, user_id: str) -> str:
+        """Return the membership of an account that was joined, and whose membership event may be hidden."""
+        # Dendrite always shows an account's own events, for example its join. Of other servers, that is not known.
+        if self._is_known_answer and self._about_room is Meaning.INCONCLUSIVE:
             return ""
-        if not was_invited:
-            # Dendrite always shows us an account's own events, such as its join. Of others, that is not known.
-            if self._is_known_answer and self._about_room is Meaning.SAYS_NOTHING:
-                return ""
-            raise UnclearError(f"would let {user_id} leave, and does not show its membership: {self._said}")
+        raise UnconfirmedError(f"offers a leave of {user_id}, and hides its membership: {self._room_answer}")
+
+    def _hidden_invite(self, template: LeaveTemplate, user_id: str) -> str:
+        """Return the membership of an account that was invited or knocking, and whose event may be hidden."""
         if self._about_room is Meaning.NOT_JOINED:
-            # Whoever says so gives no template for an account that it does not list.
+            # A server that answers this gives no template for an account that it does not list.
             return PENDING
-        if user_id in self._left:
+        if user_id in self._has_left:
             # Dendrite hides the leave after an invite as it hides the invite, and drops a leave that changes nothing.
-            # So who is still not known after a leave was accepted had left before.
-            self._lists_the_gone = True
+            # So an account that is still not known after an accepted leave had left before.
+            self._offers_any_leave = True
             return ""
-        is_new = not {event_id for event_id, _hash in template.auth_events} <= self._without_membership()
+        is_new = not {event_id for event_id, _hash in template.auth_events} <= self._events_without_membership()
         return UNKNOWN if is_new else ""
 
-    def _without_membership(self) -> frozenset[str]:
-        """What a template refers to for an account that was never in the room: Dendrite gives one for anybody."""
-        if self._control is None:
-            answer = self._make_leave(user_id := f"{CONTROL}:{self._client.server_name}")
+    def _events_without_membership(self) -> frozenset[str]:
+        """Return the events in the template of an account that was never in the room. Dendrite gives such templates."""
+        if self._control_events is None:
+            answer = self._make_leave(user_id := f"{NONEXISTENT_USER}:{self._client.server_name}")
             found = read_template(answer.body, self.pair.room_id, user_id).auth_events if answer.status == 200 else ()
-            self._control = frozenset(event_id for event_id, _hash in found)
-        return self._control
+            self._control_events = frozenset(event_id for event_id, _hash in found)
+        return self._control_events
 
     def _read_membership(self, event_id: str) -> tuple[str, str] | None:
-        """Whose membership an event is, and which; two empty texts if it is none, and C(None) if it is hidden."""
+        """Return user ID and membership of an event: two empty texts for another event, C(None) for a hidden one."""
         answer = self._client.get(self.pair.server, f"{FEDERATION}/v1/event/{{}}", event_id)
         if answer.status in (403, 404):
             return None
         pdus = answer.body.get("pdus") if answer.status == 200 else None
         event = pdus[0] if isinstance(pdus, list) and pdus else None
         if not isinstance(event, dict) or event.get("room_id", self.pair.room_id) != self.pair.room_id:
-            raise UnclearError(f"does not tell the event {event_id}: {answer}")
+            raise UnconfirmedError(f"does not return the event {event_id}: {answer}")
         content = event.get("content")
         if event.get("type") != "m.room.member" or not isinstance(content, dict):
             return "", ""
@@ -291,63 +308,73 @@ class Conversation:
     def _make_leave(self, user_id: str) -> Answer:
         return self._get("make_leave", user_id, params={"ver": VERSIONS})
 
-    def _get(self, what: str, *more: str, params: Mapping[str, str | list[str]]) -> Answer:
-        path = f"{FEDERATION}/v1/{what}/" + "/".join("{}" for _segment in (self.pair.room_id, *more))
+    def _get(self, endpoint: str, *more: str, params: Mapping[str, str | list[str]]) -> Answer:
+        path = f"{FEDERATION}/v1/{endpoint}/" + "/".join("{}" for _segment in (self.pair.room_id, *more))
         return self._client.get(self.pair.server, path, self.pair.room_id, *more, params=params)
 
-    @staticmethod
-    def _settled(meaning: Meaning, answer: Answer) -> Meaning:
-        if meaning is Meaning.BARRED:
-            raise RefusedError(f"a server ACL of the room bars us: {answer}")
-        if meaning is Meaning.PARTIAL_STATE:
-            raise UnclearError(f"does not know the whole room yet: {answer}", can_change=True)
-        return meaning
 
+def _assert_answered(meaning: Meaning, answer: Answer) -> Meaning:
+    """Return the meaning of an answer, but for those that say nothing about accounts.
 
-def _unclear(answer: Answer) -> UnclearError:
-    return UnclearError(f"answers {answer}", can_change=answer.status == 429 or answer.status >= 500)
-
-
-def check(client: FederationClient, pair: Pair, known: Known, *, state_limit: int = STATE_LIMIT) -> PairResult:
-    """Ask a remote server whether it lists accounts of ours in a room. Only reads.
-
-    :param known: what is known of our accounts there. With nothing known, the room's state is read.
-    :param state_limit: size limit of the room's state in bytes.
+    :raises RefusedError: a server ACL denies access.
+    :raises UnconfirmedError: the server has only a part of the room's state yet.
     """
-    conversation = Conversation(client, pair, state_limit)
-    return result_of(conversation, lambda: [None for _account in conversation.listed(known)])
+    if meaning is Meaning.DENIED_BY_ACL:
+        raise RefusedError(f"denied by a server ACL of the room: {answer}")
+    if meaning is Meaning.PARTIAL_STATE:
+        raise UnconfirmedError(f"has only a part of the room state yet: {answer}", is_transient=True)
+    return meaning
 
 
-def check_if_joined(client: FederationClient, pair: Pair, known: Known) -> PairResult | None:
-    """Ask a remote server in one request, if it can be; C(None) if each account must be asked about."""
-    conversation = Conversation(client, pair)
-    undecided = False
+def _unconfirmed(answer: Answer) -> UnconfirmedError:
+    return UnconfirmedError(f"unexpected answer {answer}", is_transient=answer.status == 429 or answer.status >= 500)
+
+
+def check(client: FederationClient, pair: Pair, known: KnownAccounts, *, state_limit: int = STATE_LIMIT) -> PairResult:
+    """Check whether a remote server lists local accounts in a room. Only reads.
+
+    :param known: local accounts there. Where none is known, the room's state is read.
+    :param state_limit: maximum size of the room's state in bytes.
+    """
+    pair_check = PairCheck(client, pair, state_limit)
+    return result_of(pair_check, lambda: [None for _account in pair_check.listed(known)])
+
+
+def check_if_joined(client: FederationClient, pair: Pair, known: KnownAccounts) -> PairResult | None:
+    """Check a pair with one request, where that is possible; C(None) where each account needs a check."""
+    pair_check = PairCheck(client, pair)
+    is_undecided = False
 
     def ask() -> None:
-        nonlocal undecided
-        undecided = conversation.about_room() not in SETTLED
-        if not undecided:
-            list(conversation.listed(known))
+        nonlocal is_undecided
+        is_undecided = pair_check.about_room() not in CONCLUSIVE
+        if not is_undecided:
+            list(pair_check.listed(known))
 
-    result = result_of(conversation, ask)
-    return None if undecided or result.ghosts else result
+    result = result_of(pair_check, ask)
+    return None if is_undecided or result.ghosts else result
 
 
-def result_of(conversation: Conversation, ask: Callable[[], object]) -> PairResult:
-    """The result of asking, whatever comes of it."""
-    pair, ghosts = conversation.pair, conversation.ghosts
+def result_of(pair_check: PairCheck, ask: Callable[[], object]) -> PairResult:
+    """Return the result of a check, errors included."""
+    pair, ghosts = pair_check.pair, pair_check.ghosts
     try:
         check_room_id(pair.room_id)
         ask()
     except UnreachableError as error:
-        has_answered = conversation.has_answered or bool(ghosts)
-        return PairResult(pair, "unreachable", ghosts, str(error), can_change=True, has_answered=has_answered)
+        has_answered = pair_check.has_answered or bool(ghosts)
+        return PairResult(pair, "unreachable", ghosts, str(error), is_transient=True, has_answered=has_answered)
     except RefusedError as error:
         return PairResult(pair, "refused", ghosts, str(error))
     except FederationError as error:
-        can_change = isinstance(error, UnclearError) and error.can_change
-        return PairResult(pair, "unconfirmed", ghosts, str(error), can_change)
-    unknown = [user_id for user_id, membership in ghosts.items() if membership == UNKNOWN]
-    if unknown and len(unknown) == len(ghosts):
-        return PairResult(pair, "unconfirmed", ghosts, f"does not tell whether {unknown[0]} is still invited")
-    return PairResult(pair, "ghosts" if ghosts else "confirmed", ghosts)
+        is_transient = isinstance(error, UnconfirmedError) and error.is_transient
+        return PairResult(pair, "unconfirmed", ghosts, str(error), is_transient)
+    return _result_of_answers(pair, ghosts)
+
+
+def _result_of_answers(pair: Pair, ghosts: dict[str, str]) -> PairResult:
+    if not ghosts:
+        return PairResult(pair, "confirmed", ghosts)
+    if set(ghosts.values()) == {UNKNOWN}:
+        return PairResult(pair, "unconfirmed", ghosts, f"does not say whether {next(iter(ghosts))} is still invited")
+    return PairResult(pair, "ghosts", ghosts)

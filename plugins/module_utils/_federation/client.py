@@ -2,7 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Signed requests to remote servers: paced for each server, honouring 429, and none to one that is down."""
+"""Signed requests to remote servers: rate-limited for each server, with retries after 429, and none to a server that is
+down.
+
+Not urllib3's C(Retry): that shares neither the rate limit nor a failure between threads and hosts.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,11 @@ from dataclasses import dataclass
 from typing import Any, Dict, Iterator, Mapping
 from urllib.parse import quote, urlencode
 
+from .._http import retry_after
 from .discovery import Discovery
 from .errors import AnswerError, InvalidNameError, UnreachableError
-from .keys import SigningKey, sign_request
 from .pacing import Limiters
+from .signing import SigningKey, sign_request
 from .transport import HttpAnswer, HttpStream, Transport
 
 JsonDict = Dict[str, Any]
@@ -27,18 +32,19 @@ KEY = "/_matrix/key/v2"
 REQUEST_TIMEOUT = 30.0
 """Total time of one request in seconds, from the connection to the last byte of the answer."""
 MAX_ANSWER = 512 * 1024
-"""Size limit of an answer in bytes. The largest that is asked for, a template or an event, is limited to 64 KiB."""
+"""Maximum size of an answer in bytes. The largest valid one, a template or an event, has 64 KiB."""
 MAX_RATE_LIMITED = 3
-"""How often a request that is answered with 429 is sent again."""
+"""Maximum number of times to send a request that is answered with 429."""
 MAX_RETRY_AFTER = 60.0
-"""The longest time in seconds to wait because a remote server asks for it."""
+"""Maximum delay in seconds that a remote server can ask for with 429."""
 GATEWAY_ERRORS = (502, 503, 504)
 MAX_ERROR_TEXT = 300
+"""Maximum length of an error code or text in characters."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """An answer with a JSON object, whatever its status. I(error) is shortened; both it and I(errcode) are hostile."""
+    """An answer with a JSON object, of any status. I(errcode) and I(error) are shortened, and hostile."""
 
     status: int
     errcode: str
@@ -52,8 +58,11 @@ class Answer:
 class FederationClient:
     """Sends requests as one server, signed with its key. May be shared between threads.
 
-    A server that could not be reached is not asked again by this client until C(forgive): whoever asks about a thousand
-    rooms waits for one timeout.
+    A server that could not be reached is marked as down, and requests to it fail at once until C(mark_up). So a
+    thousand rooms on such a server cost a single timeout.
+
+    :ivar sent: how many requests were sent.
+    :ivar written: how many of them may have changed something on a remote server.
     """
 
     def __init__(
@@ -74,12 +83,12 @@ class FederationClient:
         self._timeout = timeout
         self._down: dict[str, UnreachableError] = {}
         self._lock = threading.Lock()
-        self.max_concurrent = limiters.pacing.max_concurrent
-        """How many requests may be under way to one server."""
         self.sent = 0
-        """How many requests were sent."""
         self.written = 0
-        """How many of them may have changed something on a remote server."""
+
+    def max_concurrent(self, server: str) -> int:
+        """Return how many requests to this server may be under way at this moment."""
+        return self._limiters.of(server).max_concurrent
 
     def get(
         self, server: str, path: str, *segments: str, params: Mapping[str, str | list[str]] | None = None
@@ -90,8 +99,8 @@ class FederationClient:
     def put(self, server: str, path: str, *segments: str, json: JsonDict) -> Answer:
         """Send a PUT.
 
-        :param path: with C({}) where each of I(segments) goes, percent-encoded.
-        :raises UnreachableError: there is no answer, or only that of a gateway whose server is down.
+        :param path: with C({}) in the place of each of I(segments), which is percent-encoded.
+        :raises UnreachableError: there is no answer, or only that of a reverse proxy whose server is down.
         :raises AnswerError: the answer is no JSON object, too large, or too slow.
         """
         self.written += 1
@@ -107,14 +116,14 @@ class FederationClient:
         max_bytes: int,
         timeout: float,
     ) -> Iterator[HttpStream]:
-        """Send a GET whose answer is read as it comes. It must be 200.
+        """Send a GET, and read the answer piece by piece. It must be 200.
 
-        :param max_bytes: size limit of the answer in bytes.
+        :param max_bytes: maximum size of the answer in bytes.
         :param timeout: total time of the request in seconds.
         """
         target = _target(path, segments, params)
         self._raise_if_down(server)
-        with self._watch(server), self._limiters.of(server).slot():
+        with self._note_failure(server), self._limiters.of(server).slot():
             self.sent += 1
             endpoint = self._discovery.endpoint(server)
             with self._transport.stream(
@@ -130,13 +139,13 @@ class FederationClient:
                     raise AnswerError(f"{path.format(*segments)}: {answer.status}")
                 yield answer
 
-    def forgive(self, server: str) -> None:
-        """Let the next request to this server be sent, although an earlier one did not reach it."""
+    def mark_up(self, server: str) -> None:
+        """Send requests to this server again, although an earlier one did not reach it."""
         with self._lock:
             self._down.pop(server, None)
 
     def _request(self, method: str, server: str, target: str, content: JsonDict | None) -> Answer:
-        # Not only in a slot: a server that is down with a thousand rooms would take as long as one that answers.
+        # Also before the wait for a slot: requests to a server that is down must not be rate-limited.
         self._raise_if_down(server)
         headers = self._headers(server, method, target, content)
         body = None if content is None else json.dumps(content).encode()
@@ -144,13 +153,13 @@ class FederationClient:
             answer = self._send(method, server, target, headers, body)
             if answer.status != 429:
                 break
-            self._limiters.of(server).hold(_retry_after(answer))
+            self._limiters.of(server).pause(_retry_after(answer))
         return _parsed(answer)
 
     def _send(
         self, method: str, server: str, target: str, headers: Mapping[str, str], body: bytes | None
     ) -> HttpAnswer:
-        with self._watch(server), self._limiters.of(server).slot():
+        with self._note_failure(server), self._limiters.of(server).slot():
             self._raise_if_down(server)
             self.sent += 1
             endpoint = self._discovery.endpoint(server)
@@ -158,7 +167,7 @@ class FederationClient:
                 endpoint, method, target, headers=headers, body=body, timeout=self._timeout, max_bytes=MAX_ANSWER
             )
             if answer.status in GATEWAY_ERRORS:
-                raise UnreachableError(f"its gateway answers with {answer.status}")
+                raise UnreachableError(f"its reverse proxy answered with HTTP {answer.status}")
             return answer
 
     def _headers(self, server: str, method: str, target: str, content: JsonDict | None) -> dict[str, str]:
@@ -175,7 +184,7 @@ class FederationClient:
             raise error
 
     @contextmanager
-    def _watch(self, server: str) -> Iterator[None]:
+    def _note_failure(self, server: str) -> Iterator[None]:
         try:
             yield
         except UnreachableError as error:
@@ -186,9 +195,9 @@ class FederationClient:
 
 def _target(path: str, segments: tuple[str, ...], params: Mapping[str, str | list[str]] | None) -> str:
     for segment in segments:
-        # A dot segment is removed on the way, percent-encoded or not, and the one before it with it.
+        # Proxies remove a dot segment, percent-encoded or not, and the segment before it.
         if segment in ("", ".", ".."):
-            raise InvalidNameError(f"{segment!r} can't be in a path")
+            raise InvalidNameError(f"{segment!r} is not allowed as a segment of a path")
     target = path.format(*(quote(segment, safe="") for segment in segments))
     return f"{target}?{urlencode(params, doseq=True)}" if params else target
 
@@ -199,11 +208,11 @@ def _parsed(answer: HttpAnswer) -> Answer:
     except (ValueError, RecursionError):
         body = None
     if body == "" and answer.status == 404:
-        # Synapse's answer about an event that it does not have.
+        # Synapse's answer about an unknown event.
         body = {}
     if not isinstance(body, dict):
         kind = answer.headers.get("content-type", "nothing").partition(";")[0]
-        raise AnswerError(f"answers with {answer.status} and {kind}, not with a JSON object")
+        raise AnswerError(f"answered with HTTP {answer.status} and {kind} instead of a JSON object")
     texts = [
         value[:MAX_ERROR_TEXT] if isinstance(value := body.get(name), str) else "" for name in ("errcode", "error")
     ]
@@ -211,14 +220,10 @@ def _parsed(answer: HttpAnswer) -> Answer:
 
 
 def _retry_after(answer: HttpAnswer) -> float:
-    """How many seconds a remote server asks to wait: C(Retry-After), or C(retry_after_ms) in the body."""
-    asked: object = answer.headers.get("retry-after", "")
+    """Return the seconds without a request that a server asks for by its 429."""
     try:
-        seconds = float(int(str(asked)))
-    except (ValueError, OverflowError):
-        try:
-            milliseconds = json.loads(answer.content).get("retry_after_ms")
-            seconds = milliseconds / 1000 if isinstance(milliseconds, (int, float)) else 1.0
-        except (ValueError, AttributeError, OverflowError, RecursionError):
-            seconds = 1.0
-    return min(max(seconds, 1.0), MAX_RETRY_AFTER)
+        body = json.loads(answer.content)
+    except (ValueError, RecursionError):
+        body = None
+    seconds = retry_after(answer.headers.get("retry-after", ""), body)
+    return min(max(seconds or 0.0, 1.0), MAX_RETRY_AFTER)

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Open a client that other servers will believe: with the key that is published under our name."""
+"""Open a client whose signatures remote servers accept: with the published key of the homeserver."""
 
 from __future__ import annotations
 
@@ -12,30 +12,33 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Iterable, Iterator, NamedTuple
 
+from .._text import printable
 from .addresses import AddressFilter
 from .client import FEDERATION, KEY, REQUEST_TIMEOUT, FederationClient
 from .discovery import Discovery, Resolver, SystemResolver
-from .errors import MAX_MESSAGE, AnswerError, FederationError, SigningKeyError, printable
-from .keys import KeyAnswer, assert_published, parse_key_answer, read_signing_key
+from .errors import MAX_MESSAGE, AnswerError, FederationError, SigningKeyError
 from .names import ServerName
 from .pacing import Limiters, Pacing
+from .published_keys import KeyAnswer, assert_published, parse_key_answer
+from .signing import read_signing_key
 from .transport import Transport
 
 MAX_NOTARIES = 5
-"""How many remote servers are asked for our keys, at most."""
+"""Maximum number of remote servers to ask for the keys of the homeserver."""
 MAX_KEY_ANSWERS = 20
+"""Maximum number of key answers to read from one remote server."""
 EVERYWHERE = ("0.0.0.0/0", "::/0")
 STATIC_SITE = "matrixops.synapse"
-"""What the static site calls itself in the answer to C(/_matrix/federation/v1/version)."""
+"""Name of the static site in its answer to C(/_matrix/federation/v1/version)."""
 
 
 @dataclass(frozen=True)
 class Settings:
     """How to reach remote servers.
 
-    :ivar ca_path: file with CA certificates, instead of the usual ones.
-    :ivar proxy: URL of an HTTP proxy through which all connections go.
-    :ivar ip_allowlist: addresses and ranges to connect to although they are not public.
+    :ivar ca_path: file with CA certificates, instead of the default ones.
+    :ivar proxy: URL of an HTTP proxy for all connections.
+    :ivar ip_allowlist: addresses and ranges to allow although they are not public.
     :ivar timeout: total time of a request in seconds.
     """
 
@@ -47,10 +50,10 @@ class Settings:
 
 
 class Connection(NamedTuple):
-    """A client, and the homeserver that answers under our own name.
+    """A client, and the homeserver that answers under the same name.
 
-    :ivar homeserver: for example C(Synapse 1.163.2). Empty if only keys are served there, and also if a homeserver runs
-        that cannot be reached under its name from this host.
+    :ivar homeserver: for example C(Synapse 1.163.2). Empty if only keys are served there, or if this host can't reach
+        the homeserver under its name.
     """
 
     client: FederationClient
@@ -66,11 +69,11 @@ def connect(
     *,
     resolver: Resolver | None = None,
 ) -> Iterator[Connection]:
-    """Open a client for the federation API, after a look whether the key is the published one.
+    """Open a client for the federation API, after a check that the key is the published one.
 
     :param key_text: content of a signing key file of Synapse.
-    :param remote_servers: where to ask for our keys when nothing answers under our own name.
-    :raises SigningKeyError: the key is not usable, or not the one that is published.
+    :param remote_servers: servers to ask for the keys if nothing answers under I(server_name).
+    :raises SigningKeyError: the key is not usable, or not the published one.
     """
     ServerName.parse(server_name)
     key = read_signing_key(key_text)
@@ -83,14 +86,17 @@ def connect(
             return FederationClient(server_name, key, transport, discovery, limiters, timeout=settings.timeout)
 
         remote = client(settings.ip_allowlist)
-        # Our own name may lead to this very host, or into a network of our own.
+        # The name of the homeserver may resolve to this host, or into a private network.
         own = client(EVERYWHERE)
         _assert_published(own, remote, remote_servers)
         yield Connection(remote, _homeserver(own))
 
 
 def _assert_published(own: FederationClient, remote: FederationClient, remote_servers: Iterable[str]) -> None:
-    """See that the key is published under our name, or that remote servers have it from there."""
+    """Assert that the key is published under its server name, or that a remote server has stored it.
+
+    :raises SigningKeyError: if not.
+    """
     name = own.server_name
     try:
         published = parse_key_answer(own.get(name, f"{KEY}/server").body, name)
@@ -105,32 +111,32 @@ def _assert_published(own: FederationClient, remote: FederationClient, remote_se
             assert_published(own.key, _seen_by(remote, server), time.time())
             return
         except SigningKeyError as error:
-            # Anybody can make up keys, and sign them with these: one liar must not keep us from all others.
-            refusals.append(SigningKeyError(f"{error} (as {server} says)"))
+            # Any server can invent keys and sign them. One such server must not prevent the check at others.
+            refusals.append(SigningKeyError(f"according to {server}, {error}"))
         except FederationError as error:
             problems.append(f"{server}: {error}")
     if refusals:
         raise refusals[0]
     raise SigningKeyError(
-        f"signing key {own.key.key_id} can't be verified: serve /_matrix/key/v2/server under {name}, a static file is"
-        f" enough, and retry. Now nothing answers with its keys: {'; '.join(problems)}"
+        f"signing key {own.key.key_id} can't be verified: serve /_matrix/key/v2/server under {name} (a static file is"
+        f" enough) and retry. No server returned its keys: {'; '.join(problems)}"
     )
 
 
 def _seen_by(remote: FederationClient, server: str) -> KeyAnswer:
-    """The newest of our keys that a remote server has seen: what it verifies our signatures with."""
+    """Return the newest key answer of the homeserver that a remote server has stored, to verify signatures."""
     name = remote.server_name
     answers = remote.get(server, f"{KEY}/query/{{}}", name).body.get("server_keys")
     if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
         raise AnswerError("server_keys is not a list of objects")
     parsed = [parse_key_answer(answer, name) for answer in answers[:MAX_KEY_ANSWERS]]
     if not parsed:
-        raise AnswerError(f"has no keys of {name}")
+        raise AnswerError(f"no keys of {name}")
     return max(parsed, key=lambda answer: answer.valid_until_ts)
 
 
 def _homeserver(own: FederationClient) -> str:
-    """Which homeserver answers under our own name, if there is one."""
+    """Return name and version of the homeserver that answers under the server name, if any."""
     try:
         answer = own.get(own.server_name, f"{FEDERATION}/v1/version")
     except FederationError:

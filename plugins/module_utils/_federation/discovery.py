@@ -2,10 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Find out where the server of a name is.
+"""Resolve server names to addresses.
 
-Specified in the server-server API, "Resolving server names". All of it is hostile input: names, well-known files, DNS
-answers. Addresses are looked up once, checked, and connected to as they are, so that a second look-up can't differ.
+Specified in the server-server API, "Resolving server names". Names, well-known files and DNS answers are hostile input.
+Addresses are resolved once, filtered, and connected to as they are, so that a second DNS answer can't differ.
 """
 
 from __future__ import annotations
@@ -46,30 +46,30 @@ if TYPE_CHECKING:
 
 DEFAULT_PORT = 8448
 SRV_SERVICES = ("_matrix-fed._tcp", "_matrix._tcp")
-"""In the order to ask for; the second one is deprecated."""
+"""In the order of the queries. The second one is deprecated."""
 SRV_LIFETIME = 3.0
-"""For how many seconds to wait for an SRV record."""
+"""Timeout of an SRV query in seconds."""
 MAX_ADDRESSES = 8
-"""How many addresses of a server are tried."""
+"""Maximum number of addresses of a server to try."""
 
 WELL_KNOWN = "/.well-known/matrix/server"
 WELL_KNOWN_MAX_BYTES = 50 * 1024
 WELL_KNOWN_TIMEOUT = 10.0
-"""Seconds for a well-known file, redirects included."""
+"""Total time in seconds to read a well-known file, redirects included."""
 MAX_REDIRECTS = 3
 DEFAULT_LIFETIME, MAX_LIFETIME = 24 * 3600.0, 48 * 3600.0
-"""For how many seconds a valid well-known file is used, as the specification says. Not less than addresses are."""
+"""Time in seconds to cache a valid well-known file, by the specification. Never less than C(ENDPOINT_LIFETIME)."""
 INVALID_LIFETIME = 3600.0
-"""For how many seconds a well-known file that is invalid or not there is not asked for again."""
+"""Time in seconds to cache that a well-known file is invalid or missing."""
 ENDPOINT_LIFETIME = 600.0
-"""For how many seconds addresses are used before they are looked up again."""
+"""Time in seconds to cache addresses."""
 FAILURE_LIFETIME = 60.0
-"""For how many seconds a failure is repeated without another look-up."""
+"""Time in seconds to cache a failure."""
 
 
 @dataclass(frozen=True)
 class Endpoint:
-    """Where requests to a server go.
+    """Where to send the requests to a server.
 
     I(addresses) are pairs of IP address (with a proxy: host name) and port, in the order to try. I(host_header) is the
     value of the Host header, and I(tls_name) the name or IP address that the certificate must be valid for.
@@ -81,7 +81,7 @@ class Endpoint:
 
 
 class Resolver(Protocol):
-    """Looks up names."""
+    """Resolves names."""
 
     def addresses(self, host: str, port: int) -> list[tuple[str, int]]:
         """Return pairs of IP address and port.
@@ -94,7 +94,7 @@ class Resolver(Protocol):
 
 
 class SystemResolver:
-    """Looks up addresses as the system does, and SRV records at its name servers."""
+    """Resolves addresses as the system does, and SRV records at its name servers."""
 
     def __init__(self) -> None:
         """
@@ -128,7 +128,7 @@ class SystemResolver:
 
 
 class Fetcher(Protocol):
-    """What discovery needs of C(Transport)."""
+    """The part of C(Transport) that discovery requires."""
 
     @property
     def has_proxy(self) -> bool:
@@ -148,18 +148,18 @@ class Fetcher(Protocol):
 
 
 class _Entry:
-    """What is known of one server name."""
+    """The cache of one server name."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.expires = float("-inf")
-        self.result: Endpoint | UnreachableError = UnreachableError("never looked up")
+        self.result: Endpoint | UnreachableError = UnreachableError("not resolved yet")
         self.well_known_expires = float("-inf")
         self.delegated: ServerName | None = None
 
 
 class Discovery:
-    """Finds endpoints and remembers them. May be shared between threads: each name is looked up by one at a time."""
+    """Finds and caches endpoints. May be shared between threads: only one at a time resolves a name."""
 
     def __init__(
         self,
@@ -170,7 +170,7 @@ class Discovery:
         well_known_timeout: float = WELL_KNOWN_TIMEOUT,
     ) -> None:
         """
-        :param fetcher: a C(Transport). If it has a proxy, that looks up the addresses, and I(resolver) the SRV records.
+        :param fetcher: a C(Transport). If it has a proxy, that resolves addresses, and I(resolver) only SRV records.
         :param well_known_timeout: seconds for a well-known file, redirects included.
         """
         self._fetcher = fetcher
@@ -196,12 +196,12 @@ class Discovery:
                 try:
                     entry.result = self._find(name, entry)
                 except UnreachableError as error:
-                    # Without its traceback, which would keep all that was at hand when it was raised.
+                    # Without its traceback, which would keep local variables alive.
                     entry.result = type(error)(str(error))
                     lifetime = FAILURE_LIFETIME
                 entry.expires = time.monotonic() + lifetime
             if isinstance(entry.result, UnreachableError):
-                # Another one each time, since each thread adds its traceback.
+                # A new one each time, since each thread adds its traceback.
                 raise type(entry.result)(str(entry.result))
             return entry.result
 
@@ -229,7 +229,7 @@ class Discovery:
         return Endpoint(self._addresses(targets), name.text, _host(name))
 
     def _addresses(self, targets: list[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
-        """Look up hosts; return the addresses that may be connected to.
+        """Resolve hosts. Return the allowed addresses.
 
         :raises UnreachableError: if there are none.
         """
@@ -240,15 +240,14 @@ class Discovery:
                 found += self._look_up(host, port)
             except UnreachableError as error:
                 failure = error
-        # Equal ones only cost time.
+        # Duplicates would only cost time.
         allowed = [address for address in dict.fromkeys(found) if self._is_allowed(address[0])]
         if allowed:
             return tuple(allowed[:MAX_ADDRESSES])
         if found:
             refused = ", ".join(sorted({address for address, _port in found})[:MAX_ADDRESSES])
             raise AddressNotAllowedError(
-                f"{targets[0][0]} has no public IP address ({refused}): "
-                "if this server is meant to be reached, add its address to ip_allowlist"
+                f"{targets[0][0]} has no public IP address ({refused}): to allow it, add it to ip_allowlist"
             )
         raise failure or UnreachableError(f"{targets[0][0]} has no IP address")
 
@@ -263,7 +262,7 @@ class Discovery:
         return self._filter.allows(address)
 
     def _well_known(self, name: ServerName, entry: _Entry) -> ServerName | None:
-        """Return the name that a well-known file delegates to, C(None) if there is no valid one."""
+        """Return the name that the well-known file delegates to; C(None) without a valid file."""
         if time.monotonic() < entry.well_known_expires:
             return entry.delegated
         entry.delegated = None
@@ -272,7 +271,7 @@ class Discovery:
             entry.delegated = _read_well_known(answer)
             lifetime = _lifetime(answer.headers)
         except UnreachableError:
-            # Perhaps only now: it is asked for again as soon as the addresses are looked up again.
+            # Perhaps a temporary failure: the file is requested again with the next resolution.
             lifetime = 0.0
         except FederationError:
             lifetime = INVALID_LIFETIME
@@ -280,7 +279,7 @@ class Discovery:
         return entry.delegated
 
     def _fetch_well_known(self, name: ServerName) -> HttpAnswer:
-        """Get the file, by way of a few redirects to anywhere that HTTPS and the address filter allow."""
+        """Get the file, with at most C(MAX_REDIRECTS) redirects. HTTPS and the address filter apply to all of them."""
         deadline = time.monotonic() + self._timeout
         url = f"https://{name.text}{WELL_KNOWN}"
         seen: set[str] = set()
@@ -293,23 +292,23 @@ class Discovery:
                     endpoint,
                     "GET",
                     target,
-                    # It is seldom the server that the other requests go to.
+                    # Other requests usually go to another server.
                     headers={"Connection": "close"},
                     timeout=max(0.0, deadline - time.monotonic()),
                     max_bytes=WELL_KNOWN_MAX_BYTES,
                 )
             except RedirectError as redirect:
                 url = _join(url, redirect.location)
-        raise AnswerError("too many redirects, or a loop of them")
+        raise AnswerError("too many redirects, or a redirect loop")
 
 
 def _host(name: ServerName) -> str:
-    # Certificates have no dot at the end.
+    # Names in certificates have no dot at the end.
     return name.host.rstrip(".")
 
 
 def _parse_host(host: str) -> ServerName:
-    """Parse a host, which may come from an SRV record and be anything (a single dot: there is no such service).
+    """Parse a host. It may come from an SRV record, where a single dot means that the service does not exist.
 
     :raises UnreachableError: if it is not one.
     """
@@ -323,7 +322,7 @@ def _join(url: str, location: str) -> str:
     try:
         return urljoin(url, location)
     except ValueError as error:
-        raise AnswerError("redirected to something that is not a URL") from error
+        raise AnswerError("redirected to an invalid URL") from error
 
 
 def _split_https(url: str) -> tuple[ServerName, str]:
@@ -334,10 +333,10 @@ def _split_https(url: str) -> tuple[ServerName, str]:
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise AnswerError("redirected to something that is not a URL") from error
+        raise AnswerError("redirected to an invalid URL") from error
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if parts.scheme != "https" or re.fullmatch("/[!-~]*", target) is None:
-        raise AnswerError("redirected to something that is not an HTTPS URL")
+        raise AnswerError("redirected to a URL other than HTTPS")
     return ServerName.parse(parts.netloc), target
 
 
@@ -356,7 +355,7 @@ def _read_well_known(answer: HttpAnswer) -> ServerName:
 
 
 def _lifetime(headers: Mapping[str, str]) -> float:
-    """For how many seconds the headers allow to use an answer, within bounds."""
+    """Return the seconds for which the headers allow to cache an answer, within bounds."""
     seconds = DEFAULT_LIFETIME
     cache_control = headers.get("cache-control", "").lower()
     max_age = re.search(r"\bmax-age\s*=\s*\"?([0-9]{1,9})", cache_control)
@@ -370,7 +369,7 @@ def _lifetime(headers: Mapping[str, str]) -> float:
 
 
 def _until(date: str) -> float:
-    """Seconds from now to an HTTP date; 0 for one that is invalid, as for one in the past."""
+    """Return the seconds from now to an HTTP date; 0 for an invalid one, as for one in the past."""
     try:
         then = email.utils.parsedate_to_datetime(date)
         if then.tzinfo is None:

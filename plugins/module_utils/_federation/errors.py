@@ -2,24 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The errors of the federation client. Their texts may quote remote servers, so each is escaped and bounded here."""
+"""The errors of the federation client. Texts may quote remote servers, so they are escaped and bounded here."""
 
 from __future__ import annotations
 
-import re
+from .._text import printable
 
 MAX_MESSAGE = 300
 """Maximum length of a message in characters."""
-UNPRINTABLE = re.compile(
-    "[\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
-    "\U000e0000-\U000e007f]"
-)
-"""Control, line and paragraph separators, bidirectional formatting, invisible characters and surrogates."""
-
-
-def printable(text: str) -> str:
-    """Return I(text) with every character that a terminal would obey or hide escaped as in a Python string."""
-    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 class FederationError(Exception):
@@ -35,7 +25,7 @@ class MissingRequirementError(FederationError):
 
     def __init__(self, library: str) -> None:
         """
-        :param library: the name on pip, which Debian prefixes with C(python3-).
+        :param library: the name on pip. Debian's package has the prefix C(python3-).
         """
         super().__init__(
             f"the Python library {library} is missing: install python3-{library} (Debian package) or {library} (pip)"
@@ -43,7 +33,7 @@ class MissingRequirementError(FederationError):
 
 
 class InvalidNameError(FederationError):
-    """A text is not a server name, user ID, room ID or event ID."""
+    """A text is not a valid server name, user ID, room ID or event ID."""
 
 
 class UnreachableError(FederationError):
@@ -51,11 +41,11 @@ class UnreachableError(FederationError):
 
 
 class AddressNotAllowedError(UnreachableError):
-    """A name has only addresses that must not be connected to."""
+    """The address filter refuses all addresses of a server."""
 
 
 class AnswerError(FederationError):
-    """The answer is not usable: too large, too slow, compressed, a redirect, or not what was expected."""
+    """The answer is not usable: too large, too slow, compressed, a redirect, or not of the expected form."""
 
 
 class RedirectError(AnswerError):

@@ -13,22 +13,24 @@ import ipaddress
 import re
 from dataclasses import dataclass
 
-from .errors import InvalidNameError, printable
+from .._text import printable
+from .errors import InvalidNameError
 
 MAX_SERVER_NAME = 230
 """Maximum length of a server name in characters, as the specification recommends."""
 MAX_IDENTIFIER = 255
 """Maximum length of an identifier in bytes."""
 MAX_QUOTED = 80
-"""How many characters of an invalid name a message quotes."""
+"""Maximum number of characters of an invalid name in a message."""
 
 SERVER_NAME = re.compile(
     r"(?:\[(?P<ipv6>[0-9A-Fa-f:.]{2,45})\]|(?P<name>[0-9A-Za-z.-]{1,255}))(?::(?P<port>[0-9]{1,5}))?"
 )
+MAX_PORT = 65535
 OCTET = r"(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 IPV4 = re.compile(rf"{OCTET}(?:\.{OCTET}){{3}}")
 NUMBER = re.compile(r"[0-9]+|0[Xx][0-9A-Fa-f]*")
-"""A last label that makes resolvers take a name for an IPv4 address: 127.1, 0x7f.1, 2130706433."""
+"""A last label with which resolvers take a name for an IPv4 address: 127.1, 0x7f.1, 2130706433."""
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,13 @@ class ServerName:
         found = SERVER_NAME.fullmatch(text) if isinstance(text, str) and len(text) <= MAX_SERVER_NAME else None
         if found is None:
             raise _invalid(text, "server name")
-        host = found["ipv6"] or found["name"]
-        is_literal = found["ipv6"] is not None or IPV4.fullmatch(host) is not None
         port = None if found["port"] is None else int(found["port"])
-        valid_host = _is_ipv6(host) if found["ipv6"] is not None else is_literal or _is_dns_name(host)
-        if not valid_host or (port is not None and not 0 < port < 65536):
+        if found["ipv6"] is not None:
+            host, is_literal, is_valid = found["ipv6"], True, _is_ipv6(found["ipv6"])
+        else:
+            host, is_literal = found["name"], IPV4.fullmatch(found["name"]) is not None
+            is_valid = is_literal or _is_dns_name(host)
+        if not is_valid or (port is not None and not 0 < port <= MAX_PORT):
             raise _invalid(text, "server name")
         return cls(text, host, port, is_literal)
 

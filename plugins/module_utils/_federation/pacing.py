@@ -2,7 +2,10 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""How fast requests are sent to each remote server."""
+"""Rate and concurrency of the requests to each remote server.
+
+Not a library: that would be one more package to install on each host, for less than a hundred lines.
+"""
 
 from __future__ import annotations
 
@@ -13,13 +16,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Iterator
 
-MAX_HOLD = 300.0
-"""The longest time in seconds for which a remote server can have requests held back."""
+MAX_PAUSE = 300.0
+"""Maximum time in seconds for which a remote server can stop the requests to it."""
 
 
 @dataclass(frozen=True)
 class Pacing:
-    """Limits for each remote server: requests under way at once, and requests begun in a second.
+    """Limits for each remote server: concurrent requests, and requests per second.
 
     The defaults stay below Synapse's C(rc_federation), which delays requests from 10 a second on.
     """
@@ -29,7 +32,7 @@ class Pacing:
 
 
 class ServerLimiter:
-    """Lets requests to one server begin in the order in which they ask. May be shared between threads."""
+    """Lets requests to one server begin in the order of their arrival. May be shared between threads."""
 
     def __init__(self, pacing: Pacing) -> None:
         self._pacing = pacing
@@ -41,10 +44,7 @@ class ServerLimiter:
 
     @contextmanager
     def slot(self) -> Iterator[None]:
-        """Wait until a request may begin; it ends with the context.
-
-        Until a request has ended without an exception there is only one at once: a server that is down costs no more.
-        """
+        """Wait until a request may begin. It ends with the context."""
         self._enter()
         answers = False
         try:
@@ -56,30 +56,34 @@ class ServerLimiter:
                 self._running -= 1
                 self._changed.notify_all()
 
-    def hold(self, seconds: float) -> None:
-        """Let no request begin for that time, at most C(MAX_HOLD): the server has asked for it (429)."""
+    @property
+    def max_concurrent(self) -> int:
+        """How many requests may be under way now: one until the first answer, and after a request without an answer.
+
+        So a server that is down takes up a single thread.
+        """
+        return self._pacing.max_concurrent if self._answers else 1
+
+    def pause(self, seconds: float) -> None:
+        """Let no request begin for that time, at most C(MAX_PAUSE): the server has asked for it with 429."""
         with self._changed:
-            self._not_before = max(self._not_before, time.monotonic() + min(seconds, MAX_HOLD))
+            self._not_before = max(self._not_before, time.monotonic() + min(seconds, MAX_PAUSE))
 
     def _enter(self) -> None:
-        turn = object()
+        request = object()
         with self._changed:
-            self._queue.append(turn)
+            self._queue.append(request)
             try:
-                self._changed.wait_for(lambda: self._queue[0] is turn and self._running < self._limit)
+                self._changed.wait_for(lambda: self._queue[0] is request and self._running < self.max_concurrent)
                 self._wait_for_time()
                 self._running += 1
                 self._not_before = time.monotonic() + 1 / self._pacing.max_rate
             finally:
-                self._queue.remove(turn)
+                self._queue.remove(request)
                 self._changed.notify_all()
 
-    @property
-    def _limit(self) -> int:
-        return self._pacing.max_concurrent if self._answers else 1
-
     def _wait_for_time(self) -> None:
-        # Only the first in the queue sleeps, and looks again: the time may have been put off meanwhile.
+        # Only the first in the queue sleeps. The time may be later by then, after a 429.
         while True:
             seconds = self._not_before - time.monotonic()
             if seconds <= 0:
@@ -95,13 +99,13 @@ class Limiters:
     """The limiters of all servers. May be shared between threads."""
 
     def __init__(self, pacing: Pacing) -> None:
-        self.pacing = pacing
+        self._pacing = pacing
         self._lock = threading.Lock()
         self._limiters: dict[str, ServerLimiter] = {}
 
     def of(self, server_name: str) -> ServerLimiter:
-        """Return the one limiter of that server."""
+        """Return the limiter of that server."""
         with self._lock:
             if server_name not in self._limiters:
-                self._limiters[server_name] = ServerLimiter(self.pacing)
+                self._limiters[server_name] = ServerLimiter(self._pacing)
             return self._limiters[server_name]

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Remove ghosts on a remote server: make_leave, and a leave that we build and sign, by send_leave."""
+"""Remove ghosts on a remote server: C(make_leave), and a leave that is built and signed here, with C(send_leave)."""
 
 from __future__ import annotations
 
@@ -10,64 +10,85 @@ import time
 from typing import Callable
 
 from .answers import MAKE_LEAVE, Meaning, meaning_of
-from .checks import STATE_LIMIT, Conversation, Known, Pair, PairResult, RefusedError, UnclearError, result_of
+from .checks import STATE_LIMIT, KnownAccounts, Pair, PairCheck, PairResult, RefusedError, UnconfirmedError, result_of
 from .client import FEDERATION, FederationClient
-from .events import LeaveTemplate, build_leave
+from .leave_events import LeaveTemplate, build_leave
 
 CHECK_DELAYS = (0.0, 1.0, 2.0, 4.0, 8.0)
-"""Seconds to wait before each check after a removal. A remote server may acknowledge a leave before it acts on it."""
+"""Delays in seconds before the checks of a removal. A remote server may accept a leave before it acts on it."""
 
 MayLeave = Callable[[str, str], bool]
-"""Whether an account may be removed from a room: called with both IDs right before a leave is sent."""
+"""Whether an account may be removed from a room: called with user ID and room ID right before a leave is sent."""
+
+
+class _Removal:
+    """The leaves of one pair: which were accepted, and which accounts must stay."""
+
+    def __init__(self, client: FederationClient, pair: Pair, may_leave: MayLeave) -> None:
+        self._client = client
+        self._pair = pair
+        self._may_leave = may_leave
+        self.accepted: dict[str, str] = {}
+        """User IDs by the IDs of the accepted leave events."""
+        self.kept: set[str] = set()
+        """The accounts that may not leave."""
+
+    def send_leaves(self, pair_check: PairCheck, known: KnownAccounts) -> None:
+        """Send a leave for each listed account that has had none. Raises the first error after all were sent."""
+        first_error: UnconfirmedError | None = None
+        left = set(self.accepted.values())
+        for user_id, template in pair_check.listed(known):
+            if user_id in left or user_id in self.kept:
+                continue
+            if not self._may_leave(user_id, self._pair.room_id):
+                self.kept.add(user_id)
+                continue
+            try:
+                self.accepted[send_leave(self._client, self._pair, user_id, template)] = user_id
+            except UnconfirmedError as error:
+                first_error = first_error or error
+        if first_error is not None:
+            raise first_error
+
+    def reason(self, result: PairResult) -> str:
+        """Return why accounts are still listed; an empty text for another result."""
+        listed = set(result.ghosts)
+        if result.state != "ghosts" or not listed:
+            return ""
+        if listed <= self.kept:
+            return "still joined on this server, so not removed"
+        number = len(listed & set(self.accepted.values()))
+        return f"{number} account{'' if number == 1 else 's'} still listed after an accepted leave"
 
 
 def remove(
-    client: FederationClient, pair: Pair, known: Known, may_leave: MayLeave, *, state_limit: int = STATE_LIMIT
+    client: FederationClient, pair: Pair, known: KnownAccounts, may_leave: MayLeave, *, state_limit: int = STATE_LIMIT
 ) -> PairResult:
-    """Remove the accounts of ours that a remote server lists in a room, and check until it has confirmed.
+    """Remove the local accounts that a remote server lists in a room, and check until it has confirmed.
 
-    A leave is only sent for who is listed at that moment, and once: Dendrite accepts one for who has left, and passes
-    it on to all other servers in the room.
+    A leave is only sent for an account that is listed at that moment, and once: Dendrite accepts leaves of accounts
+    that have left, and forwards them to all other servers in the room.
 
-    :param known: what is known of our accounts there.
-    :returns: the last check, with all accounts for which the server has accepted a leave before it.
+    :param known: local accounts there.
+    :returns: the last check, with all accounts whose leave the server has accepted before it.
     """
-    left_by: dict[str, str] = {}
-    kept: set[str] = set()
-
-    def remove_listed(conversation: Conversation) -> None:
-        problem: UnclearError | None = None
-        left = set(left_by.values())
-        for user_id, template in conversation.listed(known):
-            if user_id in left or user_id in kept:
-                continue
-            if not may_leave(user_id, pair.room_id):
-                kept.add(user_id)
-                continue
-            try:
-                left_by[send_leave(client, pair, user_id, template)] = user_id
-            except UnclearError as error:
-                problem = problem or error
-        if problem is not None:
-            raise problem
-
+    removal = _Removal(client, pair, may_leave)
     for delay in CHECK_DELAYS:
         time.sleep(delay)
-        before = len(left_by)
-        conversation = Conversation(client, pair, state_limit, left_by)
-        result = result_of(conversation, lambda: remove_listed(conversation))  # noqa: B023
-        is_waited_for = left_by and (result.can_change or set(result.ghosts) - kept)
-        if len(left_by) == before and not is_waited_for:
+        before = len(removal.accepted)
+        pair_check = PairCheck(client, pair, state_limit, removal.accepted)
+        result = result_of(pair_check, lambda: removal.send_leaves(pair_check, known))  # noqa: B023
+        is_pending = removal.accepted and (result.is_transient or set(result.ghosts) - removal.kept)
+        if len(removal.accepted) == before and not is_pending:
             break
-    removed = tuple(left_by.values())
-    return result._replace(removed=removed, reason=result.reason or _why_still_listed(result, removed, kept))
+    return result._replace(removed=tuple(removal.accepted.values()), reason=result.reason or removal.reason(result))
 
 
 def send_leave(client: FederationClient, pair: Pair, user_id: str, template: LeaveTemplate) -> str:
-    """Have a remote server accept that an account leaves a room. Return the ID of the leave event.
+    """Send the leave of an account to a remote server. Return the ID of the leave event.
 
-    :raises RefusedError: a server ACL bars us.
-    :raises UnclearError: it does not accept the leave, for another reason.
+    :raises RefusedError: a server ACL denies access.
+    :raises UnconfirmedError: the server does not accept the leave for another reason.
 
     API: C(PUT /_matrix/federation/v2/send_leave/{roomId}/{eventId}).
     """
@@ -79,15 +100,6 @@ def send_leave(client: FederationClient, pair: Pair, user_id: str, template: Lea
     if answer.status == 200:
         return event_id
     meaning = meaning_of(MAKE_LEAVE, answer.status, answer.errcode, answer.error)
-    if meaning is Meaning.BARRED:
-        raise RefusedError(f"a server ACL of the room bars us: {answer}")
-    raise UnclearError(f"does not accept that {user_id} leaves: {answer}", can_change=True)
-
-
-def _why_still_listed(result: PairResult, removed: tuple[str, ...], kept: set[str]) -> str:
-    listed = set(result.ghosts)
-    if result.state != "ghosts" or not listed:
-        return ""
-    if listed <= kept:
-        return "lists accounts that are joined on this server as well, which are not removed"
-    return f"has accepted the leaves of {len(listed & set(removed))} accounts that it still lists"
+    if meaning is Meaning.DENIED_BY_ACL:
+        raise RefusedError(f"denied by a server ACL of the room: {answer}")
+    raise UnconfirmedError(f"does not accept the leave of {user_id}: {answer}", is_transient=True)

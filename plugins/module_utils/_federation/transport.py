@@ -2,11 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""HTTP over TLS to remote servers that may be hostile: bounded in bytes and in total time.
+"""HTTP over TLS to hostile remote servers: bounded in bytes and in total time.
 
-An adapter of requests is used without a session: nothing is read from the environment (proxies, CA bundles, C(.netrc)),
-no cookies are kept and no redirects followed. Connections go to addresses that discovery has checked; no name is looked
-up here, unless a proxy does it.
+An adapter of requests is used without a session, so that nothing is read from the environment (proxies, CA bundles,
+C(.netrc)), no cookies are stored and no redirects followed. Connections go to addresses that discovery has filtered. No
+name is resolved here, unless by a proxy.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ MAX_BYTES = 512 * 1024
 MAX_HEADER_BYTES = 64 * 1024
 """Maximum size of status line and headers in bytes, interim answers included."""
 MAX_POOLS = 256
-"""To how many endpoints connections are kept; beyond that, the least recently used are closed.
+"""Maximum number of endpoints with idle connections. Beyond that, the least recently used are closed.
 
 All connections together stay below 1,024, the usual limit of open files.
 """
 CONNECTIONS = 3
-"""How many idle connections are kept to one endpoint, as many as pacing uses."""
+"""Maximum number of idle connections to one endpoint: the default of C(Pacing.max_concurrent)."""
 CHUNK = 64 * 1024
 USER_AGENT = "matrixops.synapse"
 TARGET = re.compile("/[!-~]*")
@@ -82,15 +82,15 @@ class HttpStream:
 
 
 class _Budget(threading.local):
-    """What the request of this thread may still use. Sockets obey it."""
+    """The remaining time and bytes of the request of this thread. Sockets obey them."""
 
     deadline = math.inf
     bytes_left = math.inf
 
     def remaining(self) -> float:
-        """Seconds until the deadline.
+        """Return the seconds until the deadline.
 
-        :raises socket.timeout: if there are none left.
+        :raises socket.timeout: if it has passed.
         """
         seconds = self.deadline - time.monotonic()
         if seconds <= 0:
@@ -113,7 +113,7 @@ _budget = _Budget()
 class _Socket(ssl.SSLSocket):
     """A socket whose operations end when the budget of the thread is spent.
 
-    The timeout of a socket is one for each operation, so a server that sends a byte a second would never run into it.
+    The timeout of a socket applies to each operation, so a server that sends a byte a second would never exceed it.
     """
 
     def recv_into(self, *args: Any, **kwargs: Any) -> int:
@@ -130,13 +130,13 @@ class _Socket(ssl.SSLSocket):
 
 
 class _Proxy:
-    """An HTTP proxy that is asked to CONNECT."""
+    """An HTTP proxy that supports CONNECT."""
 
     def __init__(self, url: str) -> None:
         found = PROXY.fullmatch(url)
         if found is None or not 0 < int(found["port"]) < 65536:
-            # Not quoted: there may be a password in it.
-            raise ValueError("proxy: not of the form http://[user:password@]host:port")
+            # Not quoted, since it may contain a password.
+            raise ValueError("proxy: set it to a URL of the form http://[user:password@]host:port")
         self._host = found["host"].strip("[]")
         self._port = int(found["port"])
         self._authorization = ""
@@ -145,7 +145,7 @@ class _Proxy:
             self._authorization = f"Proxy-Authorization: Basic {credentials}\r\n"
 
     def connect(self, host: str, port: int) -> socket.socket:
-        """Return a connection to a host that the proxy looks up.
+        """Return a connection to a host that the proxy resolves.
 
         :raises UnreachableError: if there is none.
         """
@@ -164,13 +164,13 @@ class _Proxy:
         status = re.match(rb"HTTP/1\.[01] ([0-9]{3}[^\r\n]{0,80})", head)
         if status is None or not status[1].startswith(b"2"):
             sock.close()
-            reason = status[1].decode("latin-1") if status else "its answer is not HTTP"
+            reason = status[1].decode("latin-1") if status else "the answer is not HTTP"
             raise UnreachableError(f"the proxy does not connect to {target}: {reason}")
         return sock
 
     @staticmethod
     def _read_head(sock: socket.socket) -> bytes:
-        # The remote server says nothing before the TLS handshake, so nothing but the headers can come.
+        # Servers send nothing before the TLS handshake, so only the headers can arrive here.
         head = b""
         while b"\r\n\r\n" not in head:
             sock.settimeout(_budget.remaining())
@@ -195,17 +195,17 @@ class _Connection(HTTPSConnection):
     def connect(self) -> None:
         """Connect to the first address that answers with a valid certificate.
 
-        :raises UnreachableError: if none does; it tells why the last one does not.
+        :raises UnreachableError: if none does, with the error of the last one.
         """
-        left = len(self._endpoint.addresses)
+        remaining = len(self._endpoint.addresses)
         for host, port in self._endpoint.addresses:
             try:
-                # An address that does not answer leaves time for the next.
-                with _budget.limit(time.monotonic() + _budget.remaining() / left):
+                # An unreachable address leaves time for the others.
+                with _budget.limit(time.monotonic() + _budget.remaining() / remaining):
                     self.sock = self._open(host, port)
             except (OSError, ValueError, UnreachableError) as failure:
                 error = failure
-                left -= 1
+                remaining -= 1
             else:
                 self.is_verified = True
                 return
@@ -220,7 +220,7 @@ class _Connection(HTTPSConnection):
             sock = self._proxy.connect(host, port)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            # The handshake ends when this timeout is over, as a whole.
+            # This timeout applies to the whole handshake.
             sock.settimeout(_budget.remaining())
             return self._context.wrap_socket(sock, server_hostname=self._endpoint.tls_name)
         except BaseException:
@@ -233,13 +233,13 @@ class _Pool(HTTPSConnectionPool):
 
 
 class _Target(str):
-    """A request target, which stands for a URL with requests, and the endpoint that it is sent to."""
+    """A request target, which requests takes for a URL, and the endpoint that it is sent to."""
 
     endpoint: Endpoint
 
 
 class _Adapter(HTTPAdapter):
-    """Sends a request to its endpoint, with exactly its target: requests would rewrite that, and it is signed."""
+    """Sends a request to its endpoint with its exact target, which is signed. requests would rewrite it."""
 
     def __init__(self, pool_of: Callable[[Endpoint], _Pool]) -> None:
         self._pool_of = pool_of
@@ -249,30 +249,30 @@ class _Adapter(HTTPAdapter):
         return self._pool_of(url.endpoint)
 
     def get_connection_with_tls_context(self, request: Any, *_args: Any, **_kw: Any) -> Any:
-        """Since 2.32 instead of the other one."""
+        """Replaces C(get_connection) since 2.32."""
         return self._pool_of(request.url.endpoint)
 
     def cert_verify(self, *_args: Any, **_kw: Any) -> None:
-        """The context of the pool does that."""
+        """Do nothing: the context of the pool verifies."""
 
     def request_url(self, request: Any, *_args: Any) -> str:
         return str(request.url)
 
     def build_response(self, _request: Any, answer: Any) -> Any:
-        """The answer as urllib3 has it, with its body unread, and no cookies taken from it."""
+        """Return the answer of urllib3, with its body unread, and its cookies ignored."""
         return answer
 
 
 class Transport:
-    """Sends requests to many endpoints over connections that are kept alive. May be shared between threads.
+    """Sends requests to many endpoints over persistent connections. May be shared between threads.
 
-    With a I(proxy) it is the proxy that looks up names. Which addresses they have can't be checked then: only literal
-    addresses are filtered, by discovery, and the proxy itself must refuse what must not be reached.
+    With a I(proxy), the proxy resolves names, so their addresses can't be filtered here. Discovery filters literal
+    addresses only, and the proxy itself must refuse the others.
     """
 
     def __init__(self, *, ca_path: str | None = None, proxy: str | None = None) -> None:
         """
-        :param ca_path: file or directory of the CA certificates to trust instead of those that requests trusts.
+        :param ca_path: file or directory of the CA certificates to trust, instead of those of requests.
         :param proxy: C(http://[user:password@]host:port) of a proxy that allows CONNECT.
         :raises MissingRequirementError: if requests is not installed.
         :raises ValueError: if an option is invalid.
@@ -317,15 +317,15 @@ class Transport:
     ) -> Iterator[HttpStream]:
         """Send a request and read the answer piece by piece.
 
-        A GET request is sent a second time if the server closed the connection without an answer, as it may do with one
-        that was kept alive.
+        A GET request is sent a second time if the server has closed the connection without an answer, as servers may
+        do with a persistent connection.
 
-        :param target: percent-encoded path and query: it is sent exactly like this, since it is signed.
+        :param target: percent-encoded path and query. It is sent unchanged, since it is signed.
         :param timeout: seconds for everything, from the connection to the last byte of the body.
         :param max_bytes: maximum size of the body.
         :raises UnreachableError: if there is no connection, no valid certificate or no complete headers in time.
         :raises AnswerError: if the answer is a redirect (C(RedirectError)), compressed, not HTTP, too large, or not
-            complete in time; the last two as chunks are taken.
+            complete in time. The last two are raised while chunks are read.
         """
         if TARGET.fullmatch(target) is None:
             raise ValueError("a request target is an encoded path and query")
@@ -337,7 +337,7 @@ class Transport:
             _check_head(raw.status, answered)
             yield HttpStream(raw.status, answered, _chunks(raw, answered.get("content-length"), deadline, max_bytes))
         finally:
-            # A connection on which something is left to read is closed, any other is back in the pool by now.
+            # Closes a connection with unread data. Any other one is back in the pool by now.
             raw.close()
             raw.release_conn()
 
@@ -380,7 +380,7 @@ class Transport:
                     proxy=self._proxy,
                 )
                 if len(self._pools) > MAX_POOLS:
-                    # A request that is under way on it goes on, and closes its connection afterwards.
+                    # A request that is under way continues, and closes its connection afterwards.
                     self._pools.popitem(last=False)[1].close()
             self._pools.move_to_end(endpoint)
             return pool
@@ -402,15 +402,15 @@ def _tls_context(ca_path: str) -> ssl.SSLContext:
 
 def _check_head(status: int, headers: Mapping[str, str]) -> None:
     if status < 200:
-        raise AnswerError(f"answered with HTTP {status}, which nothing asked for")
+        raise AnswerError(f"answered with the unexpected status HTTP {status}")
     if 300 <= status < 400:
         raise RedirectError(status, headers.get("location", ""))
     if headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise AnswerError(f"the answer is compressed ({headers['content-encoding']}), which nothing asked for")
+        raise AnswerError(f"the answer is compressed ({headers['content-encoding']}), which was not requested")
 
 
 def _chunks(raw: Any, content_length: str | None, deadline: float, max_bytes: int) -> Iterator[bytes]:
-    """Read a body. urllib3's own loop over chunks would not bound the length of a line between two of them."""
+    """Read a body. urllib3's own iterator would not bound the length of the line before each chunk."""
     announced = int(content_length) if content_length and re.fullmatch("[0-9]{1,18}", content_length) else 0
     too_large = AnswerError(f"the answer has more than {max_bytes} bytes")
     if announced > max_bytes:
@@ -422,7 +422,7 @@ def _chunks(raw: Any, content_length: str | None, deadline: float, max_bytes: in
                 chunk = raw.read(CHUNK)
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
             if time.monotonic() >= deadline:
-                raise AnswerError(f"the answer was not complete in time ({size} bytes came)") from error
+                raise AnswerError(f"the answer was not complete in time ({size} bytes received)") from error
             raise AnswerError(f"the answer is not complete: {_reason(error)}") from error
         if not chunk:
             break
@@ -435,7 +435,7 @@ def _chunks(raw: Any, content_length: str | None, deadline: float, max_bytes: in
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and those that it was made from: urllib3 keeps them in the arguments."""
+    """Yield an error and its causes, which urllib3 keeps in the arguments."""
     yield error
     for inner in (*error.args, getattr(error, "reason", None)):
         if isinstance(inner, BaseException):
@@ -459,7 +459,7 @@ def _head_error(error: BaseException, endpoint: Endpoint) -> FederationError:
 
 
 def _reason(error: BaseException) -> str:
-    """What went wrong, without the names of classes and functions."""
+    """Return the cause of an error, without the names of classes and functions."""
     *_outer, cause = _causes(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
         return f"the certificate is not valid: {cause.verify_message}"

@@ -49,12 +49,12 @@ for (const input of document.querySelectorAll("input[data-table]")) {
   });
 }
 
-// As docs/certificate.md says: PBKDF2, in URL-safe Base64, cut to the width of those in the page.
+// As plugins/module_utils/_decommission/digest.py: PBKDF2, in URL-safe Base64. Callers cut it to the width of those here.
 async function digestOf(userId, form) {
   const salt = Uint8Array.from(form.dataset.salt.match(/../g), (pair) => parseInt(pair, 16));
   const key = await crypto.subtle.importKey("raw", new TextEncoder().encode(userId), "PBKDF2", false, ["deriveBits"]);
-  const how = { name: "PBKDF2", hash: "SHA-256", salt, iterations: Number(form.dataset.rounds) };
-  const bits = new Uint8Array(await crypto.subtle.deriveBits(how, key, 256));
+  const algorithm = { name: "PBKDF2", hash: "SHA-256", salt, iterations: Number(form.dataset.rounds) };
+  const bits = new Uint8Array(await crypto.subtle.deriveBits(algorithm, key, 256));
   return btoa(String.fromCharCode(...bits)).replaceAll("+", "-").replaceAll("/", "_");
 }
 
@@ -75,10 +75,10 @@ for (const form of document.querySelectorAll("form.check")) {
     const width = Number(form.dataset.width);
     const wanted = (await digestOf(userId, form)).slice(0, width);
     const digests = form.dataset.digests;
-    let here = false;
-    for (let at = 0; at < digests.length && !here; at += width) {
-      here = digests.startsWith(wanted, at);
+    let found = false;
+    for (let at = 0; at < digests.length && !found; at += width) {
+      found = digests.startsWith(wanted, at);
     }
-    answer.textContent = userId + (here ? " was an account here and is deactivated." : " is not among the deactivated accounts.");
+    answer.textContent = userId + (found ? " was an account of this server and is deactivated." : " is not among the deactivated accounts.");
   });
 }

@@ -222,7 +222,7 @@ class HostLab:
         """Undo ``unplug_controller``."""
         self.network.plug_in()
 
-    def inventory(self, group: str = "matrix_retiring", *, user: str = "root") -> dict[str, Any]:
+    def inventory(self, group: str = "matrix_decommission", *, user: str = "root") -> dict[str, Any]:
         """An inventory for Ansible on the controller, with all hosts in a group."""
         options = next(iter(self.hosts.values())).ssh_options
         common = {

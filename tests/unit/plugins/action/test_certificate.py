@@ -12,13 +12,12 @@ from typing import Any, Callable
 import pytest
 from ansible.plugins.action import ActionBase
 from ansible_collections.matrixops.synapse.plugins.action import certificate as plugin
-from ansible_collections.matrixops.synapse.tests.unit.helpers import SERVER, Json
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import SERVER, Json
 
 DEFAULTS: Json = {"server_name": SERVER, "stage": None, "state": "written", "settings": {}, "ids": False}
-FAILED: Json = {
-    "ansible_failed_task": {"name": "Leave", "no_log": False},
-    "ansible_failed_result": {"failed": True, "msg": "403: {{ 1 }}"},
-}
+SHOWN: Json = {"show": [], "show_summary": False, "server_names": []}
+RUNNING: Json = {"_decommission_certificate": {"running": "drain", "path": "x"}}
+FAILED: Json = {**RUNNING, "_decommission_drain": {"failed": True, "msg": "403: {{ 1 }}"}}
 
 Certify = Callable[..., Json]
 
@@ -32,11 +31,11 @@ def directory(tmp_path: Path) -> Path:
 def certify(monkeypatch: pytest.MonkeyPatch, directory: Path) -> Certify:
     monkeypatch.setattr(ActionBase, "run", lambda *_arguments: {})
 
-    def run(variables: Json | None = None, *, check_mode: bool = False, **options: Any) -> Json:
+    def run(variables: Json | None = None, *, check_mode: bool = False, no_log: bool = False, **options: Any) -> Json:
         action = plugin.ActionModule.__new__(plugin.ActionModule)
-        action._task = SimpleNamespace(check_mode=check_mode)
+        action._task = SimpleNamespace(check_mode=check_mode, no_log=no_log)
         action._templar = SimpleNamespace(template=lambda value: value)
-        arguments = {**DEFAULTS, "server_names": [], "directory": str(directory), **options}
+        arguments = {**DEFAULTS, **SHOWN, "directory": str(directory), **options}
         action.validate_argument_spec = lambda _spec, **_more: (None, arguments)
         return dict(action.run(task_vars=variables))
 
@@ -52,14 +51,14 @@ def results(certificate: Json) -> list[tuple[str, str]]:
     return [(stage["stage"], attempt["result"]) for stage in certificate["stages"] for attempt in stage["attempts"]]
 
 
-def test_there_is_none_before_the_server_was_seen_to_be_the_right_one(certify: Certify, directory: Path) -> None:
-    began = certify(stage="preflight", state="started")
-    assert "path" not in began
-    failed = certify(FAILED, state="failed")
-    assert (failed["failed"], failed["msg"]) == (True, "403: {{ 1 }}")
+def test_there_is_none_before_the_server_name_was_checked(certify: Certify, directory: Path) -> None:
+    started = certify(stage="preflight", state="started")
+    assert "path" not in started and started["started_at"] > 1_700_000_000
+    failed = certify({"_decommission_check": {"failed": True, "msg": "wrong"}})
+    assert "failed" not in failed and "failed_stage" not in failed
     certify(state="written")
     assert not directory.exists()
-    done = certify({"_decommission_certificate": {"began": 7}}, stage="preflight", state="done")
+    done = certify({"_decommission_certificate": {"started_at": 7}}, stage="preflight", state="done")
     assert done["path"] == str(directory / f"{SERVER}.json")
     assert read(directory)["stages"][0]["attempts"][0]["started"] == 7
 
@@ -70,35 +69,47 @@ def test_check_mode_writes_nothing(certify: Certify, directory: Path, options: J
     assert not directory.exists()
 
 
-def test_in_check_mode_a_failure_is_one(certify: Certify) -> None:
-    assert certify(FAILED, check_mode=True, state="failed")["failed"]
-
-
-def test_a_failure_stays_one_and_belongs_to_the_stage_that_was_under_way(certify: Certify, directory: Path) -> None:
+def test_a_failure_is_recorded_for_the_current_stage(certify: Certify, directory: Path) -> None:
     certify(stage="preflight", state="done")
-    certify(stage="drain", state="started")
-    failed = certify(FAILED, state="failed")
-    assert failed == {"changed": True, "failed": True, "msg": "403: {{ 1 }}"}
+    assert certify(stage="drain", state="started")["running"] == "drain"
+    result = certify(FAILED)
+    assert result["failed_stage"] == "drain" and "failed" not in result
+    # The error itself has been shown before.
+    assert "403: {{ 1 }}" in result["summary"]
+    assert result["msg"] == [f"{SERVER}: failed; 0 failures", f"the failure is recorded in {directory / SERVER}.html"]
     assert results(read(directory)) == [("preflight", "done"), ("drain", "failed")]
     assert read(directory)["stages"][1]["attempts"][0]["reason"] == "403: {{ 1 }}"
     assert read(directory)["state"] == "failed"
 
 
-def test_facts_in_an_odd_shape_do_not_hide_a_failure(certify: Certify) -> None:
+def test_a_run_without_a_failure_records_none(certify: Certify, directory: Path) -> None:
     certify(stage="drain", state="started")
-    odd = {"_decommission_drain": {"deactivated": 1, "parted": 1, "timeline": 1, "not_parted": 7}}
-    assert certify({**FAILED, **odd}, state="failed")["msg"] == "403: {{ 1 }}"
+    done = certify(stage="drain", state="done")
+    assert "running" not in done
+    assert "failed_stage" not in certify({"_decommission_drain": {"failed": False}, "_decommission_certificate": done})
+    assert results(read(directory)) == [("drain", "done")]
 
 
-def test_nothing_hides_a_failure(certify: Certify, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_malformed_results_do_not_hide_a_failure(certify: Certify, directory: Path) -> None:
+    certify(stage="drain", state="started")
+    malformed = {"_decommission_drain": {"deactivated": 1, "left_all_rooms": 1, "timeline": 1, "still_joined": 7}}
+    with pytest.raises(TypeError):
+        certify(malformed, stage="drain", state="done")
+    certify({**RUNNING, **malformed, "_decommission_check": {"failed": True, "msg": "why"}})
+    assert read(directory)["stages"][0]["attempts"][0]["reason"] == "why"
+
+
+def test_an_unexpected_error_is_raised_unless_the_run_has_failed(
+    certify: Certify, monkeypatch: pytest.MonkeyPatch
+) -> None:
     certify(stage="drain", state="started")
 
     def breaks(_certificate: Json) -> str:
         raise KeyError("tail")
 
-    monkeypatch.setattr(plugin._page, "certificate_page", breaks)
-    result = certify(FAILED, state="failed")
-    assert result["failed"] and result["msg"].startswith("403: {{ 1 }} (")
+    monkeypatch.setattr(plugin.page, "certificate_page", breaks)
+    result = certify(FAILED)
+    assert result["failed"] and result["msg"].startswith("Cannot write the certificate: ")
     with pytest.raises(KeyError):
         certify(stage="drain", state="done")
 
@@ -106,30 +117,61 @@ def test_nothing_hides_a_failure(certify: Certify, monkeypatch: pytest.MonkeyPat
 def test_without_a_name_nothing_is_recorded(certify: Certify, directory: Path) -> None:
     certify(stage="drain", state="started")
     before = read(directory)
-    assert certify(FAILED, state="failed", server_name="")["failed"]
+    assert "failed_stage" not in certify(FAILED, server_name="")
     assert read(directory) == before
 
 
-def test_a_kill_is_seen_by_the_next_run(certify: Certify, directory: Path) -> None:
+def test_the_next_run_records_an_interruption(certify: Certify, directory: Path) -> None:
     certify(stage="preflight", state="done")
     certify(stage="drain", state="started")
     certify(stage="preflight", state="started")
     assert results(read(directory)) == [("preflight", "done"), ("preflight", "started"), ("drain", "interrupted")]
 
 
+ITEMS: Json = {"failed": True, "msg": "One or more", "results": [{"failed": True, "msg": "why"}]}
+ODD_ITEMS: Json = {"failed": True, "msg": "all", "results": [{"msg": "fine"}, 7, {"failed": True}]}
+
+
 @pytest.mark.parametrize(
-    ("failed", "reason"),
+    ("variables", "reason"),
     [
-        ({"ansible_failed_task": {"name": "N", "no_log": True}, "ansible_failed_result": {"msg": "s3cret"}}, "'N'"),
-        ({"ansible_failed_result": {"censored": "hidden", "msg": "s3cret"}}, "no_log"),
-        ({"ansible_failed_result": {"msg": "One or more", "results": [{"failed": True, "msg": "why"}]}}, "why"),
-        ({"ansible_failed_task": {"name": "N"}, "ansible_failed_result": {}}, "The task 'N' failed"),
-        ({}, "failed"),
+        ({**RUNNING, "_decommission_drain": ITEMS}, "why"),
+        ({**RUNNING, "_decommission_drain": ODD_ITEMS}, "all"),
+        # Of the two, the assertion explains the other.
+        ({**FAILED, "_decommission_check": {"failed": True, "msg": "assertion"}}, "assertion"),
+        ({**RUNNING, "_decommission_drain": {"failed": True}}, "not part of the role failed in drain"),
+        (
+            {**RUNNING, "failed": {"failed": True, "msg": "no result of the role"}},
+            "not part of the role failed in drain",
+        ),
+        ({"_decommission_certificate": {"failed": True, "msg": "disk full"}}, "disk full"),
     ],
 )
-def test_reasons(certify: Certify, failed: Json, reason: str) -> None:
-    message = certify(failed, state="failed")["msg"]
-    assert reason in message and "s3cret" not in message
+def test_reasons(certify: Certify, directory: Path, variables: Json, reason: str) -> None:
+    certify(stage="drain", state="started")
+    certify(variables)
+    assert reason in read(directory)["stages"][0]["attempts"][0]["reason"]
+
+
+def test_no_log_hides_the_reason_and_the_lines(
+    certify: Certify, directory: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    certify(stage="drain", state="started")
+    assert "msg" not in certify(FAILED, no_log=True, show=["s3cret"])
+    reason = read(directory)["stages"][0]["attempts"][0]["reason"]
+    assert "403" not in reason and "no_log" in reason
+    assert "s3cret" not in capsys.readouterr().out
+
+
+def test_shown_lines(certify: Certify, directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of a stage, and of the whole run."""
+    host = {"inventory_hostname": "host"}
+    certify(host, stage="drain", state="done", show=["1 account\x1b[2J", ""])
+    assert capsys.readouterr().out == "host: drain: 1 account\\x1b[2J\n"
+    result = certify(host, show_summary=True, show=["remote: confirmed"])
+    page = str(directory / f"{SERVER}.html")
+    assert result["msg"] == [result["summary"], page, "remote: confirmed"]
+    assert capsys.readouterr().out == "".join(f"host: {line}\n" for line in result["msg"])
 
 
 def test_no_secret_is_written(certify: Certify, directory: Path) -> None:
@@ -140,25 +182,28 @@ def test_no_secret_is_written(certify: Certify, directory: Path) -> None:
     }
     certify(stage="drain", state="started")
     message = "syt_token syt_session correct horse"
-    certify({**secrets, "ansible_failed_result": {"msg": message}}, state="failed", settings={"a": message})
+    failed = {**RUNNING, "_decommission_drain": {"failed": True, "msg": message}}
+    certify({**secrets, **failed}, settings={"a": message})
     text = "".join(path.read_text() for path in directory.iterdir())
     assert "******** ******** ********" in text
     assert not [secret for secret in ("syt_token", "syt_session", "correct horse") if secret in text]
 
 
-def test_what_is_in_the_way_is_set_aside(certify: Certify, directory: Path) -> None:
+def test_a_file_that_is_no_certificate_is_renamed(certify: Certify, directory: Path) -> None:
     directory.mkdir()
     (directory / f"{SERVER}.json").write_text("precious")
     result = certify(stage="preflight", state="done")
-    assert Path(result["aside"]).read_text() == "precious"
-    assert read(directory)["state"] == "begun"
+    assert Path(result["renamed_to"]).read_text() == "precious"
+    assert result["renamed_to"] in result["warnings"][0]
+    assert read(directory)["state"] == "incomplete"
 
 
-@pytest.mark.parametrize("state", ["started", "done", "failed"])
-def test_what_cannot_be_written_fails(certify: Certify, directory: Path, state: str) -> None:
+@pytest.mark.parametrize("state", ["started", "done"])
+def test_a_directory_that_is_not_writable(certify: Certify, directory: Path, state: str) -> None:
     directory.write_text("no directory")
     result = certify(FAILED, stage="drain", state=state)
-    assert result["failed"] and ("can't be written" in result["msg"] or "403" in result["msg"])
+    assert result["failed"] and result["msg"].startswith("Cannot write the certificate: ")
+    assert "decommission_report_dir" in result["msg"]
 
 
 def test_fleet(certify: Certify, directory: Path) -> None:
@@ -169,6 +214,8 @@ def test_fleet(certify: Certify, directory: Path) -> None:
         assert not (directory / "fleet.html").exists()
         certify(stage="preflight", state="done", server_name=name)
     assert "<b>.example" not in (directory / "fleet.html").read_text()
-    result = certify(state="fleet", server_names=[SERVER, "<b>.example", "other.org"], server_name=None)
-    assert result["summary"] == "3 servers: 2 not finished, 1 without a certificate"
+    names = [SERVER, "<b>.example", "other.org"]
+    result = certify(state="fleet", server_names=names, server_name=None, show_summary=True)
+    assert result["msg"] == [result["summary"], *result["servers"], str(directory / "fleet.html")]
+    assert result["summary"] == "3 servers: 2 incomplete, 1 without a certificate"
     assert result["changed"] is False

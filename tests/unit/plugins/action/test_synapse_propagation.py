@@ -13,7 +13,7 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.plugins.connection import ConnectionBase
 from ansible_collections.matrixops.synapse.plugins.action import synapse_propagation as plugin
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import STATES
-from ansible_collections.matrixops.synapse.tests.unit.helpers import Clock, Json
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import Clock, Json
 
 PERIOD = {"period": 604_800}
 BROKEN: Json = {"failed": True, "msg": "connection refused"}
@@ -125,7 +125,7 @@ def test_what_does_not_wait(play: Play, clock: Clock, arguments: Json, task: Jso
     assert (played.events, clock.waits, played.display.lines) == (["poll"], [], [])
 
 
-def test_one_poll_may_be_all(play: Play, clock: Clock) -> None:
+def test_a_single_poll(play: Play, clock: Clock) -> None:
     played = play(answer(finished=True, next_poll=0))
     assert played.run()["finished"]
     assert (played.events, clock.waits) == (["poll"], [])
@@ -168,7 +168,7 @@ def test_the_progress_is_shown(play: Play) -> None:
 
 
 def test_it_cannot_be_run_in_the_background() -> None:
-    """Ansible refuses it before it runs, since nobody would poll."""
+    """Ansible refuses C(async), since nothing would poll."""
     assert plugin.ActionModule._supports_async is False
     assert plugin.ActionModule._supports_check_mode is True
 
@@ -177,7 +177,7 @@ def test_it_cannot_be_run_in_the_background() -> None:
 
 
 @pytest.mark.parametrize("arguments", [PERIOD, {**PERIOD, "wait": True}, {**PERIOD, "wait": "yes"}])
-def test_it_polls_when_the_module_says(play: Play, clock: Clock, arguments: Json) -> None:
+def test_polls_are_sent_when_they_are_due(play: Play, clock: Clock, arguments: Json) -> None:
     played = play(answer(next_poll=30), answer(next_poll=600), answer(next_poll=0), DONE, arguments=arguments)
     assert played.run() == DONE
     assert clock.waits == [30, 600, 1]
@@ -193,7 +193,7 @@ def test_nothing_was_changed(play: Play) -> None:
     assert play(answer(), DONE).run()["changed"] is False
 
 
-def test_between_polls_it_hangs_up(play: Play) -> None:
+def test_the_connection_is_closed_between_polls(play: Play) -> None:
     played = play(answer(), answer(), DONE)
     played.run()
     between = ["hang up"]
@@ -241,7 +241,7 @@ def test_hanging_up_may_fail(play: Play, error: Exception) -> None:
     assert played.events == ["poll", f"remove {TMPDIR}", "hang up", "poll", f"remove {TMPDIR}"]
 
 
-def test_a_connection_that_has_nothing_to_hang_up(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_can_not_be_closed(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     # The method of all connections only warns.
     monkeypatch.setattr(ConnectionBase, "reset", Connection.reset)
     bare = type("Bare", (Connection,), {"reset": ConnectionBase.reset})
@@ -250,21 +250,21 @@ def test_a_connection_that_has_nothing_to_hang_up(play: Play, monkeypatch: pytes
     assert "hang up" not in played.events
 
 
-def test_how_things_stand_is_shown_when_it_changes(play: Play) -> None:
+def test_the_message_is_shown_when_it_changes(play: Play) -> None:
     messages = ["a", "a", "b", "b", "a"]
     played = play(*(answer(message=message) for message in messages), DONE)
     played.run()
     assert played.display.lines == ["matrix: a", "matrix: b", "matrix: a"]
 
 
-def test_how_things_stand_is_shown_now_and_then_in_any_case(play: Play) -> None:
-    polls = 3 * int(plugin.SHOWN_EVERY) // 600
+def test_the_message_is_shown_at_intervals_in_any_case(play: Play) -> None:
+    polls = 3 * int(plugin.DISPLAY_INTERVAL) // 600
     played = play(*[answer(next_poll=600)] * polls, DONE)
     played.run()
     assert played.display.lines == ["matrix: waiting"] * 3
 
 
-# What goes wrong
+# Errors
 
 
 def test_the_first_poll_must_not_fail(play: Play, clock: Clock) -> None:
@@ -300,11 +300,11 @@ def test_later_trouble_is_no_end(play: Play, clock: Clock, trouble: Any, told: s
     played = play(answer(), trouble, trouble, DONE)
     assert played.run() == DONE
     assert played.display.warnings == [f"matrix: {told}; retrying"] * 2
-    assert clock.waits == [60, plugin.PAUSE, plugin.PAUSE]
+    assert clock.waits == [60, plugin.RETRY_INTERVAL, plugin.RETRY_INTERVAL]
     assert played.events.count("hang up") == 3
 
 
-def test_what_a_poll_did_that_failed_counts(play: Play) -> None:
+def test_the_removals_of_a_failed_poll_count(play: Play) -> None:
     failed = answer(failed=True, msg="stuck", removed=2, changed=True)
     assert play(answer(), failed, answer(removed=1), DONE).run() == {
         **DONE,
@@ -335,11 +335,11 @@ def test_there_is_an_end_to_patience(play: Play, clock: Clock, trouble: Any) -> 
     began = clock.now
     result = played.run()
     assert result["failed"]
-    assert plugin.MAX_FAILING < clock.now - began - 60 < plugin.MAX_FAILING + 60 + 2 * plugin.PAUSE
+    assert plugin.FAILURE_TIMEOUT < clock.now - began - 60 < plugin.FAILURE_TIMEOUT + 60 + 2 * plugin.RETRY_INTERVAL
     assert result["msg"] in ("connection refused", "no route to host", "stuck")
 
 
-def test_patience_starts_anew_with_each_poll_that_succeeds(play: Play, clock: Clock) -> None:
-    polls = int(plugin.MAX_FAILING // plugin.PAUSE) - 5
+def test_the_failure_timeout_starts_again_after_each_success(play: Play, clock: Clock) -> None:
+    polls = int(plugin.FAILURE_TIMEOUT // plugin.RETRY_INTERVAL) - 5
     assert play(answer(), *[GONE] * polls, answer(), *[GONE] * polls, DONE).run() == DONE
-    assert clock.now > 1.5 * plugin.MAX_FAILING
+    assert clock.now > 1.5 * plugin.FAILURE_TIMEOUT

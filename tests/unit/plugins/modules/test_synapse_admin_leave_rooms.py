@@ -8,7 +8,7 @@ from typing import Callable
 from unittest.mock import ANY
 
 import pytest
-from ansible_collections.matrixops.synapse.tests.unit.helpers import (
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     OPERATOR,
     OVERRIDE,
     TOKENS,
@@ -41,6 +41,7 @@ def test_all_admins_leave(server: Server, run: Run) -> None:
     server.leave("r3")
     server.joined(OPERATOR)
     server.delete(OVERRIDE)
+    server.user(user("root", admin=True))
     server.can_act_as(ROOT, "fresh")
     server.sync(token="fresh", knock=["r2"])
     server.joined(ROOT)
@@ -104,7 +105,7 @@ def test_an_unknown_account_stops_it_before_it_begins(server: Server, run: Run, 
     server.user(user("op", admin=True))
     result = run("synapse_admin_leave_rooms", {"user_ids": [ROOT, OPERATOR]}, check=check)
     assert result["failed"]
-    assert result["msg"] == f"Nothing was changed: {ROOT} does not exist"
+    assert result["msg"] == f"No changes made: {ROOT} does not exist"
 
 
 def test_what_could_not_be_left(server: Server, run: Run) -> None:
@@ -118,6 +119,7 @@ def test_what_could_not_be_left(server: Server, run: Run) -> None:
     server.leave("r2", matrix_error("M_FORBIDDEN", "no"), status=403)
     server.joined(OPERATOR, "r2")
     server.delete(OVERRIDE)
+    server.user(user("root", admin=True))
     server.date("no date")
     server.members("r2", OPERATOR)
     result = run("synapse_admin_leave_rooms", {"user_ids": [OPERATOR, ROOT], "concurrency": 1})
@@ -156,7 +158,7 @@ def test_a_broken_room(server: Server, run: Run, allow: bool) -> None:
     (room,) = result["broken_rooms"]
     assert (room["room_id"], room["accounts"], room["federated"], result["broken_rooms_total"]) == (R1, 1, True, 1)
     if not allow:
-        assert f"{OPERATOR}: 1 rooms, such as {R1}" in result["msg"]
+        assert f"{OPERATOR}: 1 rooms, for example {R1}" in result["msg"]
 
 
 @pytest.mark.parametrize("allow", [True, False])
@@ -174,6 +176,7 @@ def test_invites_that_could_not_be_listed(server: Server, run: Run, allow: bool)
 
 def test_broken_rooms_excuse_no_account_that_could_not_be_dealt_with(server: Server, run: Run) -> None:
     server.whoami()
+    server.user(user("root", admin=True))
     server.user(user("root", admin=True))
     server.date("no date")
     result = run("synapse_admin_leave_rooms", {"user_ids": [ROOT], "allow_broken_rooms": True})

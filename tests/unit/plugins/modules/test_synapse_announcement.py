@@ -8,7 +8,7 @@ from typing import Any, Callable
 from unittest.mock import ANY
 
 import pytest
-from ansible_collections.matrixops.synapse.tests.unit.helpers import (
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     OPERATOR,
     ROOMS,
     Json,
@@ -28,10 +28,10 @@ OPTIONS = {"text": "Goodbye", "concurrency": 1}
 CONTENT = {
     "msgtype": "m.text",
     "body": "Goodbye",
-    "io.github.matrixops.announcement": {"name": "retirement", "user_id": OPERATOR},
+    "io.github.matrixops.announcement": {"name": "decommissioning", "user_id": OPERATOR},
 }
 # It must be the same for every run.
-TRANSACTION = f"{NOTICE}/1ced72e12b185f15553b7e6430e3541d255fb9243c5479f39e62d85fe33d3d01"
+TRANSACTION = f"{NOTICE}/1f272e19803b0f46882964fa5fe58bf3b70dac6b7c998264c512b5fcf5ee1a4b"
 
 
 def begin(server: Server, error: str = "Server notices can only be sent to local users") -> None:
@@ -68,7 +68,9 @@ def test_sent(server: Server, run: Run, diff: bool) -> None:
     assert (result["changed"], result["sent"], result["unchanged"]) == (True, 1, 0)
     assert (result["failures"], result["failures_total"]) == ([], 0)
     # It names everybody, and there may be many.
-    assert result.get("diff") == ({"before": "", "after": f"{OPERATOR} was told of retirement\n"} if diff else None)
+    assert result.get("diff") == (
+        {"before": "", "after": f"{OPERATOR} has the announcement decommissioning\n"} if diff else None
+    )
 
 
 @pytest.mark.parametrize("check", [True, False])
@@ -94,7 +96,7 @@ def test_check_mode(server: Server, run: Run) -> None:
 def test_a_server_that_is_not_set_up_for_it(server: Server, run: Run, check: bool) -> None:
     begin(server, "Server notices are not enabled on this server")
     result = run("synapse_announcement", OPTIONS, check=check)
-    assert result["failed"] and result["msg"].startswith("Nothing was sent: example.org is not set up")
+    assert result["failed"] and result["msg"].startswith("No changes made: example.org is not configured")
 
 
 def test_a_failure(server: Server, run: Run) -> None:
@@ -104,7 +106,7 @@ def test_a_failure(server: Server, run: Run) -> None:
     send(server, matrix_error("M_UNKNOWN", "broken"), status=500)
     result = run("synapse_announcement", OPTIONS)
     assert result["failed"] and not result["changed"]
-    assert "1 accounts could not be sent it, such as @op:example.org: " in result["msg"]
+    assert "1 accounts could not be sent the notice, for example @op:example.org: " in result["msg"]
     [failure] = result["failures"]
     assert failure["user_id"] == OPERATOR and "500 M_UNKNOWN: broken" in failure["reason"]
     assert result["failures_total"] == 1
@@ -116,5 +118,5 @@ def test_stopped(server: Server, run: Run) -> None:
     rooms(server, had=False)
     send(server, matrix_error("M_UNKNOWN_TOKEN", "Invalid access token"), status=401)
     result = run("synapse_announcement", OPTIONS)
-    assert result["failed"] and result["msg"].startswith("Stopped after 0 accounts: ")
+    assert result["failed"] and result["msg"].startswith("Stopped after 0 notices: ")
     assert (result["status"], result["sent"]) == (401, 0)

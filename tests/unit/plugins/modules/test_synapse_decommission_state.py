@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Callable
 
 import pytest
-from ansible_collections.matrixops.synapse.tests.unit.helpers import NOW, Json, Server, matrix_error
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import NOW, Json, Server, matrix_error
 
 Run = Callable[..., Json]
 
@@ -83,4 +83,4 @@ def test_a_clock_that_differs(server: Server, run: Run, clock: int, ok: bool) ->
         server.get(PATH, record(started=1))
     result = run("synapse_decommission_state", {"mark": ["started"], "clock": clock})
     assert bool(result.get("failed")) is not ok
-    assert ok or "Set the one that is wrong" in result["msg"]
+    assert ok or "Correct the clock that is wrong" in result["msg"]

@@ -4,20 +4,20 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Callable, Iterator
 
 import pytest
-import responses
-from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.record import (
     KIND,
     Record,
+    RecordedResult,
     RecordedRoom,
-    Said,
     read_record,
     write_record,
 )
-from ansible_collections.matrixops.synapse.tests.unit.helpers import (
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     BASE_URL,
     OPERATOR,
     SERVER,
@@ -26,7 +26,7 @@ from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     matrix_error,
     room_id,
 )
-from ansible_collections.matrixops.synapse.tests.unit.homeserver import Homeserver
+from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeserver
 
 Run = Callable[..., Json]
 
@@ -38,8 +38,7 @@ R, Q = room_id("r"), room_id("q")
 
 @pytest.fixture
 def homeserver() -> Iterator[Homeserver]:
-    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
-        homeserver = Homeserver(mock)
+    with Homeserver.mocked() as homeserver:
         homeserver.register("alice", "bob")
         homeserver.members = {
             R: {ALICE: "join", BOB: "join", f"@a:{A}": "join", f"@b:{B}": "join"},
@@ -53,7 +52,12 @@ def recorded() -> Record:
         return read_record(client)
 
 
-EXPECTED = Record({R: RecordedRoom({A: Said(), B: Said()}, {ALICE, BOB}), Q: RecordedRoom({B: Said()}, {BOB})})
+EXPECTED = Record(
+    {
+        R: RecordedRoom({A: RecordedResult(), B: RecordedResult()}, {ALICE, BOB}),
+        Q: RecordedRoom({B: RecordedResult()}, {BOB}),
+    }
+)
 
 
 def test_rooms_are_recorded(homeserver: Homeserver, run: Run) -> None:
@@ -88,7 +92,7 @@ def test_what_is_recorded_stays_when_everybody_has_left(homeserver: Homeserver, 
 
 def test_what_was_said_counts_until_somebody_else_joins(homeserver: Homeserver, run: Run) -> None:
     run(MODULE)
-    said = Said("confirmed", 7, 3)
+    said = RecordedResult("confirmed", 7, 3)
     record = recorded()
     record.rooms[R].servers[A] = record.rooms[Q].servers[B] = said
     with Client(BASE_URL, TOKEN) as client:
@@ -96,7 +100,7 @@ def test_what_was_said_counts_until_somebody_else_joins(homeserver: Homeserver, 
     assert not run(MODULE)["changed"]
     homeserver.members[R][OPERATOR] = "join"
     assert run(MODULE)["changed"]
-    assert recorded().rooms[R].servers[A] == Said(removed=3)
+    assert recorded().rooms[R].servers[A] == RecordedResult(removed=3)
     assert recorded().rooms[Q].servers[B] == said
 
 
@@ -105,14 +109,14 @@ def test_check_mode(homeserver: Homeserver, run: Run) -> None:
     assert (result["changed"], result["rooms"]) == (True, 2)
     assert homeserver.writes == []
     run(MODULE)
-    homeserver.requests.clear()
+    homeserver.log.clear()
     assert run(MODULE, check=True)["changed"] is False
     assert homeserver.writes == []
 
 
 def test_rooms_that_cannot_be_read(homeserver: Homeserver, run: Run) -> None:
     broken = (500, matrix_error("M_UNKNOWN", "no \x1b[2J"))
-    homeserver.errors = {f"{R}/members": broken, f"{R}/state": broken}
+    homeserver.faults = {f"GET members {R}": broken, f"GET state {R}": broken}
     result = run(MODULE)
     assert (result["changed"], result["rooms"]) == (True, 1)
     assert [each["room_id"] for each in result["unreadable_rooms"]] == [R]
@@ -123,8 +127,8 @@ def test_a_run_that_is_killed_while_it_writes(homeserver: Homeserver, run: Run) 
     homeserver.last_write = 1
     result = run(MODULE)
     assert result["failed"] and result["status"] == 401
+    homeserver.last_write = sys.maxsize
     assert recorded() == Record()
-    homeserver.last_write = None
     assert run(MODULE)["changed"]
     assert recorded() == EXPECTED
 

@@ -12,17 +12,16 @@ from types import SimpleNamespace
 from typing import Any, Callable, Iterator
 
 import pytest
-import responses
 import yaml
-from ansible_collections.matrixops.synapse.plugins.module_utils._client import SynapseError
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import propagation
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghosts import GhostRun
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import Pair, PairResult
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.connect import Settings
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import SigningKeyError
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import FatalError, request_error
 from ansible_collections.matrixops.synapse.plugins.modules import synapse_propagation as module
-from ansible_collections.matrixops.synapse.tests.unit.helpers import NOW, OPERATOR, SERVER, Json, room_id
-from ansible_collections.matrixops.synapse.tests.unit.homeserver import Homeserver
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import NOW, OPERATOR, SERVER, Json, room_id
+from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeserver
 
 Run = Callable[..., Json]
 
@@ -81,8 +80,7 @@ def federation(monkeypatch: pytest.MonkeyPatch) -> Federation:
 
 @pytest.fixture
 def homeserver() -> Iterator[Homeserver]:
-    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
-        homeserver = Homeserver(mock)
+    with Homeserver.mocked() as homeserver:
         homeserver.register("alice")
         homeserver.members = {R: {ALICE: "leave", f"@a:{A}": "join", f"@b:{B}": "join"}}
         homeserver.left_at(NOW)
@@ -134,9 +132,8 @@ def test_how_to_wait() -> None:
         "recheck": True,
         "ignore": [A],
         "broken_rooms": {R: "500"},
-        "concurrency": 4,
     }
-    assert module.options_of(params) == propagation.Options(1, True, 2, 3, True, frozenset([A]), {R: "500"}, 4)
+    assert module.options_of(params) == propagation.Options(1, True, 2, 3, True, frozenset([A]), {R: "500"})
     assert module.options_of({**params, "broken_rooms": None}).broken_rooms is None
     assert module.options_of({**params, "broken_rooms": {}}).broken_rooms == {}
 
@@ -175,7 +172,7 @@ def test_without_remote_servers_no_key_is_needed(
     assert federation.connected == []
 
 
-# What goes wrong
+# Errors
 
 
 def test_nobody_has_left(homeserver: Homeserver, federation: Federation, run: Run, options: Json) -> None:
@@ -194,7 +191,7 @@ def test_no_key(homeserver: Homeserver, federation: Federation, run: Run, option
     "error",
     [
         SigningKeyError("not published \x1b[2J"),
-        SynapseError("not published \x1b[2J"),
+        FatalError("not published \x1b[2J"),
         OSError("not published \x1b[2J"),
         ValueError("not published \x1b[2J"),
     ],
@@ -212,7 +209,7 @@ def test_what_was_removed_before_an_error_counts(
 def test_an_error_of_synapse_is_told_in_full(
     homeserver: Homeserver, federation: Federation, run: Run, options: Json
 ) -> None:
-    federation.error = SynapseError("gone", method="GET", url="x", status=401, errcode="M_UNKNOWN_TOKEN")
+    federation.error = request_error("gone", method="GET", url="x", status=401, errcode="M_UNKNOWN_TOKEN")
     result = run(NAME, options)
     assert (result["status"], result["errcode"]) == (401, "M_UNKNOWN_TOKEN")
 

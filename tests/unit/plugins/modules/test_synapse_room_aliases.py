@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 import pytest
-from ansible_collections.matrixops.synapse.tests.unit.helpers import (
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     ROOMS,
     Json,
     Server,
@@ -74,14 +74,15 @@ def test_a_room_that_cannot_be_renamed_is_no_failure(server: Server, run: Run, c
     server.members("r", "@someone:other.example")
     result = run("synapse_room_aliases", check=check)
     assert not result["changed"] and not result.get("failed")
-    assert result["not_renamed"] == [{"room_id": room_id("r"), "reason": "nobody of this server is in the room"}]
+    reason = "no account of this server is joined to the room"
+    assert result["not_renamed"] == [{"room_id": room_id("r"), "reason": reason}]
 
 
 @pytest.mark.parametrize(
     ("status", "error", "words"),
     [
-        (500, matrix_error("M_UNKNOWN", "broken"), "1 aliases could not be deleted, such as #one:example.org: "),
-        (401, matrix_error("M_UNKNOWN_TOKEN", "Invalid access token"), "Stopped after 0 aliases: "),
+        (500, matrix_error("M_UNKNOWN", "broken"), "1 aliases could not be deleted, for example #one:example.org: "),
+        (401, matrix_error("M_UNKNOWN_TOKEN", "Invalid access token"), "Stopped after the release of 0 aliases: "),
     ],
 )
 def test_a_failure(server: Server, run: Run, status: int, error: Any, words: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Callable
 
 import pytest
-from ansible_collections.matrixops.synapse.tests.unit.helpers import (
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     OPERATOR,
     OVERRIDE,
     ROOMS,
@@ -19,15 +19,23 @@ from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     room_id,
     user,
 )
-from ansible_collections.matrixops.synapse.tests.unit.rooms import ALICE, HOST, MEMBER, PEER, create, joins, levels
+from ansible_collections.matrixops.synapse.tests.stubs.homeserver import (
+    ALICE,
+    HOST,
+    MEMBER,
+    PEER,
+    create,
+    joins,
+    levels,
+)
 
 Run = Callable[..., Json]
 
 OPTIONS = {"concurrency": 1}
 USERS = {OPERATOR: 100, HOST: 100, PEER: 100, MEMBER: 50, ALICE: 100}
 POWER_LEVELS = f"/_matrix/client/v3/rooms/{quoted(room_id('r'))}/state/m.room.power_levels"
-NOT_THERE = "is not in the room, and nobody of this server with more power can be acted as"
-CREATOR = "has created the room, whose version lets no creator give up power"
+NOT_THERE = "is not joined to the room, and there is no account of this server with a higher level that can be acted as"
+CREATOR = "is a creator, and creators of this room version keep their power"
 
 
 def look(server: Server, name: str, version: str, users: Json) -> None:
@@ -94,7 +102,7 @@ def test_a_failure_is_told_and_fails_the_module(server: Server, run: Run) -> Non
     result = run("synapse_room_demotion", OPTIONS)
     assert result["failed"] and not result["changed"]
     assert [failure["room_id"] for failure in result["failures"]] == [room_id("r")]
-    assert result["msg"].startswith(f"Not all power could be given up. {room_id('r')}: GET ")
+    assert result["msg"].startswith(f"Not all accounts could be demoted. {room_id('r')}: GET ")
 
 
 def test_an_error_that_ends_it_is_told(server: Server, run: Run) -> None:

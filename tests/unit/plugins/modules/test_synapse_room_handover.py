@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Callable
 
 import pytest
-from ansible_collections.matrixops.synapse.tests.unit.helpers import (
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     OPERATOR,
     OVERRIDE,
     ROOMS,
@@ -19,7 +19,7 @@ from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     room_id,
     user,
 )
-from ansible_collections.matrixops.synapse.tests.unit.rooms import ALICE, HOST, create, joins, levels
+from ansible_collections.matrixops.synapse.tests.stubs.homeserver import ALICE, HOST, create, joins, levels
 
 Run = Callable[..., Json]
 
@@ -68,7 +68,7 @@ def test_handing_over(server: Server, run: Run, check: bool) -> None:
     result = run("synapse_room_handover", OPTIONS, check=check)
     assert result["changed"] is True
     assert result["handed_over"] == [{"room_id": room_id("r"), "by": HOST, "to": [ALICE], "level": 100}]
-    reason = f"nobody of those named is joined to it: {ALICE}"
+    reason = f"no recipient is joined to the room: {ALICE}"
     assert result["not_handed_over"] == [{"room_id": room_id("bobs"), "reason": reason}]
     assert result["failures"] == []
     assert result["diff"] == {"before": {room_id("r"): USERS}, "after": {room_id("r"): users}}
@@ -109,4 +109,4 @@ def test_an_error_that_ends_it_is_told(server: Server, run: Run) -> None:
 def test_who_cannot_be_meant_is_refused(server: Server, run: Run, user_id: str) -> None:
     server.whoami()
     result = run("synapse_room_handover", {"to": [{"user_id": user_id}]})
-    assert result["failed"] and result["msg"].startswith(f"Nothing was changed: {user_id} is ")
+    assert result["failed"] and result["msg"].startswith(f"No changes made: {user_id} is ")

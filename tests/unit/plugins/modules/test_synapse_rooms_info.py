@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Callable
 
 import pytest
-from ansible_collections.matrixops.synapse.tests.unit.helpers import (
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     ROOMS,
     Json,
     Server,
@@ -16,7 +16,7 @@ from ansible_collections.matrixops.synapse.tests.unit.helpers import (
     room,
     room_id,
 )
-from ansible_collections.matrixops.synapse.tests.unit.rooms import ALICE, HOST, create, joins, levels
+from ansible_collections.matrixops.synapse.tests.stubs.homeserver import ALICE, HOST, create, joins, levels
 
 Run = Callable[..., Json]
 
@@ -42,7 +42,7 @@ def test_local_members(server: Server, run: Run) -> None:
 
 
 @pytest.mark.parametrize("only_joined", [True, False])
-def test_findings(server: Server, run: Run, only_joined: bool) -> None:
+def test_impact(server: Server, run: Run, only_joined: bool) -> None:
     server.whoami()
     server.rooms(room("b", 1), room("a", 0))
     server.get(f"/_matrix/client/v3/rooms/{quoted(room_id('b'))}/aliases", {"aliases": []})
@@ -50,13 +50,13 @@ def test_findings(server: Server, run: Run, only_joined: bool) -> None:
     server.get(f"{ROOMS}/{quoted(room_id('b'))}/state", {"state": state})
     server.get(f"{ROOMS}/{quoted(room_id('b'))}/forward_extremities", {"count": 0, "results": []})
     server.get(f"/_matrix/client/v3/rooms/{quoted(room_id('a'))}/aliases", {"aliases": ["#a:example.org"]})
-    result = run("synapse_rooms_info", {"findings": True, "local_members": only_joined, "concurrency": 1})
-    found = {kind: room_ids for kind, room_ids in result["findings"].items() if room_ids}
+    result = run("synapse_rooms_info", {"impact": True, "local_members": only_joined, "concurrency": 1})
+    found = {kind: room_ids for kind, room_ids in result["impact"].items() if room_ids}
     b = [room_id("b")]
     assert found == {"orphaned": b, "empowered": b, "broken": b, "aliased": [room_id("a")]}
     rooms = [] if only_joined else [{**room("a", 0), "aliases": ["#a:example.org"]}]
     assert result["rooms"][:-1] == rooms
-    assert result["rooms"][-1]["administrators"] == {"local": [HOST], "remote": [], "everybody": False}
+    assert result["rooms"][-1]["administrators"] == {"local": [HOST], "remote": [], "all_accounts": False}
     assert (result["total"], result["changed"]) == (len(rooms) + 1, False)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Callable
 
 import pytest
-from ansible_collections.matrixops.synapse.tests.unit.helpers import (
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     LOGIN,
     OPERATOR,
     TOKENS,

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Callable
 
 import pytest
-from ansible_collections.matrixops.synapse.tests.unit.helpers import TOKEN, Json, Server, matrix_error
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import TOKEN, Json, Server, matrix_error
 
 Run = Callable[..., Json]
 

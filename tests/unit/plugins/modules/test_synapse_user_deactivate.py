@@ -11,31 +11,33 @@ from typing import Any, Callable
 
 import pytest
 import yaml
-from ansible_collections.matrixops.synapse.plugins.module_utils._client import SynapseError
-from ansible_collections.matrixops.synapse.plugins.module_utils._drain import Drain, Options
-from ansible_collections.matrixops.synapse.plugins.module_utils._rooms import BrokenRoom
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.broken_rooms import BrokenRoom
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.drain_run import DrainResult, Options
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.eligibility import Eligibility
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import FatalError
 from ansible_collections.matrixops.synapse.plugins.modules import synapse_user_deactivate
-from ansible_collections.matrixops.synapse.tests.unit.helpers import (
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     OPERATOR,
     Json,
     Server,
-    Simulation,
     matrix_error,
     user,
 )
+from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeserver
 
 Run = Callable[..., Json]
-Simulate = Callable[..., Simulation]
+Simulate = Callable[..., Homeserver]
 
 A, B, C = (f"@{name}:example.org" for name in "abc")
 OP = user("op", admin=True)
+NAMED = Eligibility(keep=frozenset([B]), allow_admins=True)
 
 
 @pytest.fixture
 def came_of_it(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Json]:
     """What the module says when this came of a drain."""
 
-    def start(outcome: Drain, options: Json | None = None, **more: Any) -> Json:
+    def start(outcome: DrainResult, options: Json | None = None, **more: Any) -> Json:
         server.whoami()
         monkeypatch.setattr(synapse_user_deactivate, "drain", lambda *_arguments, **_options: outcome)
         return run("synapse_user_deactivate", {"all_users": True, **(options or {})}, **more)
@@ -54,13 +56,13 @@ def test_some(simulate: Simulate, run: Run, tmp_path: Path) -> None:
         "deactivated": 2,
         "unchanged": 1,
         "left_federated": 2,
-        "parted": 2,
+        "left_all_rooms": 2,
         "federated_left_after": 0.0,
         "all_left_after": 0.0,
         "failures": [],
         "failures_total": 0,
-        "not_parted": [],
-        "not_parted_total": 0,
+        "still_joined": [],
+        "still_joined_total": 0,
         "broken_rooms": [],
         "broken_rooms_total": 0,
         "passes": 1,
@@ -68,7 +70,7 @@ def test_some(simulate: Simulate, run: Run, tmp_path: Path) -> None:
         "rate": 0.0,
         "timeline": [[0.0, 0, 0], [0.0, 0, 0], *[[0.0, 1, 0]] * 2, [0.0, 2, 0], [0.0, 2, 1], [0.0, 2, 2]],
         "proof": {
-            "parted": 3,
+            "left_all_rooms": 3,
             "read": "GET /_synapse/admin/v1/users/{}/joined_rooms",
             "requests": 6,
         },
@@ -78,10 +80,10 @@ def test_some(simulate: Simulate, run: Run, tmp_path: Path) -> None:
     assert sorted((line["user_id"], line["result"]) for line in lines) == [
         (A, "deactivated"),
         (A, "left"),
-        (A, "parted"),
+        (A, "left_all_rooms"),
         (B, "deactivated"),
-        (B, "not left"),
-        (B, "parted"),
+        (B, "left_all_rooms"),
+        (B, "not_left"),
     ]
 
 
@@ -126,7 +128,7 @@ def test_nobody_is_left(simulate: Simulate, run: Run, check: bool) -> None:
 def test_either_some_or_all(run: Run, options: Json) -> None:
     result = run("synapse_user_deactivate", options)
     assert result["failed"]
-    assert result["msg"] == "Nothing was changed: set either user_ids or all_users=true."
+    assert result["msg"] == "No changes made: set either user_ids or all_users=true"
 
 
 def test_no_one_of_none(run: Run, server: Server) -> None:
@@ -140,7 +142,7 @@ def test_who_is_to_be_kept_is_kept_in_any_case(server: Server, run: Run, check: 
     server.user(user("a"))
     result = run("synapse_user_deactivate", {"user_ids": [A], "keep": [A]}, check=check)
     assert result["failed"]
-    assert result["msg"] == f"Nothing was changed: {A} is to be kept"
+    assert result["msg"] == f"No changes made: {A} is to be kept"
 
 
 @pytest.mark.parametrize("check", [True, False])
@@ -151,7 +153,7 @@ def test_the_operator(server: Server, run: Run, check: bool) -> None:
     options = {"user_ids": [A, OPERATOR], "allow_admins": True}
     result = run("synapse_user_deactivate", options, check=check)
     assert result["failed"]
-    assert result["msg"].startswith(f"Nothing was changed: {OPERATOR} is the operator")
+    assert result["msg"].startswith(f"No changes made: {OPERATOR} is the operator")
     assert set(server.methods) == {"GET"}
 
 
@@ -170,8 +172,8 @@ def test_one_that_fails(server: Server, run: Run) -> None:
     server.user(user("b"))
     server.joined(A)
     server.joined(B)
-    server.deactivate(A, matrix_error("M_FORBIDDEN", "a module forbids it"), status=403)
-    server.deactivate(B)
+    server.check_and_deactivate(A, matrix_error("M_FORBIDDEN", "a module forbids it"), status=403)
+    server.check_and_deactivate(B)
     options = {"user_ids": [A, B], "concurrency": 1, "wait_for": "none"}
     result = run("synapse_user_deactivate", options)
     assert result["failed"]
@@ -181,23 +183,23 @@ def test_one_that_fails(server: Server, run: Run) -> None:
     assert failure["user_id"] == A
     assert "403 M_FORBIDDEN: a module forbids it" in failure["reason"]
     assert result["failures_total"] == 1
-    assert f"1 accounts could not be deactivated, such as {A}: " in result["msg"]
+    assert f"1 accounts could not be deactivated, for example {A}: " in result["msg"]
     assert "a module forbids it" in result["msg"]
     assert "proof" not in result
 
 
 def test_one_that_does_not_part(simulate: Simulate, run: Run) -> None:
     simulation = simulate(OP, user("a"), a=["r1"])
-    simulation.forgotten[A] = 99
+    simulation.dropped_leaves[A] = 99
     simulation.banned.add(A)
     result = run("synapse_user_deactivate", {"user_ids": [A]})
     assert result["failed"]
     assert result["deactivated"] == 1
-    (account,) = result["not_parted"]
+    (account,) = result["still_joined"]
     assert account["user_id"] == A
     assert [room["room_id"] for room in account["rooms"]] == ["!r1:example.org"]
     assert "403 M_FORBIDDEN: cannot leave" in account["rooms"][0]["reason"]
-    assert f"such as {A} in !r1:example.org" in result["msg"]
+    assert f"for example {A} in !r1:example.org" in result["msg"]
 
 
 @pytest.mark.parametrize("allow", [True, False])
@@ -208,8 +210,8 @@ def test_a_broken_room(simulate: Simulate, run: Run, allow: bool) -> None:
     result = run("synapse_user_deactivate", {"all_users": True, "allow_broken_rooms": allow})
     assert result.get("failed", False) is not allow
     # Which of the two it names depends on which was looked at first.
-    assert bool(re.search("such as @[ab]:example.org in !r1:example.org", result.get("msg", ""))) is not allow
-    assert (result["deactivated"], result["not_parted_total"], result["broken_rooms_total"]) == (2, 2, 1)
+    assert bool(re.search("for example @[ab]:example.org in !r1:example.org", result.get("msg", ""))) is not allow
+    assert (result["deactivated"], result["still_joined_total"], result["broken_rooms_total"]) == (2, 2, 1)
     (room,) = result["broken_rooms"]
     assert (room["room_id"], room["accounts"], room["federated"]) == ("!r1:example.org", 2, True)
     assert "500 M_UNKNOWN: Internal server error" in room["reason"]
@@ -219,18 +221,18 @@ def test_a_broken_room(simulate: Simulate, run: Run, allow: bool) -> None:
 @pytest.mark.parametrize(
     ("outcome", "words"),
     [
-        (Drain(not_parted={A: {"!r": "500"}}, broken={"!r": BrokenRoom("!r", "500", True, 1)}), ""),
+        (DrainResult(still_joined={A: {"!r": "500"}}, broken={"!r": BrokenRoom("!r", "500", True, 1)}), ""),
         # Who came back to a room is excused by nothing, nor is who could not be deactivated, nor a lost token.
-        (Drain(not_parted={A: {"!r": "came back"}}), "such as @a:example.org in !r: came back"),
+        (DrainResult(still_joined={A: {"!r": "came back"}}), "for example @a:example.org in !r: came back"),
         (
-            Drain(not_parted={A: {"!r": "500", "!s": "back"}}, broken={"!r": BrokenRoom("!r", "500", True, 1)}),
+            DrainResult(still_joined={A: {"!r": "500", "!s": "back"}}, broken={"!r": BrokenRoom("!r", "500", True, 1)}),
             "1 accounts are deactivated but still in rooms",
         ),
-        (Drain(failed={A: "locked"}), "1 accounts could not be deactivated"),
-        (Drain(aborted=SynapseError("dead")), "Stopped after 0 accounts: dead"),
+        (DrainResult(failed={A: "locked"}), "1 accounts could not be deactivated"),
+        (DrainResult(aborted=FatalError("dead")), "Stopped after 0 accounts: dead"),
     ],
 )
-def test_what_broken_rooms_excuse(came_of_it: Callable[..., Json], outcome: Drain, words: str) -> None:
+def test_what_broken_rooms_excuse(came_of_it: Callable[..., Json], outcome: DrainResult, words: str) -> None:
     result = came_of_it(outcome, {"allow_broken_rooms": True})
     assert result.get("failed", False) is bool(words)
     assert words in result.get("msg", "")
@@ -240,12 +242,12 @@ def test_a_token_that_dies(server: Server, run: Run) -> None:
     server.whoami()
     server.user(user("a"))
     server.joined(A)
-    server.deactivate(A, matrix_error("M_UNKNOWN_TOKEN", "Invalid access token"), status=401)
+    server.check_and_deactivate(A, matrix_error("M_UNKNOWN_TOKEN", "Invalid access token"), status=401)
     result = run("synapse_user_deactivate", {"user_ids": [A]})
     assert result["failed"]
     assert result["msg"].startswith("Stopped after 0 accounts: ")
     assert "M_UNKNOWN_TOKEN" in result["msg"]
-    assert "Run this again" in result["msg"]
+    assert "Run again" in result["msg"]
     assert (result["status"], result["errcode"]) == (401, "M_UNKNOWN_TOKEN")
     assert result["deactivated"] == 0
 
@@ -271,7 +273,7 @@ def test_a_log_that_can_be_written_no_more(simulate: Simulate, run: Run) -> None
     simulate(OP, user("a"))
     result = run("synapse_user_deactivate", {"user_ids": [A], "log_path": "/dev/full"})
     assert result["failed"]
-    assert "Stopped after 0 accounts: the log can't be written" in result["msg"]
+    assert "Stopped after 0 accounts: cannot write the log" in result["msg"]
     assert result["deactivated"] == 0
 
 
@@ -280,7 +282,7 @@ def test_it_says_how_far_it_has_come(simulate: Simulate, run: Run, tmp_path: Pat
     progress = tmp_path / "progress"
     seen: list[Json] = []
     # Right before the second listing, when the first pass is over.
-    simulation.meanwhile = [lambda: None, lambda: seen.append(json.loads(progress.read_text()))]
+    simulation.faults["GET users v2"] = [lambda: None, lambda: seen.append(json.loads(progress.read_text()))]
     run("synapse_user_deactivate", {"all_users": True, "progress_path": str(progress)})
     assert [progress["accounts"] for progress in seen] == [1]
     assert not progress.exists()
@@ -289,11 +291,11 @@ def test_it_says_how_far_it_has_come(simulate: Simulate, run: Run, tmp_path: Pat
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, Options()),
-        ({"wait_for": "federated"}, Options(wait_for="federated")),
+        ({}, Options(NAMED)),
+        ({"wait_for": "federated"}, Options(NAMED, wait_for="federated")),
         (
             {"erase": False, "redact": True, "wait_for": "none", "wait_timeout": 7, "max_passes": 3, "concurrency": 2},
-            Options(erase=False, redact=True, wait_for="none", wait_timeout=7, max_passes=3, concurrency=2),
+            Options(NAMED, erase=False, redact=True, wait_for="none", wait_timeout=7, max_passes=3),
         ),
     ],
 )
@@ -302,16 +304,14 @@ def test_options_are_passed_on(
 ) -> None:
     passed = []
 
-    def drain(_client: Any, user_ids: list[str] | None, options: Options, _journal: Any, **more: Any) -> Drain:
+    def drain(_client: Any, user_ids: list[str] | None, options: Options, _journal: Any, **more: Any) -> DrainResult:
         passed.append((user_ids, options, more))
-        return Drain()
+        return DrainResult()
 
     server.whoami()
     monkeypatch.setattr(synapse_user_deactivate, "drain", drain)
     run("synapse_user_deactivate", {"user_ids": [A], "keep": [B], "allow_admins": True, **given})
-    assert passed == [
-        ([A], expected, {"keep": [B], "allow_admins": True, "before_deactivation": None, "dry_run": False})
-    ]
+    assert passed == [([A], expected, {"before_deactivation": None, "dry_run": False})]
 
 
 # What it says
@@ -319,36 +319,36 @@ def test_options_are_passed_on(
 
 @pytest.mark.parametrize("check", [True, False])
 def test_names_are_only_shown_if_they_are_asked_for(came_of_it: Callable[..., Json], check: bool) -> None:
-    result = came_of_it(Drain(closed={A: "active"}), check=check, diff=False)
+    result = came_of_it(DrainResult(deactivated={A: "active"}), check=check, diff=False)
     assert "diff" not in result
     assert A not in str(result)
 
 
 @pytest.mark.parametrize(
-    ("wait_for", "check", "proven"),
+    ("wait_for", "check", "verified"),
     [("all", False, True), ("federated", False, True), ("none", False, False), ("all", True, False)],
 )
 def test_there_is_proof_only_if_somebody_looked(
-    came_of_it: Callable[..., Json], wait_for: str, check: bool, proven: bool
+    came_of_it: Callable[..., Json], wait_for: str, check: bool, verified: bool
 ) -> None:
-    result = came_of_it(Drain(proven=7, reads=9), {"wait_for": wait_for}, check=check)
-    assert ("proof" in result) is proven
-    if proven:
-        assert (result["proof"]["parted"], result["proof"]["requests"]) == (7, 9)
+    result = came_of_it(DrainResult(verified=7, reads=9), {"wait_for": wait_for}, check=check)
+    assert ("proof" in result) is verified
+    if verified:
+        assert (result["proof"]["left_all_rooms"], result["proof"]["requests"]) == (7, 9)
 
 
 @pytest.mark.parametrize(
     ("outcome", "changed"),
     [
-        (Drain(), False),
-        (Drain(unchanged=3, proven=3, passes=1), False),
-        (Drain(closed={A: "active"}), True),
-        (Drain(parted=1), True),
-        (Drain(left=1), True),
+        (DrainResult(), False),
+        (DrainResult(unchanged=3, verified=3, passes=1), False),
+        (DrainResult(deactivated={A: "active"}), True),
+        (DrainResult(left_all_rooms=1), True),
+        (DrainResult(left_federated=1), True),
     ],
 )
 def test_something_has_changed_also_if_only_stragglers_have_left(
-    came_of_it: Callable[..., Json], outcome: Drain, changed: bool
+    came_of_it: Callable[..., Json], outcome: DrainResult, changed: bool
 ) -> None:
     assert came_of_it(outcome)["changed"] is changed
 
@@ -356,14 +356,14 @@ def test_something_has_changed_also_if_only_stragglers_have_left(
 def test_a_straggler(simulate: Simulate, run: Run) -> None:
     simulate(OP, user("a", deactivated=True, erased=True), a=["r1"])
     result = run("synapse_user_deactivate", {"all_users": True})
-    assert (result["changed"], result["deactivated"], result["unchanged"], result["parted"]) == (True, 0, 1, 1)
+    assert (result["changed"], result["deactivated"], result["unchanged"], result["left_all_rooms"]) == (True, 0, 1, 1)
     assert result["rate"] == 0.0
     assert result["elapsed"] > 60
 
 
 def test_how_fast_it_was(simulate: Simulate, run: Run) -> None:
     simulation = simulate(OP, user("a"), user("b"), a=["r1"])
-    simulation.forgotten[A] = 1
+    simulation.dropped_leaves[A] = 1
     simulation.banned.add(A)
     result = run("synapse_user_deactivate", {"user_ids": [A, B]})
     assert 60 < result["elapsed"] < 70
@@ -372,22 +372,26 @@ def test_how_fast_it_was(simulate: Simulate, run: Run) -> None:
 
 def test_no_more_than_a_thousand_are_named_of_those_that_failed(came_of_it: Callable[..., Json]) -> None:
     user_ids = [f"@u{number}:example.org" for number in range(1001)]
-    result = came_of_it(Drain(failed=dict.fromkeys(user_ids, "locked")))
+    result = came_of_it(DrainResult(failed=dict.fromkeys(user_ids, "locked")))
     assert result["failures_total"] == 1001
     assert result["failures"] == [{"user_id": user_id, "reason": "locked"} for user_id in user_ids[:1000]]
-    assert result["msg"] == "1001 accounts could not be deactivated, such as @u0:example.org: locked."
+    assert (
+        result["msg"] == "1001 accounts could not be deactivated, for example @u0:example.org: locked."
+        " Remove the cause, then run again"
+    )
 
 
 def test_no_more_than_a_thousand_are_named_of_those_that_are_still_in_rooms(came_of_it: Callable[..., Json]) -> None:
     room_ids = [f"!r{number}:example.org" for number in range(11)]
     user_ids = [f"@u{number}:example.org" for number in range(1001)]
-    result = came_of_it(Drain(not_parted={user_id: dict.fromkeys(room_ids, "banned") for user_id in user_ids}))
-    assert result["not_parted_total"] == 1001
-    assert [account["user_id"] for account in result["not_parted"]] == user_ids[:1000]
+    result = came_of_it(DrainResult(still_joined={user_id: dict.fromkeys(room_ids, "banned") for user_id in user_ids}))
+    assert result["still_joined_total"] == 1001
+    assert [account["user_id"] for account in result["still_joined"]] == user_ids[:1000]
     rooms = [{"room_id": room_id, "reason": "banned"} for room_id in room_ids[:10]]
-    assert all(account["rooms"] == rooms for account in result["not_parted"])
+    assert all(account["rooms"] == rooms for account in result["still_joined"])
     assert result["msg"] == (
-        "1001 accounts are deactivated but still in rooms, such as @u0:example.org in !r0:example.org: banned."
+        "1001 accounts are deactivated but still in rooms, for example @u0:example.org in !r0:example.org: banned."
+        " Repair the room or set allow_broken_rooms, then run again"
     )
 
 
@@ -395,7 +399,7 @@ def test_no_more_than_a_thousand_are_named_of_those_with_events_that_are_still_t
     came_of_it: Callable[..., Json],
 ) -> None:
     not_redacted = {f"@u{number}:example.org": (2, "no power") for number in range(1001)}
-    result = came_of_it(Drain(not_redacted=not_redacted), {"redact": True})
+    result = came_of_it(DrainResult(not_redacted=not_redacted), {"redact": True})
     assert result["not_redacted"] == [
         {"user_id": user_id, "events": 2, "reason": "no power"} for user_id in list(not_redacted)[:1000]
     ]
@@ -403,32 +407,33 @@ def test_no_more_than_a_thousand_are_named_of_those_with_events_that_are_still_t
 
 
 def test_of_redactions_nothing_is_said_without_any(came_of_it: Callable[..., Json]) -> None:
-    assert "not_redacted" not in came_of_it(Drain())
+    assert "not_redacted" not in came_of_it(DrainResult())
 
 
 def test_it_says_all_that_went_wrong(came_of_it: Callable[..., Json]) -> None:
-    result = came_of_it(Drain(failed={A: "locked"}, not_parted={B: {"!r": "banned"}}))
+    result = came_of_it(DrainResult(failed={A: "locked"}, still_joined={B: {"!r": "banned"}}))
     assert result["failed"]
     assert result["msg"] == (
-        f"1 accounts could not be deactivated, such as {A}: locked."
-        f" 1 accounts are deactivated but still in rooms, such as {B} in !r: banned."
+        f"1 accounts could not be deactivated, for example {A}: locked. Remove the cause, then run again."
+        f" 1 accounts are deactivated but still in rooms, for example {B} in !r: banned."
+        " Repair the room or set allow_broken_rooms, then run again"
     )
     assert (result["status"], result["errcode"]) == (None, None)
 
 
 def test_it_says_why_it_stopped(came_of_it: Callable[..., Json]) -> None:
-    error = SynapseError("dead", status=401, errcode="M_UNKNOWN_TOKEN")
-    result = came_of_it(Drain(closed={A: "active"}, failed={B: "locked"}, parted=1, aborted=error))
-    assert result["msg"] == "Stopped after 1 accounts: 401 M_UNKNOWN_TOKEN: dead. Run this again to go on."
-    assert (result["deactivated"], result["failures_total"], result["parted"]) == (1, 1, 1)
+    error = FatalError("dead", status=401, errcode="M_UNKNOWN_TOKEN")
+    result = came_of_it(DrainResult(deactivated={A: "active"}, failed={B: "locked"}, left_all_rooms=1, aborted=error))
+    assert result["msg"] == "Stopped after 1 accounts: 401 M_UNKNOWN_TOKEN: dead. Run again to resume"
+    assert (result["deactivated"], result["failures_total"], result["left_all_rooms"]) == (1, 1, 1)
 
 
 def test_all_that_it_says_is_documented(came_of_it: Callable[..., Json]) -> None:
     documented = yaml.safe_load(synapse_user_deactivate.RETURN)
     broken = {"!r": BrokenRoom("!r", "x", True, 1)}
-    outcome = Drain(failed={A: "x"}, not_parted={B: {"!r": "x"}}, not_redacted={C: (1, "x")}, broken=broken)
+    outcome = DrainResult(failed={A: "x"}, still_joined={B: {"!r": "x"}}, not_redacted={C: (1, "x")}, broken=broken)
     result = came_of_it(outcome, {"redact": True, "record_pending": True})
     assert set(result) - {"failed", "changed", "msg", "status", "errcode", "diff"} == set(documented)
     assert set(result["proof"]) == set(documented["proof"]["contains"])
-    for name in ("failures", "not_parted", "not_redacted", "broken_rooms"):
+    for name in ("failures", "still_joined", "not_redacted", "broken_rooms"):
         assert set(result[name][0]) == set(documented[name]["contains"])

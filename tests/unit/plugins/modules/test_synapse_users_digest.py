@@ -9,8 +9,7 @@ import hashlib
 from typing import Callable
 
 import pytest
-from ansible_collections.matrixops.synapse.plugins.module_utils import _digest
-from ansible_collections.matrixops.synapse.tests.unit.helpers import Json, Server, user
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import Json, Server, user
 
 Run = Callable[..., Json]
 
@@ -49,19 +48,6 @@ def test_ids_only_if_asked_for(server: Server, run: Run) -> None:
 @pytest.mark.parametrize("salt", ["", "abc", "5f1d7a84db00d2f", "XX1d7a84db00d2fc8d"])
 def test_a_salt_that_is_none(run: Run, salt: str) -> None:
     assert "salt must be" in run("synapse_users_digest", {"salt": salt})["msg"]
-
-
-def test_200_000_accounts_take_up_a_megabyte(monkeypatch: pytest.MonkeyPatch) -> None:
-    def quick(user_id: str, salt: str) -> str:
-        return base64.urlsafe_b64encode(hashlib.sha256((salt + user_id).encode()).digest()).decode()
-
-    monkeypatch.setattr(_digest, "digest", quick)
-    width, digests = _digest.digest_all((f"@user{number}:example.org" for number in range(200_000)), SALT)
-    assert (width, len(digests)) == (5, 1_000_000)
-    found = {digests[i : i + width] for i in range(0, len(digests), width)}
-    assert quick("@user7:example.org", SALT)[:width] in found
-    strangers = sum(quick(f"@stranger{number}:example.org", SALT)[:width] in found for number in range(10_000))
-    assert strangers < 20
 
 
 def test_nobody(server: Server, run: Run) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import Callable
 
 import pytest
-from ansible_collections.matrixops.synapse.tests.unit.helpers import Json, Server, matrix_error, user
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import Json, Server, matrix_error, user
 
 Run = Callable[..., Json]
 

@@ -7,8 +7,6 @@ from __future__ import annotations
 from typing import Any, Iterator, NamedTuple
 
 import pytest
-import responses
-from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.federated_rooms import (
     MAX_INVITING_SERVERS,
     list_federated_rooms,
@@ -16,21 +14,22 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.fe
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghosts import Room
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.record import KIND, read_record
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import Known
-from ansible_collections.matrixops.synapse.plugins.module_utils._users import list_accounts
-from ansible_collections.matrixops.synapse.tests.unit.helpers import OPERATOR, SERVER, matrix_error, room_id
-from ansible_collections.matrixops.synapse.tests.unit.homeserver import BROKEN, IGNORED, Homeserver, stripped
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import KnownAccounts
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.accounts import list_accounts
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import SynapseError
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import OPERATOR, SERVER, matrix_error, room_id
+from ansible_collections.matrixops.synapse.tests.stubs.homeserver import BROKEN, Homeserver, stripped
+from ansible_collections.matrixops.synapse.tests.stubs.homeserver import IGNORED_USERS as IGNORED
 
 ALICE, BOB = f"@alice:{SERVER}", f"@bob:{SERVER}"
 REMOTE = "@someone:other.example"
 R, Q = room_id("r"), room_id("q")
-DELEGATED = {"GET admin/v1/registration_tokens": (404, matrix_error("M_UNRECOGNIZED", "Unrecognized request"))}
 
 
 @pytest.fixture
 def homeserver() -> Iterator[Homeserver]:
-    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
-        homeserver = Homeserver(mock)
+    with Homeserver.mocked() as homeserver:
         homeserver.register("alice", "bob")
         yield homeserver
 
@@ -42,7 +41,8 @@ def client(homeserver: Homeserver, lone_client: Client) -> Client:
 
 def listed(client: Client, *, concurrency: int = 1) -> list[Room]:
     """The rooms, where all can be read."""
-    rooms, unreadable = list_federated_rooms(client, concurrency)
+    client.connections = concurrency
+    rooms, unreadable = list_federated_rooms(client)
     assert not unreadable
     return rooms
 
@@ -55,14 +55,14 @@ class Recorded(NamedTuple):
 
 
 def recorded(client: Client) -> Recorded:
-    unlisted = record_pending(client, list_accounts(client), 1)
+    unlisted = record_pending(client, list_accounts(client))
     rooms = read_record(client).rooms
     assert not any(room.joined for room in rooms.values())
     return Recorded({key: (sorted(room.servers), sorted(room.pending)) for key, room in rooms.items()}, unlisted)
 
 
 def logins(homeserver: Homeserver) -> list[str]:
-    return [request.split("/")[-2] for request in homeserver.writes if request.endswith("/login")]
+    return [path.split("/")[-2] for path in homeserver.paths if path.endswith("/login")]
 
 
 # Joined rooms
@@ -78,20 +78,20 @@ def test_joined_rooms(homeserver: Homeserver, client: Client, concurrency: int) 
     }
     found = listed(client, concurrency=concurrency)
     assert sorted(found) == [
-        Room(Q, ("a.example",), Known((BOB,))),
-        Room(R, ("other.example", "port.example:8448"), Known((ALICE, BOB))),
+        Room(Q, ("a.example",), KnownAccounts((BOB,))),
+        Room(R, ("other.example", "port.example:8448"), KnownAccounts((ALICE, BOB))),
     ]
     assert homeserver.writes == []
 
 
-def test_rooms_that_statistics_lack(homeserver: Homeserver, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rooms_that_statistics_lack(homeserver: Homeserver, client: Client) -> None:
     homeserver.members = {R: {ALICE: "join", REMOTE: "join"}, Q: {OPERATOR: "join", REMOTE: "join"}}
-    monkeypatch.setattr(homeserver, "_most_local_first", list)
+    homeserver.unlisted_rooms = {R, Q}
     assert [room.room_id for room in listed(client)] == [Q, R]
 
 
 def test_rooms_of_accounts_in_no_listing(homeserver: Homeserver, client: Client) -> None:
-    """Such as the sender of an application service, or a deactivated account that is still joined."""
+    """For example the sender of an application service, or a deactivated account that is still joined."""
     (gone,) = homeserver.register("gone", deactivated=True)
     homeserver.members = {R: {f"@bridge:{SERVER}": "join", REMOTE: "join"}, Q: {gone: "join", REMOTE: "join"}}
     assert [room.known.joined for room in listed(client)] == [(gone,), (f"@bridge:{SERVER}",)]
@@ -108,28 +108,28 @@ def test_members_that_cannot_be(homeserver: Homeserver, client: Client) -> None:
         f"@{'a' * 300}:{SERVER}",
     ]
     homeserver.members = {R: {**dict.fromkeys(odd, "join"), ALICE: "join", REMOTE: "join"}}
-    assert listed(client) == [Room(R, ("other.example",), Known((ALICE,)))]
+    assert listed(client) == [Room(R, ("other.example",), KnownAccounts((ALICE,)))]
 
 
 def test_a_room_whose_members_cannot_be_listed(homeserver: Homeserver, client: Client) -> None:
     homeserver.members = {R: {ALICE: "join", BOB: "leave", REMOTE: "join"}}
-    homeserver.errors[f"{R}/members"] = BROKEN
-    assert listed(client) == [Room(R, ("other.example",), Known((ALICE, BOB)))]
+    homeserver.faults[f"GET members {R}"] = BROKEN
+    assert listed(client) == [Room(R, ("other.example",), KnownAccounts((ALICE, BOB)))]
 
 
 def test_a_room_that_cannot_be_read_leaves_the_others_alone(homeserver: Homeserver, client: Client) -> None:
     homeserver.members = {R: {ALICE: "join", REMOTE: "join"}, Q: {ALICE: "join", REMOTE: "join"}}
-    homeserver.errors.update({f"{R}/{what}": BROKEN for what in ("members", "state")})
-    rooms, unreadable = list_federated_rooms(client, 1)
+    homeserver.faults.update({f"GET {what} {R}": BROKEN for what in ("members", "state")})
+    rooms, unreadable = list_federated_rooms(client)
     assert [room.room_id for room in rooms] == [Q]
     assert list(unreadable) == [R] and "M_UNKNOWN" in unreadable[R]
 
 
 @pytest.mark.parametrize("what", ["members", "state"])
-def test_a_token_that_is_dead_is_no_broken_room(homeserver: Homeserver, client: Client, what: str) -> None:
+def test_an_invalid_token_is_no_broken_room(homeserver: Homeserver, client: Client, what: str) -> None:
     homeserver.members = {R: {ALICE: "join", REMOTE: "join"}}
-    homeserver.errors[f"{R}/members"] = BROKEN
-    homeserver.errors[f"{R}/{what}"] = (401, matrix_error("M_UNKNOWN_TOKEN", "gone"))
+    homeserver.faults[f"GET members {R}"] = BROKEN
+    homeserver.faults[f"GET {what} {R}"] = (401, matrix_error("M_UNKNOWN_TOKEN", "gone"))
     with pytest.raises(SynapseError, match="M_UNKNOWN_TOKEN"):
         listed(client)
 
@@ -154,7 +154,7 @@ def test_invites_and_knocks(homeserver: Homeserver, client: Client) -> None:
     assert homeserver.count("logout") == 2
 
 
-def test_what_is_recorded_already_is_not_written_again(homeserver: Homeserver, client: Client) -> None:
+def test_a_record_without_changes_is_not_written(homeserver: Homeserver, client: Client) -> None:
     invite(homeserver, ALICE, R, REMOTE)
     recorded(client)
     puts = len(homeserver.puts)
@@ -183,7 +183,7 @@ def test_an_invite_names_no_more_than_some_servers(homeserver: Homeserver, clien
     assert len(servers) == MAX_INVITING_SERVERS
 
 
-def test_who_is_not_asked(homeserver: Homeserver, client: Client) -> None:
+def test_accounts_without_a_session(homeserver: Homeserver, client: Client) -> None:
     """A session that is opened as a guest can't be ended, and a deactivated account has no invites."""
     homeserver.register("guest", is_guest=True)
     homeserver.register("gone", deactivated=True)
@@ -198,52 +198,52 @@ def test_a_locked_account_is_locked_again(homeserver: Homeserver, client: Client
     homeserver.accounts[ALICE]["locked"] = True
     invite(homeserver, ALICE, R, REMOTE)
     if fails:
-        homeserver.errors["client/v3/sync"] = BROKEN
+        homeserver.faults["GET sync v3"] = BROKEN
     found = recorded(client)
     assert list(found.rooms) == ([] if fails else [R])
     assert homeserver.accounts[ALICE]["locked"] is True
     assert homeserver.accounts[BOB]["locked"] is False
-    changes = [request for request in homeserver.writes if request.startswith("PUT admin/v2/users")]
+    changes = [path for path in homeserver.paths if path.startswith("PUT admin/v2/users")]
     assert changes == [f"PUT admin/v2/users/{ALICE}"] * 2
 
 
 @pytest.mark.parametrize("fails", [False, True])
-def test_invites_by_whom_an_account_ignores(homeserver: Homeserver, client: Client, fails: bool) -> None:
+def test_invites_by_ignored_users(homeserver: Homeserver, client: Client, fails: bool) -> None:
     ignored = {"ignored_users": {REMOTE: {}}}
     homeserver.account_data[ALICE, IGNORED] = ignored
     homeserver.account_data[BOB, IGNORED] = {"ignored_users": {}}
     invite(homeserver, ALICE, R, REMOTE)
     if fails:
-        homeserver.errors["client/v3/sync"] = BROKEN
+        homeserver.faults["GET sync v3"] = BROKEN
     found = recorded(client)
     assert list(found.rooms) == ([] if fails else [R])
     assert homeserver.account_data[ALICE, IGNORED] == ignored
-    assert [request for request in homeserver.writes if request.endswith(IGNORED)] == [
+    assert [path for path in homeserver.paths if path.startswith("PUT") and path.endswith(IGNORED)] == [
         f"PUT client/v3/user/{ALICE}/account_data/{IGNORED}"
     ] * 2
 
 
 def test_an_account_that_cannot_be_listed_leaves_the_others_alone(homeserver: Homeserver, client: Client) -> None:
     invite(homeserver, BOB, R, REMOTE)
-    homeserver.errors[f"{ALICE}/login"] = (403, matrix_error("M_FORBIDDEN", "no"))
+    homeserver.faults[f"POST login {ALICE}"] = (403, matrix_error("M_FORBIDDEN", "no"))
     found = recorded(client)
     assert found.rooms == {R: (["other.example"], [BOB])}
     assert list(found.unlisted) == [ALICE] and "M_FORBIDDEN: no" in found.unlisted[ALICE]
 
 
 def test_a_list_of_ignored_users_that_cannot_be_read(homeserver: Homeserver, client: Client) -> None:
-    homeserver.errors[f"{ALICE}/account_data/{IGNORED}"] = (403, matrix_error("M_FORBIDDEN", "no"))
+    homeserver.faults[f"GET client/v3/user/{ALICE}/account_data/{IGNORED}"] = (403, matrix_error("M_FORBIDDEN", "no"))
     assert list(recorded(client).unlisted) == [ALICE]
 
 
 def test_a_dead_token_ends_it(homeserver: Homeserver, client: Client) -> None:
-    homeserver.errors[f"{ALICE}/login"] = (401, matrix_error("M_UNKNOWN_TOKEN", "gone"))
+    homeserver.faults[f"POST login {ALICE}"] = (401, matrix_error("M_UNKNOWN_TOKEN", "gone"))
     with pytest.raises(SynapseError, match="M_UNKNOWN_TOKEN"):
         recorded(client)
 
 
 def test_where_login_is_delegated(homeserver: Homeserver, client: Client) -> None:
-    homeserver.errors.update(DELEGATED)
+    homeserver.delegated = True
     invite(homeserver, ALICE, R, REMOTE)
     invite(homeserver, OPERATOR, Q, REMOTE)
     found = recorded(client)
@@ -254,6 +254,6 @@ def test_where_login_is_delegated(homeserver: Homeserver, client: Client) -> Non
 
 
 def test_a_server_that_answers_something_else(homeserver: Homeserver, client: Client) -> None:
-    homeserver.errors["client/v3/sync"] = (200, {"rooms": {"invite": {R: {"invite_state": 7}}}})
+    homeserver.faults["GET sync v3"] = (200, {"rooms": {"invite": {R: {"invite_state": 7}}}})
     found = recorded(client)
     assert found.rooms == {} and sorted(found.unlisted) == [ALICE, BOB, OPERATOR]

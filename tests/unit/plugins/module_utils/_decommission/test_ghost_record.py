@@ -25,11 +25,11 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "record.jsonl"
 
 
-def test_what_was_confirmed_is_known_to_the_next_run(path: Path) -> None:
+def test_confirmed_pairs_are_known_to_the_next_run(path: Path) -> None:
     with GhostRecord(str(path), OURS) as record:
         assert record.confirmed == {}
         record.add(CONFIRMED)
-        record.add(PairResult(OTHER, "unreachable", {}, "no route", can_change=True))
+        record.add(PairResult(OTHER, "unreachable", {}, "no route", is_transient=True))
     assert GhostRecord(str(path), OURS).confirmed == {PAIR: CONFIRMED._replace(removed=())}
 
 
@@ -66,7 +66,7 @@ def test_a_line_that_was_cut_off_is_dropped(path: Path) -> None:
     assert set(GhostRecord(str(path), OURS).confirmed) == {PAIR, OTHER}
 
 
-def test_a_file_that_is_entered_only_is_written() -> None:
+def test_the_file_is_only_written_in_the_context() -> None:
     record = GhostRecord(None, OURS)
     with record:
         record.add(CONFIRMED)

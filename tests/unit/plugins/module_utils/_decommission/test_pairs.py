@@ -7,11 +7,12 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghosts import Room
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.pairs import read_rooms, who_can_kick
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import Known
-from ansible_collections.matrixops.synapse.tests.unit.helpers import (
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import KnownAccounts
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import SynapseError
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     ROOMS,
     SERVER,
     Json,
@@ -56,7 +57,7 @@ def state(server: Server, name: str, *events: Json, **more: Any) -> None:
 
 
 def state_of_newest_event(server: Server, name: str, *events: Json) -> None:
-    """Declare what is asked for when nobody of ours is in a room any more."""
+    """Declare the requests for a room that all local accounts have left."""
     state(server, name)
     path = f"{ROOMS}/{quoted(room_id(name))}"
     server.get(f"{path}/forward_extremities", {"count": 2, "results": [{"event_id": "$a/b"}, {"event_id": "$c"}]})
@@ -68,11 +69,11 @@ def read_one(client: Client, server: Server, *events: Json, joined: int = 2, loc
     destinations(server)
     server.rooms(room("r", joined, local))
     state(server, "r", *events)
-    (found,) = read_rooms(client, 1)
+    (found,) = read_rooms(client)
     return found
 
 
-def test_before_anybody_leaves(client: Client, server: Server) -> None:
+def test_before_accounts_leave(client: Client, server: Server) -> None:
     found = read_one(
         client,
         server,
@@ -85,14 +86,14 @@ def test_before_anybody_leaves(client: Client, server: Server) -> None:
         member("@gone:left.example", "leave"),
         member("@invited:invited.example", "invite"),
     )
-    assert found == Room(R, ("other.example", "port.example:8448"), Known((ALICE, BOB), ()))
+    assert found == Room(R, ("other.example", "port.example:8448"), KnownAccounts((ALICE, BOB), ()))
 
 
 def test_after_everybody_has_left(client: Client, server: Server) -> None:
     destinations(server)
     server.rooms(room("r", 0, 0))
     state_of_newest_event(server, "r", member(ALICE, "leave", left_from("join")), member(REMOTE, "join"))
-    assert read_rooms(client, 1) == [Room(R, ("other.example",), Known((ALICE,)))]
+    assert read_rooms(client) == [Room(R, ("other.example",), KnownAccounts((ALICE,)))]
 
 
 def test_a_room_of_which_synapse_has_no_event(client: Client, server: Server) -> None:
@@ -100,14 +101,14 @@ def test_a_room_of_which_synapse_has_no_event(client: Client, server: Server) ->
     server.rooms(room("r", 0, 0))
     state(server, "r")
     server.get(f"{ROOMS}/{quoted(R)}/forward_extremities", {"count": 0, "results": []})
-    assert read_rooms(client, 1) == [Room(R, ("other.example",), Known())]
+    assert read_rooms(client) == [Room(R, ("other.example",), KnownAccounts())]
 
 
 @pytest.mark.parametrize("local", [1, 500])
 def test_rooms_of_ours_alone_are_not_read(client: Client, server: Server, local: int) -> None:
     destinations(server)
     server.rooms(room("ours", local, local))
-    assert read_rooms(client, 1) == []
+    assert read_rooms(client) == []
 
 
 @pytest.mark.parametrize(("joined", "local"), [(None, None), (2, None), (2, "1"), (2, 0)])
@@ -119,7 +120,7 @@ def test_a_room_that_no_remote_server_is_in_is_none_of_the_result(client: Client
     destinations(server)
     server.rooms(room("r", 3, 1))
     state(server, "r", member(ALICE, "join"), member(REMOTE, "leave"))
-    assert read_rooms(client, 1) == []
+    assert read_rooms(client) == []
 
 
 def test_rooms_of_destinations_are_added(client: Client, server: Server) -> None:
@@ -129,10 +130,10 @@ def test_rooms_of_destinations_are_added(client: Client, server: Server) -> None
     state(server, "r", member(REMOTE, "join"), member(ALICE, "join"))
     state(server, "ours", member(ALICE, "join"))
     state_of_newest_event(server, "unlisted", member(BOB, "leave"))
-    assert read_rooms(client, 1) == [
-        Room(room_id("ours"), ("a.example",), Known((ALICE,))),
-        Room(R, ("a.example", "other.example"), Known((ALICE,))),
-        Room(room_id("unlisted"), ("b.example",), Known((BOB,))),
+    assert read_rooms(client) == [
+        Room(room_id("ours"), ("a.example",), KnownAccounts((ALICE,))),
+        Room(R, ("a.example", "other.example"), KnownAccounts((ALICE,))),
+        Room(room_id("unlisted"), ("b.example",), KnownAccounts((BOB,))),
     ]
 
 
@@ -141,7 +142,7 @@ def test_a_room_that_is_gone_is_known_by_its_destinations(client: Client, server
     server.rooms(room("q", 2, 1))
     for name in ("q", "r"):
         state(server, name, status=404)
-    assert read_rooms(client, 1) == [Room(R, ("a.example",), Known())]
+    assert read_rooms(client) == [Room(R, ("a.example",), KnownAccounts())]
 
 
 def test_any_other_error_ends_the_reading(client: Client, server: Server) -> None:
@@ -149,44 +150,44 @@ def test_any_other_error_ends_the_reading(client: Client, server: Server) -> Non
     server.rooms(room("r", 2, 1))
     server.get(f"{ROOMS}/{quoted(R)}/state", matrix_error("M_FORBIDDEN", "You are not a server admin"), status=403)
     with pytest.raises(SynapseError, match="M_FORBIDDEN"):
-        read_rooms(client, 1)
+        read_rooms(client)
 
 
 @pytest.mark.parametrize(
     ("event", "known"),
     [
-        (member(ALICE, "join"), Known((ALICE,))),
-        (member(ALICE, "leave"), Known((ALICE,))),
-        (member(ALICE, "leave", left_from("join")), Known((ALICE,))),
-        (member(ALICE, "leave", left_from("invite")), Known((), (ALICE,))),
-        (member(ALICE, "leave", left_from("knock")), Known((), (ALICE,))),
-        (member(ALICE, "invite"), Known((), (ALICE,))),
-        (member(ALICE, "knock"), Known((), (ALICE,))),
-        (member(ALICE, "join", left_from("invite")), Known((ALICE,))),
-        (member(ALICE, "ban"), Known()),
-        (member(ALICE, "ban", left_from("invite")), Known()),
-        # Whatever it is, it was a member once.
-        (member(ALICE, None), Known((ALICE,))),
-        (member(ALICE, ["invite"]), Known((ALICE,))),
-        (member(ALICE, {"membership": "join"}), Known((ALICE,))),
-        (member(ALICE, "leave", "invite"), Known((ALICE,))),
-        (member(ALICE, "leave", {"membership": ["invite"]}), Known((ALICE,))),
-        ({"type": "m.room.member", "state_key": ALICE}, Known((ALICE,))),
+        (member(ALICE, "join"), KnownAccounts((ALICE,))),
+        (member(ALICE, "leave"), KnownAccounts((ALICE,))),
+        (member(ALICE, "leave", left_from("join")), KnownAccounts((ALICE,))),
+        (member(ALICE, "leave", left_from("invite")), KnownAccounts((), (ALICE,))),
+        (member(ALICE, "leave", left_from("knock")), KnownAccounts((), (ALICE,))),
+        (member(ALICE, "invite"), KnownAccounts((), (ALICE,))),
+        (member(ALICE, "knock"), KnownAccounts((), (ALICE,))),
+        (member(ALICE, "join", left_from("invite")), KnownAccounts((ALICE,))),
+        (member(ALICE, "ban"), KnownAccounts()),
+        (member(ALICE, "ban", left_from("invite")), KnownAccounts()),
+        # Any of these was a member once.
+        (member(ALICE, None), KnownAccounts((ALICE,))),
+        (member(ALICE, ["invite"]), KnownAccounts((ALICE,))),
+        (member(ALICE, {"membership": "join"}), KnownAccounts((ALICE,))),
+        (member(ALICE, "leave", "invite"), KnownAccounts((ALICE,))),
+        (member(ALICE, "leave", {"membership": ["invite"]}), KnownAccounts((ALICE,))),
+        ({"type": "m.room.member", "state_key": ALICE}, KnownAccounts((ALICE,))),
         # No accounts of ours.
-        (member(ALICE, "join", type="m.room.message"), Known()),
-        (member(None, "join"), Known()),
-        (member(7, "join"), Known()),
-        (member("", "join"), Known()),
-        (member(SERVER, "join"), Known()),
-        (member(f"alice:{SERVER}", "join"), Known()),
-        (member(f"@alice:{SERVER}.evil.example", "join"), Known()),
-        (member(f"@alice:{SERVER}:8448", "leave"), Known()),
-        (member(f"@\x1b[2Jalice:{SERVER}", "invite"), Known()),
-        (member(f"@\u202ealice:{SERVER}", "invite"), Known()),
-        (member(f"@{'a' * 250}:{SERVER}", "invite"), Known()),
+        (member(ALICE, "join", type="m.room.message"), KnownAccounts()),
+        (member(None, "join"), KnownAccounts()),
+        (member(7, "join"), KnownAccounts()),
+        (member("", "join"), KnownAccounts()),
+        (member(SERVER, "join"), KnownAccounts()),
+        (member(f"alice:{SERVER}", "join"), KnownAccounts()),
+        (member(f"@alice:{SERVER}.evil.example", "join"), KnownAccounts()),
+        (member(f"@alice:{SERVER}:8448", "leave"), KnownAccounts()),
+        (member(f"@\x1b[2Jalice:{SERVER}", "invite"), KnownAccounts()),
+        (member(f"@\u202ealice:{SERVER}", "invite"), KnownAccounts()),
+        (member(f"@{'a' * 250}:{SERVER}", "invite"), KnownAccounts()),
     ],
 )
-def test_accounts_by_membership(client: Client, server: Server, event: Json, known: Known) -> None:
+def test_accounts_by_membership(client: Client, server: Server, event: Json, known: KnownAccounts) -> None:
     assert read_one(client, server, event, member(REMOTE, "join")).known == known
 
 
@@ -210,23 +211,23 @@ def test_names_that_are_no_servers(client: Client, server: Server, name: str) ->
     assert found.servers == ("other.example",)
 
 
-def test_a_destination_that_is_no_server(client: Client, server: Server) -> None:
+def test_an_invalid_destination(client: Client, server: Server) -> None:
     answer = {"destinations": [{"destination": "bad name"}], "total": 1}
     server.get(DESTINATIONS, answer, query={"limit": "1000"})
     rows = [{"room_id": R, "stream_ordering": 1}]
     server.get(f"{DESTINATIONS}/bad%20name/rooms", {"rooms": rows, "total": 1}, query={"limit": "10000", "from": "0"})
     server.rooms()
     state(server, "r", member(ALICE, "join"))
-    assert read_rooms(client, 1) == []
+    assert read_rooms(client) == []
 
 
 def test_an_odd_room_id(client: Client, server: Server) -> None:
-    """It is kept, and is an error of each pair later: nothing that anybody has made up keeps others from being read."""
+    """It is kept, and is an error of each pair later. Hostile names do not prevent the others from being read."""
     destinations(server)
     odd = "!\u202e/..?#%\x1b"
     server.rooms({**room("r", 2, 1), "room_id": odd})
     server.get(f"{ROOMS}/{quoted(odd)}/state", {"state": [member(REMOTE, "join")]})
-    assert read_rooms(client, 1) == [Room(odd, ("other.example",), Known())]
+    assert read_rooms(client) == [Room(odd, ("other.example",), KnownAccounts())]
 
 
 @pytest.mark.parametrize(
@@ -238,7 +239,7 @@ def test_answers_that_are_not_synapses(client: Client, server: Server, answer: J
     server.rooms(room("r", 2, 1))
     server.get(f"{ROOMS}/{quoted(R)}/state", answer)
     with pytest.raises(SynapseError, match="the answer has"):
-        read_rooms(client, 1)
+        read_rooms(client)
 
 
 # Rooms that can't be read
@@ -252,10 +253,10 @@ def test_a_room_that_cannot_be_read_leaves_the_others_alone(client: Client, serv
     for name in ("r", "s"):
         server.get(f"{ROOMS}/{quoted(room_id(name))}/state", broken, status=500)
     unreadable: dict[str, SynapseError] = {}
-    assert read_rooms(client, 1, unreadable.__setitem__) == [
-        Room(room_id("q"), ("other.example",), Known((ALICE,))),
+    assert read_rooms(client, unreadable.__setitem__) == [
+        Room(room_id("q"), ("other.example",), KnownAccounts((ALICE,))),
         # What the sender has recorded is still known.
-        Room(R, ("a.example",), Known()),
+        Room(R, ("a.example",), KnownAccounts()),
     ]
     assert list(unreadable) == [R, room_id("s")]
     assert all(error.errcode == "M_UNKNOWN" for error in unreadable.values())
@@ -267,7 +268,7 @@ def test_a_dead_token_is_no_unreadable_room(client: Client, server: Server) -> N
     server.get(f"{ROOMS}/{quoted(R)}/state", matrix_error("M_UNKNOWN_TOKEN", "gone"), status=401)
     unreadable: dict[str, SynapseError] = {}
     with pytest.raises(SynapseError, match="M_UNKNOWN_TOKEN"):
-        read_rooms(client, 1, unreadable.__setitem__)
+        read_rooms(client, unreadable.__setitem__)
     assert not unreadable
 
 
@@ -297,7 +298,7 @@ OTHER = "@other:b.example"
         # Creators have more than any level.
         ([create("12"), levels(kick=1000, users={OTHER: 100})], [REMOTE]),
         ([create("10"), levels(kick=1000, users={OTHER: 100})], []),
-        # Without power levels, whoever has created the room.
+        # Without power levels, the creator of the room.
         ([create("10")], [REMOTE]),
         ([create("10", ALICE)], []),
         ([levels(users={REMOTE: 100})], [REMOTE]),
@@ -318,7 +319,7 @@ def test_who_can_kick(client: Client, server: Server, events: list[Json], names:
     assert who_can_kick(client, R) == names
 
 
-def test_who_can_kick_that_cannot_be_shown(client: Client, server: Server) -> None:
+def test_invalid_accounts_that_can_kick(client: Client, server: Server) -> None:
     odd = ["@odd\x1b[2J:c.example", "@a:evil.example/../", "@a:", "nobody"]
     state(server, "r", create("10"), levels(kick=0), *(member(each, "join") for each in odd))
     assert who_can_kick(client, R) == []

@@ -6,11 +6,10 @@ from __future__ import annotations
 
 import json
 import random
+import sys
 from typing import Any, Iterator
 
 import pytest
-import responses
-from ansible_collections.matrixops.synapse.plugins.module_utils._client import Client, SynapseError
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import record as record_module
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghosts import Room
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.record import (
@@ -18,15 +17,17 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.re
     MAX_PIECE,
     UNCHECKED,
     Record,
+    RecordedResult,
     RecordedRoom,
     Retry,
-    Said,
     read_record,
     write_record,
 )
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import STATES, Known, Pair
-from ansible_collections.matrixops.synapse.tests.unit.helpers import BASE_URL, OPERATOR, SERVER, TOKEN
-from ansible_collections.matrixops.synapse.tests.unit.homeserver import Homeserver
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import STATES, KnownAccounts, Pair
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import SynapseError
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import BASE_URL, OPERATOR, SERVER, TOKEN
+from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeserver
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -34,7 +35,7 @@ ALICE, BOB = f"@alice:{SERVER}", f"@bob:{SERVER}"
 A, B = "a.example", "b.example"
 TEXT = st.text(max_size=12)
 TIME = st.integers(0, 2**40)
-SAID = st.builds(Said, st.sampled_from((UNCHECKED, *STATES)), TIME, TIME, TIME, TEXT)
+SAID = st.builds(RecordedResult, st.sampled_from((UNCHECKED, *STATES)), TIME, TIME, TIME, TEXT)
 ROOM = st.builds(RecordedRoom, st.dictionaries(TEXT, SAID, max_size=3), st.sets(TEXT), st.sets(TEXT), TEXT)
 RECORD = st.builds(
     Record,
@@ -49,8 +50,8 @@ several = settings(deadline=None, suppress_health_check=[HealthCheck.function_sc
 
 @pytest.fixture
 def homeserver() -> Iterator[Homeserver]:
-    with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
-        yield Homeserver(mock)
+    with Homeserver.mocked() as homeserver:
+        yield homeserver
 
 
 @pytest.fixture
@@ -68,11 +69,11 @@ def short(kind: str) -> str:
 
 
 def of_rooms(*room_ids: str, server: str = A) -> Record:
-    return Record({room_id: RecordedRoom({server: Said()}, {ALICE}) for room_id in room_ids})
+    return Record({room_id: RecordedRoom({server: RecordedResult()}, {ALICE}) for room_id in room_ids})
 
 
 def incompressible(number: int) -> Record:
-    """A record whose text is longer than so many pieces of 50 bytes."""
+    """A record with a text of more than I(number) pieces of 50 bytes."""
     chance = random.Random(number)
     return of_rooms(*(f"!{chance.getrandbits(256):x}" for _piece in range(number)))
 
@@ -85,7 +86,7 @@ def incompressible(number: int) -> Record:
 def test_a_record_survives_json(record: Record) -> None:
     again = Record.from_json(json.loads(json.dumps(record.as_json())))
     assert again == record
-    assert all(isinstance(said, Said) for _pair, said in again.pairs())
+    assert all(isinstance(said, RecordedResult) for _pair, said in again.pairs())
     assert all(isinstance(retry, Retry) for retry in again.retries.values())
 
 
@@ -137,18 +138,18 @@ def test_a_run_that_is_killed_between_two_requests(
     for puts in range(1000):
         homeserver.account_data.clear()
         with Client(BASE_URL, TOKEN) as client:
-            homeserver.last_write = None
+            homeserver.last_write = sys.maxsize
             write_record(client, oldest)
             write_record(client, old)
-            homeserver.puts.clear()
-            homeserver.last_write = puts
+            homeserver.last_write = homeserver.written + puts
             try:
                 write_record(client, new)
             except SynapseError:
+                homeserver.last_write = sys.maxsize
                 found.append(read_record(client))
             else:
                 break
-            homeserver.last_write = None
+            homeserver.last_write = sys.maxsize
             write_record(client, last)
             assert read_record(client) == last
     assert puts > 1 and found == [old] * puts
@@ -161,14 +162,14 @@ def test_a_run_that_is_killed_anywhere(
     homeserver: Homeserver, monkeypatch: pytest.MonkeyPatch, old: Record, new: Record, puts: int
 ) -> None:
     monkeypatch.setattr(record_module, "MAX_PIECE", 80)
-    homeserver.last_write = None
+    homeserver.last_write = sys.maxsize
     with Client(BASE_URL, TOKEN) as client:
         write_record(client, old)
-        homeserver.puts.clear()
-        homeserver.last_write = puts
+        homeserver.last_write = homeserver.written + puts
         try:
             write_record(client, new)
         except SynapseError:
+            homeserver.last_write = sys.maxsize
             assert read_record(client) == old
         else:
             assert read_record(client) == new
@@ -213,15 +214,15 @@ def test_a_damaged_record_is_none(
 
 
 def test_a_record_that_cannot_be_read_is_not_none(homeserver: Homeserver, client: Client) -> None:
-    """Otherwise, all that was said would be asked again, and the accounts of the rooms would be lost."""
+    """Otherwise all pairs would be checked again, and the accounts of the rooms would be lost."""
     write_record(client, of_rooms("!1"))
-    for what in (f"/{KIND}", f"/{KIND}.a.0"):
-        homeserver.errors = {what: (403, {"errcode": "M_FORBIDDEN", "error": "no"})}
+    for what in (KIND, f"{KIND}.a.0"):
+        homeserver.faults = {f"GET {what} account_data": (403, {"errcode": "M_FORBIDDEN", "error": "no"})}
         with pytest.raises(SynapseError, match="M_FORBIDDEN"):
             read_record(client)
 
 
-def test_a_text_that_grows_when_it_is_read_is_cut_off(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_is_cut_off(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     write_record(client, of_rooms(*map(str, range(1000))))
     assert len(read_record(client).rooms) == 1000
     monkeypatch.setattr(record_module, "MAX_SIZE", 10_000)
@@ -232,38 +233,38 @@ def test_a_text_that_grows_when_it_is_read_is_cut_off(client: Client, monkeypatc
 
 
 def room(room_id: str, *servers: str, joined: tuple[str, ...] = (ALICE,), pending: tuple[str, ...] = ()) -> Room:
-    return Room(room_id, servers, Known(joined, pending))
+    return Room(room_id, servers, KnownAccounts(joined, pending))
 
 
-def said_in(record: Record, room_id: str = "!r") -> dict[str, Said]:
+def said_in(record: Record, room_id: str = "!r") -> dict[str, RecordedResult]:
     return record.rooms[room_id].servers
 
 
 def recorded() -> Record:
     record = Record()
     assert record.add([room("!r", A, B)])
-    record.rooms["!r"].servers = {A: Said("confirmed", 5, 2), B: Said("ghosts", 5, 1, 3, "x")}
+    record.rooms["!r"].servers = {A: RecordedResult("confirmed", 5, 2), B: RecordedResult("ghosts", 5, 1, 3, "x")}
     return record
 
 
-def test_what_is_known_already_changes_nothing() -> None:
+def test_known_rooms_change_nothing() -> None:
     record = recorded()
     assert not record.add([room("!r", B, A), room("!r", A, joined=()), room("!r")])
     assert record == recorded()
 
 
 @pytest.mark.parametrize(("joined", "pending"), [((ALICE, BOB), ()), ((), (ALICE,)), ((), (BOB,))])
-def test_new_accounts_make_what_was_said_void(joined: tuple[str, ...], pending: tuple[str, ...]) -> None:
+def test_new_accounts_invalidate_results(joined: tuple[str, ...], pending: tuple[str, ...]) -> None:
     record = recorded()
     assert record.add([room("!r", joined=joined, pending=pending)])
-    assert said_in(record) == {A: Said(removed=2), B: Said(removed=1)}
+    assert said_in(record) == {A: RecordedResult(removed=2), B: RecordedResult(removed=1)}
     assert record.rooms["!r"].joined == {ALICE, *joined} and record.rooms["!r"].pending == set(pending)
 
 
-def test_a_new_server_leaves_what_others_have_said() -> None:
+def test_a_new_server_keeps_the_results_of_others() -> None:
     record = recorded()
     assert record.add([room("!r", "c.example")])
-    assert said_in(record) == {**said_in(recorded()), "c.example": Said()}
+    assert said_in(record) == {**said_in(recorded()), "c.example": RecordedResult()}
 
 
 def test_a_new_room_leaves_the_others() -> None:
@@ -271,7 +272,7 @@ def test_a_new_room_leaves_the_others() -> None:
     record.rooms["!r"].broken = "500"
     assert record.add([room("!q", A, joined=(), pending=(BOB,))])
     assert said_in(record) == said_in(recorded()) and record.rooms["!r"].broken == "500"
-    assert record.rooms["!q"] == RecordedRoom({A: Said()}, set(), {BOB})
+    assert record.rooms["!q"] == RecordedRoom({A: RecordedResult()}, set(), {BOB})
 
 
 def test_an_account_may_be_both() -> None:
@@ -285,23 +286,23 @@ def test_pairs() -> None:
     record = recorded()
     record.add([room("!q", A)])
     assert dict(record.pairs()) == {
-        Pair(A, "!r"): Said("confirmed", 5, 2),
-        Pair(B, "!r"): Said("ghosts", 5, 1, 3, "x"),
-        Pair(A, "!q"): Said(),
+        Pair(A, "!r"): RecordedResult("confirmed", 5, 2),
+        Pair(B, "!r"): RecordedResult("ghosts", 5, 1, 3, "x"),
+        Pair(A, "!q"): RecordedResult(),
     }
     assert record.by_server() == {
-        A: {"!r": Said("confirmed", 5, 2), "!q": Said()},
-        B: {"!r": Said("ghosts", 5, 1, 3, "x")},
+        A: {"!r": RecordedResult("confirmed", 5, 2), "!q": RecordedResult()},
+        B: {"!r": RecordedResult("ghosts", 5, 1, 3, "x")},
     }
 
 
-def test_what_the_federation_client_is_asked() -> None:
+def test_rooms_for_the_federation_client() -> None:
     record = recorded()
     record.add([room("!r", joined=(BOB,), pending=("@b:x", "@a:x")), room("!q", A, joined=())])
-    known = Known((ALICE, BOB), ("@a:x", "@b:x"))
+    known = KnownAccounts((ALICE, BOB), ("@a:x", "@b:x"))
     assert record.to_ask([Pair(B, "!r"), Pair(A, "!q"), Pair(A, "!r")]) == [
         Room("!r", (B, A), known),
-        Room("!q", (A,), Known()),
+        Room("!q", (A,), KnownAccounts()),
     ]
     assert record.to_ask([Pair(B, "!r")]) == [Room("!r", (B,), known)]
     assert record.to_ask([]) == []

@@ -15,8 +15,8 @@ import pytest
 if TYPE_CHECKING:
     import trustme
     from ansible_collections.matrixops.synapse.plugins.module_utils._federation.transport import Transport
+    from ansible_collections.matrixops.synapse.tests.stubs.helpers import PassingTime
     from ansible_collections.matrixops.synapse.tests.stubs.tls_server import TlsServer
-    from ansible_collections.matrixops.synapse.tests.unit.helpers import PassingTime
 
 COLLECTION = "ansible_collections.matrixops.synapse"
 SERVER_ADDRESS = "127.0.0.2"

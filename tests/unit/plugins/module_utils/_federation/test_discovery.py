@@ -32,8 +32,8 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._federation.erro
     UnreachableError,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.transport import HttpAnswer, Transport
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import PassingTime
 from ansible_collections.matrixops.synapse.tests.stubs.tls_server import Answer, Request, TlsServer, http
-from ansible_collections.matrixops.synapse.tests.unit.helpers import PassingTime
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -263,7 +263,7 @@ def test_what_is_not_a_server_name(resolver: FakeResolver, discovery: Discovery,
     assert resolver.asked == resolver.asked_srv == []
 
 
-# Well-known files that are not as they should be: discovery goes on as if there were none
+# Invalid well-known files: discovery continues as without a file
 
 
 def endless(_request: Request) -> Any:
@@ -443,8 +443,7 @@ def test_the_message_names_the_addresses(resolver: FakeResolver, discovery: Disc
     with pytest.raises(AddressNotAllowedError) as caught:
         discovery.endpoint("private.example:1")
     assert str(caught.value) == (
-        "private.example has no public IP address (10.0.0.1, 192.168.0.1): "
-        "if this server is meant to be reached, add its address to ip_allowlist"
+        "private.example has no public IP address (10.0.0.1, 192.168.0.1): to allow it, add it to ip_allowlist"
     )
 
 
@@ -554,7 +553,7 @@ def test_a_well_known_file_is_remembered_as_long_as_it_says_within_bounds(
     site = serve(well_known("127.0.0.2:1", *headers))
     resolver.hosts["example.org", 443] = [site.address]
     requests = []
-    # Addresses are looked up again after 600 seconds: not at the second time if the lifetime is the least possible.
+    # Addresses are resolved again after 600 seconds, which is the minimum lifetime.
     for seconds in (0, max(lifetime - 700, 590), 701):
         clock.added += seconds
         assert discovery.endpoint("example.org").host_header == "127.0.0.2:1"
@@ -687,6 +686,6 @@ def test_dnspython_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_module_can_be_imported_without_dnspython() -> None:
     script = (
         "import sys; sys.modules['dns'] = None; sys.path.insert(0, sys.argv[1]);"
-        "import _federation.discovery as d; assert not d.HAS_DNSPYTHON"
+        "import module_utils._federation.discovery as d; assert not d.HAS_DNSPYTHON"
     )
-    subprocess.run([sys.executable, "-c", script, str(Path(module.__file__).parents[1])], check=True)
+    subprocess.run([sys.executable, "-c", script, str(Path(module.__file__).parents[2])], check=True)

@@ -151,7 +151,7 @@ def test_any_text_is_parsed_to_something_safe_or_refused(text: str) -> None:
     if name.is_literal:
         ipaddress.ip_address(name.host)
     else:
-        # What Python does with a name before it looks it up must not fail.
+        # Python encodes a name before it resolves it, which must not fail.
         assert name.host.encode("idna")
         with pytest.raises(ValueError, match="address"):
             ipaddress.ip_address(name.host)

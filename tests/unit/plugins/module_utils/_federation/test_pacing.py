@@ -11,12 +11,12 @@ from typing import Callable
 
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.pacing import (
-    MAX_HOLD,
+    MAX_PAUSE,
     Limiters,
     Pacing,
     ServerLimiter,
 )
-from ansible_collections.matrixops.synapse.tests.unit.helpers import Clock
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import Clock
 
 GENEROUS = 60.0
 
@@ -41,23 +41,23 @@ def test_a_slow_request_is_not_followed_by_a_burst(clock: Clock) -> None:
         assert clock.waits == [0.125]
 
 
-def test_a_hold_puts_off_the_next_request(clock: Clock) -> None:
+def test_a_pause_delays_the_next_request(clock: Clock) -> None:
     limiter = ServerLimiter(Pacing())
-    limiter.hold(20)
-    limiter.hold(5)
+    limiter.pause(20)
+    limiter.pause(5)
     with limiter.slot():
         assert clock.waits == [20]
 
 
 @pytest.mark.parametrize("seconds", [10.0**12, float("inf")])
-def test_a_hold_is_bounded(clock: Clock, seconds: float) -> None:
+def test_a_pause_is_bounded(clock: Clock, seconds: float) -> None:
     limiter = ServerLimiter(Pacing())
-    limiter.hold(seconds)
+    limiter.pause(seconds)
     with limiter.slot():
-        assert clock.waits == [MAX_HOLD]
+        assert clock.waits == [MAX_PAUSE]
 
 
-def test_a_hold_counts_for_a_request_that_waits_already(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_delays_a_request_that_waits_already(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     limiter = ServerLimiter(Pacing(max_rate=1.0))
     with limiter.slot():
         pass
@@ -66,7 +66,7 @@ def test_a_hold_counts_for_a_request_that_waits_already(clock: Clock, monkeypatc
     def interrupted(seconds: float) -> None:
         monkeypatch.setattr("time.sleep", sleep)
         sleep(seconds)
-        limiter.hold(30)
+        limiter.pause(30)
 
     monkeypatch.setattr("time.sleep", interrupted)
     with limiter.slot():
@@ -84,7 +84,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 class Worker(threading.Thread):
-    """Takes a slot, and keeps it until it is told."""
+    """Takes a slot, and keeps it until C(finish)."""
 
     def __init__(self, limiter: ServerLimiter, log: list[str], name: str) -> None:
         super().__init__(name=name, daemon=True)
@@ -150,9 +150,9 @@ def test_a_failed_request_gives_its_slot_back(clock: Clock) -> None:
             raise KeyError
 
 
-def test_who_is_interrupted_while_waiting_leaves_the_queue(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_request_leaves_the_queue(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     limiter = ServerLimiter(Pacing(max_concurrent=1))
-    limiter.hold(10)
+    limiter.pause(10)
     sleep = clock.sleep
 
     def interrupted(seconds: float) -> None:

@@ -26,8 +26,8 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._federation.erro
     UnreachableError,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.transport import HttpAnswer, Transport
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import PassingTime
 from ansible_collections.matrixops.synapse.tests.stubs.tls_server import Request, TlsServer, http
-from ansible_collections.matrixops.synapse.tests.unit.helpers import PassingTime
 
 Serve = Callable[..., TlsServer]
 
@@ -583,8 +583,8 @@ def test_a_proxy_connects_to_the_name(
     ("answer", "match"),
     [
         (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", "the proxy does not connect to a:1: 407 Proxy Auth"),
-        (b"nonsense\r\n\r\n", "the proxy does not connect to a:1: its answer is not HTTP"),
-        (b"", "the proxy does not connect to a:1: its answer is not HTTP"),
+        (b"nonsense\r\n\r\n", "the proxy does not connect to a:1: the answer is not HTTP"),
+        (b"", "the proxy does not connect to a:1: the answer is not HTTP"),
         (b"HTTP/1.1 200" + b"x" * 100_000, "TLS failed|timed out|refused|reset|the proxy"),
     ],
 )
@@ -617,7 +617,7 @@ def test_a_proxy_that_is_not_there(ca_path: str, closed_port: tuple[str, int]) -
     ],
 )
 def test_an_invalid_proxy_is_refused_without_showing_its_password(url: str) -> None:
-    with pytest.raises(ValueError, match=r"^proxy: not of the form") as caught:
+    with pytest.raises(ValueError, match=r"^proxy: set it to a URL of the form") as caught:
         Transport(proxy=url)
     assert "secret" not in str(caught.value)
 
@@ -653,6 +653,6 @@ def test_the_module_can_be_imported_without_requests() -> None:
     source = Path(module.__file__)
     script = (
         "import sys; sys.modules['requests'] = None; sys.path.insert(0, sys.argv[1]);"
-        "import _federation.transport as t; assert not t.HAS_REQUESTS"
+        "import module_utils._federation.transport as t; assert not t.HAS_REQUESTS"
     )
-    subprocess.run([sys.executable, "-c", script, str(source.parents[1])], check=True)
+    subprocess.run([sys.executable, "-c", script, str(source.parents[2])], check=True)

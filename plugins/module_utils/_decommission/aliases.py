@@ -1,0 +1,191 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Release of the room aliases of this server, which cannot be resolved any more once the server is gone."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Iterable, NamedTuple, Sequence
+
+from .._synapse.account_data import ACCOUNT_DATA_TYPE, read_data, write_data
+from .._synapse.aliases import delete_alias, local_aliases
+from .._synapse.answer import JsonDict
+from .._synapse.client import Client
+from .._synapse.errors import RefusedError, SynapseError
+from .._synapse.room_state import CANONICAL_ALIAS, CREATE, POWER_LEVELS, Powers, is_of, read_state
+from .._synapse.rooms import list_rooms, local_members, unlimited_messages
+from .actors import Actors
+
+ALIASES_TYPE = f"{ACCOUNT_DATA_TYPE}.aliases"
+MAX_SENDERS = 3
+"""Maximum number of accounts that are tried to change the state of a room."""
+
+
+def read_aliases(client: Client) -> dict[str, str]:
+    """The recorded aliases, each with its room ID; empty if they were recorded for another server."""
+    aliases = read_data(client, ALIASES_TYPE).get("aliases")
+    if not isinstance(aliases, dict):
+        return {}
+    return {alias: room_id for alias, room_id in aliases.items() if isinstance(room_id, str)}
+
+
+def write_aliases(client: Client, aliases: dict[str, str]) -> None:
+    write_data(client, ALIASES_TYPE, {"aliases": aliases})
+
+
+@dataclass
+class Release:
+    """The result of a release.
+
+    :ivar recorded: all recorded aliases, those of previous runs included, each with its room ID.
+    :ivar found: the aliases that were in the directory, each with its room ID.
+    :ivar released: the deleted aliases.
+    :ivar renamed: the rooms whose canonical alias was changed, each with the content before and after.
+    :ivar not_renamed: the rooms whose canonical alias could not be changed, each with the reason.
+    :ivar failed: the aliases that could not be deleted, each with the reason.
+    """
+
+    recorded: dict[str, str] = field(default_factory=dict)
+    found: dict[str, str] = field(default_factory=dict)
+    released: list[str] = field(default_factory=list)
+    renamed: dict[str, tuple[JsonDict, JsonDict]] = field(default_factory=dict)
+    not_renamed: dict[str, str] = field(default_factory=dict)
+    failed: dict[str, str] = field(default_factory=dict)
+    aborted: SynapseError | None = None
+
+    @property
+    def changed(self) -> bool:
+        return bool(self.released or self.renamed)
+
+
+def release(client: Client, *, dry_run: bool) -> Release:
+    """Record all aliases of this server, remove them from the state of rooms, then delete them from the directory."""
+    rooms = {room["room_id"]: room for room in list_rooms(client)}
+    outcome = Release(found=_find_aliases(client, rooms))
+    before = read_aliases(client)
+    outcome.recorded = {**before, **outcome.found}
+    if outcome.recorded != before and not dry_run:
+        # Before the first deletion: after it, the record is the only place that has the room of an alias.
+        write_aliases(client, outcome.recorded)
+    actors = Actors(client, dry_run=dry_run)
+    try:
+        changes = _changes(client, _rooms_to_read(client, rooms, outcome.recorded), outcome)
+        if dry_run:
+            outcome.renamed = {change.room_id: (change.before, change.after) for change in changes}
+            outcome.released = list(outcome.found)
+        else:
+            _send_changes(client, actors, changes, outcome)
+            _delete_aliases(client, outcome)
+        if actors.problems:
+            raise RefusedError("; ".join(actors.problems))
+    except SynapseError as error:
+        outcome.aborted = error
+    return outcome
+
+
+def _find_aliases(client: Client, room_ids: Iterable[str]) -> dict[str, str]:
+    """The aliases of this server that point to these rooms. Takes one request per room."""
+    answers = client.map(lambda room_id: local_aliases(client, room_id), room_ids)
+    return {alias: room_id for room_id, aliases in answers for alias in aliases if _is_local(client, alias)}
+
+
+def _is_local(client: Client, alias: object) -> bool:
+    return isinstance(alias, str) and is_of(client.server_name, alias)
+
+
+def _rooms_to_read(client: Client, rooms: dict[str, JsonDict], recorded: dict[str, str]) -> list[JsonDict]:
+    """The listed rooms whose canonical alias may be an alias of this server."""
+    named = {room_id for room_id, room in rooms.items() if _is_local(client, room.get("canonical_alias"))}
+    return [rooms[room_id] for room_id in sorted(named.union(recorded.values()).intersection(rooms))]
+
+
+class _Change(NamedTuple):
+    """A new C(m.room.canonical_alias) of a room, and the accounts that can send it, in the order to try them."""
+
+    room_id: str
+    before: JsonDict
+    after: JsonDict
+    senders: list[str]
+
+
+def _changes(client: Client, rooms: Iterable[JsonDict], outcome: Release) -> list[_Change]:
+    """The changes that remove the aliases of this server from these rooms. Records the rooms that cannot be changed."""
+    changes = []
+    for room, change in client.map(lambda room: _change(client, room), rooms):
+        if isinstance(change, str):
+            outcome.not_renamed[room["room_id"]] = change
+        elif change is not None:
+            changes.append(change)
+    return changes
+
+
+def _change(client: Client, room: JsonDict) -> _Change | str | None:
+    """The change for a room, or the reason why it cannot be changed; C(None) if it names no alias of this server."""
+    room_id = room["room_id"]
+    try:
+        state = read_state(client, room_id, (CREATE, POWER_LEVELS, CANONICAL_ALIAS), room.get("state_events") or 0)
+        before = state.get((CANONICAL_ALIAS, ""), {})
+        after = _without_local_aliases(client, before)
+        if after == before:
+            return None
+        members = local_members(client, room_id)
+    except RefusedError as error:
+        return str(error)
+    if not members:
+        return "no account of this server is joined to the room"
+    powers = Powers.in_room(state, str(room.get("creator")))
+    senders = [user_id for user_id in members if powers.of(user_id) >= powers.to_send(CANONICAL_ALIAS)]
+    if not senders:
+        return "no joined account of this server has the power to change the canonical alias"
+    senders.sort(key=lambda user_id: (user_id != client.user_id, -powers.of(user_id)))
+    return _Change(room_id, before, after, senders)
+
+
+def _without_local_aliases(client: Client, content: JsonDict) -> JsonDict:
+    after = dict(content)
+    if _is_local(client, content.get("alias")):
+        del after["alias"]
+    alternatives = content.get("alt_aliases")
+    if isinstance(alternatives, list):
+        after["alt_aliases"] = [alias for alias in alternatives if not _is_local(client, alias)]
+    return after
+
+
+def _send_changes(client: Client, actors: Actors, changes: Sequence[_Change], outcome: Release) -> None:
+    with unlimited_messages(client) if changes else nullcontext():
+        for change, reason in client.map(lambda change: _send(actors, change), changes):
+            if reason is None:
+                outcome.renamed[change.room_id] = change.before, change.after
+            else:
+                outcome.not_renamed[change.room_id] = reason
+
+
+def _send(actors: Actors, change: _Change) -> str | None:
+    """Send a change as the first account that succeeds; return the reason if none does."""
+    reason = None
+    for user_id in change.senders[:MAX_SENDERS]:
+        try:
+            actors.send_state(change.room_id, CANONICAL_ALIAS, change.after, user_id)
+        except RefusedError as error:
+            reason = str(error)
+        else:
+            return None
+    return reason
+
+
+def _delete_aliases(client: Client, outcome: Release) -> None:
+    def delete(alias: str) -> str | None:
+        try:
+            delete_alias(client, alias)
+        except RefusedError as error:
+            return None if error.status == 404 else str(error)
+        return None
+
+    for alias, reason in client.map(delete, sorted(outcome.found)):
+        if reason is None:
+            outcome.released.append(alias)
+        else:
+            outcome.failed[alias] = reason

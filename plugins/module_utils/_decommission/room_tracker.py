@@ -1,0 +1,79 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Which rooms of the accounts are federated, and which accounts are still joined to one."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Callable, Dict, Iterable, List
+
+from .._synapse.accounts import Account
+from .._synapse.client import Client
+from .._synapse.rooms import is_federated, joined_rooms
+
+Rooms = Dict[Account, List[str]]
+"""The rooms that accounts are joined to."""
+
+
+class RoomTracker:
+    """Reads the rooms of accounts, and remembers which are federated and who has left the last of those.
+
+    :ivar in_federated: the accounts that are joined to a federated room.
+    :ivar left_federated: the accounts that have left their last federated room since the start.
+    :ivar left_federated_at: when the last of them did, by C(time.monotonic).
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._federated: dict[str, bool] = {}
+        self.in_federated: set[str] = set()
+        self.left_federated: set[str] = set()
+        self.left_federated_at = time.monotonic()
+
+    def read(self, user_id: str) -> list[str]:
+        """Read the rooms that an account is joined to."""
+        joined = joined_rooms(self._client, user_id)
+        self._note(user_id, joined)
+        return joined
+
+    def read_all(self, accounts: Iterable[Account], attempt: Callable[[str, Callable[[], None]], object]) -> Rooms:
+        """Read the rooms of many accounts, and once for each room whether it is federated.
+
+        :param attempt: is called with each account and the function that reads its rooms, and handles its errors.
+        """
+        rooms: Rooms = {}
+
+        def read(account: Account) -> None:
+            def act() -> None:
+                # One string in memory for each room, however many accounts are in it.
+                rooms[account] = list(map(sys.intern, joined_rooms(self._client, account.user_id)))
+
+            attempt(account.user_id, act)
+
+        self._client.for_each(read, accounts)
+        distinct = sorted({room_id for room_ids in rooms.values() for room_id in room_ids})
+        self._client.for_each(self.is_federated, distinct)
+        for account, room_ids in rooms.items():
+            self._note(account.user_id, room_ids)
+        return rooms
+
+    def is_federated(self, room_id: str) -> bool:
+        """Whether remote servers are in a room. Read once, since Synapse forgets it when our last account leaves."""
+        if room_id not in self._federated:
+            self._federated[room_id] = is_federated(self._client, room_id)
+        return self._federated[room_id]
+
+    def federated_of(self, room_ids: Iterable[str]) -> list[str]:
+        """Those of these rooms that are federated."""
+        return list(filter(self.is_federated, room_ids))
+
+    def _note(self, user_id: str, room_ids: list[str]) -> None:
+        if self.federated_of(room_ids):
+            self.in_federated.add(user_id)
+        elif user_id in self.in_federated:
+            self.in_federated.remove(user_id)
+            self.left_federated.add(user_id)
+            self.left_federated_at = time.monotonic()

@@ -1,0 +1,122 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The keys that servers publish, and the check that a signing key is among them.
+
+Specified in U(https://spec.matrix.org/latest/server-server-api/), "Retrieving server keys".
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+from .errors import AnswerError, SigningKeyError
+from .signing import JsonDict, SigningKey, require_signedjson
+
+try:
+    from signedjson.key import decode_verify_key_bytes
+    from signedjson.sign import SignatureVerifyException, verify_signed_json
+    from unpaddedbase64 import decode_base64, encode_base64
+except ImportError:
+    pass  # require_signedjson() says so
+
+ALGORITHM = "ed25519:"
+"""Prefix of the key IDs of the only algorithm in the specification."""
+MAX_KEYS = 100
+"""Maximum number of verify_keys, and of old_verify_keys, in a key answer. Bounds the time to verify signatures."""
+
+
+@dataclass(frozen=True)
+class KeyAnswer:
+    """The keys that a server publishes: unpadded base64 by key ID. C(valid_until_ts) is in ms since 1970."""
+
+    server_name: str
+    verify_keys: dict[str, str]
+    old_verify_keys: dict[str, str]
+    valid_until_ts: int
+
+
+def parse_key_answer(body: JsonDict, server_name: str) -> KeyAnswer:
+    """Validate the answer to C(GET /_matrix/key/v2/server), or one entry of a notary's answer.
+
+    Keys of unknown algorithms are ignored.
+
+    :raises AnswerError: if a type is wrong, if C(server_name) differs, or unless one of the C(verify_keys) has signed
+        the answer and all signatures by C(verify_keys) are valid.
+    :raises MissingRequirementError: if signedjson cannot be imported.
+    """
+    require_signedjson()
+    if body.get("server_name") != server_name:
+        raise AnswerError(f"key answer of {server_name}: server_name is missing or differs")
+    valid_until_ts = body.get("valid_until_ts")
+    if not isinstance(valid_until_ts, int) or isinstance(valid_until_ts, bool):
+        raise AnswerError(f"key answer of {server_name}: valid_until_ts is not an integer")
+    answer = KeyAnswer(
+        server_name,
+        verify_keys=_public_keys(body, "verify_keys", server_name),
+        old_verify_keys=_public_keys(body, "old_verify_keys", server_name),
+        valid_until_ts=valid_until_ts,
+    )
+    _verify(body, answer)
+    return answer
+
+
+def _public_keys(body: JsonDict, name: str, server_name: str) -> dict[str, str]:
+    keys = body.get(name, {})
+    if not isinstance(keys, dict) or len(keys) > MAX_KEYS:
+        raise AnswerError(f"key answer of {server_name}: {name} is not an object of at most {MAX_KEYS} keys")
+    try:
+        return {
+            key_id: encode_base64(decode_verify_key_bytes(key_id, decode_base64(value["key"])).encode())
+            for key_id, value in keys.items()
+            if key_id.startswith(ALGORITHM)
+        }
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise AnswerError(f"key answer of {server_name}: {name} contains an invalid key") from None
+
+
+def _verify(body: JsonDict, answer: KeyAnswer) -> None:
+    signatures = body.get("signatures")
+    by_key = signatures.get(answer.server_name) if isinstance(signatures, dict) else None
+    signed_by = [key_id for key_id in answer.verify_keys if key_id in by_key] if isinstance(by_key, dict) else []
+    if not signed_by:
+        raise AnswerError(f"key answer of {answer.server_name}: not signed by any of its verify_keys")
+    for key_id in signed_by:
+        key = decode_verify_key_bytes(key_id, decode_base64(answer.verify_keys[key_id]))
+        try:
+            verify_signed_json(body, answer.server_name, key)
+        except (SignatureVerifyException, ValueError, RecursionError):
+            raise AnswerError(f"key answer of {answer.server_name}: invalid signature by {key_id}") from None
+
+
+def assert_published(key: SigningKey, answer: KeyAnswer, now: float) -> None:
+    """Assert that a signing key is the one that the server publishes, so that remote servers can verify signatures.
+
+    :param now: the time in seconds since 1970.
+    :raises SigningKeyError: if the server publishes another key under this key ID, does not publish the key ID, or the
+        answer has expired.
+    """
+    published = answer.verify_keys.get(key.key_id)
+    name = answer.server_name
+    if published == key.public_base64:
+        valid_until = max(answer.valid_until_ts // 1000, 0)
+        if valid_until < now:
+            date = time.strftime("%Y-%m-%d %H:%M", time.gmtime(valid_until))
+            raise SigningKeyError(
+                f"signing key {key.key_id} is no longer accepted, since the key answer of {name} expired at {date} "
+                "UTC: publish a new one, or correct the clock of this host"
+            )
+        return
+    if published is not None:
+        raise SigningKeyError(
+            f"signing key {key.key_id} differs from the {key.key_id} that {name} publishes: use that key, or publish "
+            "this key under a new key ID"
+        )
+    current = ", ".join(sorted(answer.verify_keys)[:3])
+    retired = " (only in old_verify_keys)" if key.key_id in answer.old_verify_keys else ""
+    raise SigningKeyError(
+        f"signing key {key.key_id} is not published by {name}{retired}, which publishes {current}: use that key, or "
+        "publish this key"
+    )

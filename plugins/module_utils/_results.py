@@ -1,0 +1,18 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The size of what modules return."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Any, Mapping
+
+MAX_NAMES = 1000
+"""Maximum number of accounts or rooms that a list of a result has: a server may have 200,000."""
+
+
+def with_reasons(key: str, reasons: Mapping[str, str], most: int = MAX_NAMES) -> list[dict[str, Any]]:
+    """The first I(most) names with the reason of each, as a module returns them: C([{key: name, "reason": ...}])."""
+    return [{key: name, "reason": reason} for name, reason in islice(reasons.items(), most)]

@@ -1,0 +1,52 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Answers of Synapse, checked as they are read."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, TypeVar
+
+from .errors import RefusedError
+
+JsonDict = Dict[str, Any]
+Kind = TypeVar("Kind")
+
+
+class Answer(Dict[str, Any]):
+    """A JSON object that a server answered with. What is not as it must be in it is an error of the server's."""
+
+    def __init__(self, content: JsonDict, method: str, url: str, date: str | None = None) -> None:
+        super().__init__(content)
+        self.date = date
+        self._method = method
+        self._url = url
+
+    def error(self, problem: str) -> RefusedError:
+        return RefusedError(f"the answer {problem}", method=self._method, url=self._url, status=200)
+
+    def take(self, key: str, kind: type[Kind], default: Kind | None = None) -> Kind:
+        """The value of a key, which must be of that type. Without a default it must be there."""
+        value = self.get(key, default)
+        if not isinstance(value, kind):
+            raise self.error(f"has no {kind.__name__} '{key}'")
+        return value
+
+    def objects(self, key: str) -> list[Answer]:
+        """The value of a key, which must be a list of JSON objects."""
+        items = self.take(key, list)
+        if not all(isinstance(item, dict) for item in items):
+            raise self.error(f"has something else than objects in '{key}'")
+        return [Answer(item, self._method, self._url) for item in items]
+
+    def texts(self, key: str) -> list[str]:
+        """The value of a key, which must be a list of strings."""
+        items = self.take(key, list)
+        if not all(isinstance(item, str) for item in items):
+            raise self.error(f"has something else than strings in '{key}'")
+        return items
+
+    def object(self, key: str) -> Answer:
+        """The value of a key, which must be a JSON object, and if it is not there is an empty one."""
+        return Answer(self.take(key, dict, {}), self._method, self._url)

@@ -1,0 +1,94 @@
+#!/usr/bin/python
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: archive
+short_description: Write the archive of a decommissioned server on the controller
+version_added: 1.0.0
+description:
+  - Writes a directory C(<server>-archive) on the controller. It has configuration for web servers that answer for the
+    server name, a page to publish there, the released aliases, a README file, and the encrypted signing keys.
+  - The signing keys are read from the host and encrypted in memory. They are not archived if neither
+    O(vault_password_file) nor O(age_recipient) is set. They are not read if C(ANSIBLE_DEBUG) is set, which would log
+    them.
+  - The aliases are those in the certificate in O(directory), and those that the role
+    P(matrixops.synapse.decommission#role) has registered.
+author:
+  - matrixops (@matrixops)
+options:
+  directory:
+    description:
+      - Directory of the certificates. A relative path is relative to the directory that Ansible was started in.
+    type: path
+    required: true
+  server_name:
+    description:
+      - Name of the server.
+    type: str
+    required: true
+  signing_key_path:
+    description:
+      - Path of Synapse's signing keys on the host. The default is the path of Debian's package. The task needs
+        permission to read it, for example with C(become).
+    type: str
+    default: /etc/matrix-synapse/homeserver.signing.key
+  vault_password_file:
+    description:
+      - Path of a file on the controller with the password to encrypt the signing keys with ansible-vault, or of a
+        program that prints the password.
+      - Mutually exclusive with O(age_recipient).
+    type: path
+  age_recipient:
+    description:
+      - Recipient to encrypt the signing keys to with the program C(age), which must be installed on the controller.
+      - Mutually exclusive with O(vault_password_file).
+    type: str
+attributes:
+  check_mode:
+    description: Can run in C(check_mode) and say what it would change, without changing it.
+    support: full
+    details:
+      - Reads the keys and encrypts them as well, so that it fails where a real run would.
+  diff_mode:
+    description: Says in diff mode what it changed, or in check mode would change.
+    support: none
+  idempotent:
+    description: Run again with the same options, with nothing else changed in between, it changes nothing.
+    support: full
+    details:
+      - An encrypted file of the same keys for the same recipient stays as it is. The module fails if there is one that
+        may have other keys.
+  platform:
+    description: Where it can be run.
+    platforms: posix
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Archive the signing keys and aliases of example.org
+  matrixops.synapse.archive:
+    directory: ./decommission-reports
+    server_name: example.org
+    vault_password_file: ~/.vault-password
+  become: true
+"""
+
+RETURN = r"""
+path:
+  description: Path of the archive.
+  returned: always
+  type: str
+keys_path:
+  description: Path of the encrypted signing keys, or null if they are not archived.
+  returned: always
+  type: str
+files:
+  description: Files that were written or, in check mode, would be, relative to RV(path).
+  returned: success
+  type: list
+  elements: str
+"""

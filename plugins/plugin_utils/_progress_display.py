@@ -1,0 +1,104 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Action plugins that run a module and show its progress."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import threading
+import uuid
+from contextlib import contextmanager
+from typing import Any, Iterator
+
+from ansible.module_utils.common.text.converters import to_text
+from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import connection_loader
+from ansible.utils.display import Display
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import STATES
+from ansible_collections.matrixops.synapse.plugins.module_utils._text import duration
+
+# Determined when the play's process loads this: the processes that it forks for the hosts have no terminal.
+INTERVAL = 9.0 if sys.stdout.isatty() else 60.0
+"""Seconds from one line to the next: at most 10 on a terminal, including the time to read the file on the host."""
+
+display = Display()
+
+
+class ProgressAction(ActionBase):
+    """Runs the module of the same name, which writes its progress to a file on the host.
+
+    A thread reads that file over a connection of its own. If it cannot be read, for any reason, the module
+    continues without a display of its progress.
+    """
+
+    _supports_check_mode = True
+    _supports_async = True
+
+    def describe(self, progress: dict[str, Any]) -> str:
+        """Return the contents of the progress file as a line for a terminal."""
+        raise NotImplementedError
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        result.update(self.execute(dict(self._task.args), task_vars))
+        return result
+
+    def execute(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        """Run the module once, and return its result."""
+        in_background = bool(self._task.async_val)
+        if in_background or self._task.check_mode or arguments.get("progress_path"):
+            answer = self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=in_background)
+        else:
+            directory = self._connection._shell.get_option("system_tmpdirs")[-1]
+            arguments["progress_path"] = f"{directory}/matrixops.synapse-{uuid.uuid4()}"
+            host = (task_vars or {}).get("inventory_hostname", "")
+            with self._display_progress(arguments["progress_path"], host):
+                answer = self._execute_module(module_args=arguments, task_vars=task_vars)
+        return dict(answer)
+
+    @contextmanager
+    def _display_progress(self, path: str, host: str) -> Iterator[None]:
+        ended = threading.Event()
+
+        def display_until_ended() -> None:
+            while not ended.wait(INTERVAL):
+                try:
+                    status, output, _errors = self._another_connection().exec_command(f"cat {shlex.quote(path)}")
+                    message = self.describe(json.loads(to_text(output))) if status == 0 else None
+                except Exception as error:  # of any connection plugin, or because of any contents of the file
+                    display.vvv(f"Cannot read the progress of the module: {error!r}", host=host)
+                    continue
+                if message is not None and not ended.is_set():
+                    display.display(f"{host}: {message}")
+
+        thread = threading.Thread(target=display_until_ended, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join(timeout=1)
+
+    def _another_connection(self) -> Any:
+        """Return a connection to the same host, since one runs one command at a time. It does not use become."""
+        connection = connection_loader.get(self._connection._load_name, self._play_context, None)
+        connection._options = self._connection._options
+        return connection
+
+
+class GhostProgressAction(ProgressAction):
+    """Runs a module that checks rooms on remote servers."""
+
+    def describe(self, progress: dict[str, Any]) -> str:
+        """C(120 of 500 pairs of server and room checked: 110 confirmed, 10 unreachable; ...)."""
+        total = progress["pairs"]
+        counts = {state: progress[state] for state in STATES}
+        checked = sum(counts.values())
+        found = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
+        rate = checked / progress["elapsed"] if progress["elapsed"] else 0.0
+        left = f"about {duration(round((total - checked) / rate))} left" if rate else "time left unknown"
+        return f"{checked:,} of {total:,} pairs of server and room checked{found and ': '}{found}; {left}"

@@ -1,0 +1,62 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The state of a decommissioning, derived from the attempts of its stages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .schema import Certificate
+
+STATES = {
+    "incomplete": ("Incomplete", "Not all stages have been run to their end."),
+    "waiting": ("Waiting", "Remote servers are checked until the propagation period ends."),
+    "failed": ("Failed", "A stage failed. The host is still on. Fix the cause and run the playbook again."),
+    "verified": ("Verified", "The server is drained and verified. The host is still on."),
+    "powered_off": ("Powered off", "The server is drained and verified. The host was powered off."),
+}
+"""The states of a certificate, each with a title and an explanation."""
+
+
+def current_stage(certificate: Certificate) -> str | None:
+    """Return the stage that has started and not ended."""
+    names = [stage["stage"] for stage in certificate["stages"] if stage["attempts"][-1]["result"] == "started"]
+    return names[-1] if names else None
+
+
+def last_attempt(certificate: Certificate) -> tuple[str, dict[str, Any]] | None:
+    """Return the attempt that was started last, with its stage. A preflight that succeeded changes no state."""
+    attempts = [
+        (stage["stage"], attempt)
+        for stage in certificate["stages"]
+        for attempt in stage["attempts"][-1:]
+        if len(certificate["stages"]) == 1 or (stage["stage"], attempt["result"]) != ("preflight", "done")
+    ]
+    return max(reversed(attempts), key=lambda pair: int(pair[1]["started"]), default=None)
+
+
+def state_of(certificate: Certificate) -> str:
+    """Return one of C(STATES)."""
+    stage, attempt = last_attempt(certificate) or ("", {"result": "started"})
+    result = str(attempt["result"])
+    # A host that is off does not answer: the preflight of another run can only fail.
+    if stage == "preflight" and result != "done" and _was_powered_off(certificate):
+        return "powered_off"
+    if result in ("failed", "waiting"):
+        return result
+    checks_finished = certificate.get("remote_servers", {}).get("finished", True)
+    by_last_stage = {"power_off": "powered_off", "verify": "verified" if checks_finished else "waiting"}
+    return by_last_stage.get(stage, "incomplete") if result == "done" else "incomplete"
+
+
+def _was_powered_off(certificate: Certificate) -> bool:
+    """Return whether the last stage that succeeded was the power-off."""
+    done = [
+        (attempt["started"], stage["stage"])
+        for stage in certificate["stages"]
+        for attempt in stage["attempts"]
+        if attempt["result"] == "done"
+    ]
+    return max(reversed(done), key=lambda pair: int(pair[0]), default=(0, ""))[1] == "power_off"

@@ -1,0 +1,266 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, Callable
+
+import pytest
+from ansible.parsing.dataloader import DataLoader
+from ansible.parsing.vault import VaultLib, VaultSecret
+from ansible.plugins.action import ActionBase
+from ansible_collections.matrixops.synapse.plugins.action import archive as plugin
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.files import Directory
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.record import new
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import SERVER, Json
+
+# From the examples of the specification, as is the public part.
+SEED = "YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1"
+KEYS = f"ed25519 a_1 {SEED}\n".encode()
+PUBLIC = "XGX0JRS2Af3be3knz2fBiRbApjm2Dh61gXDJA8kcJNI"
+OTHER_KEYS = b"ed25519 a_2 " + base64.b64encode(bytes(32)).rstrip(b"=") + b"\n"
+# A stand-in for the program: its output differs from its input, and each time.
+AGE = """#!/bin/sh
+[ "$3" = --recipient=age1friend ] || { echo "unknown recipient" >&2; exit 1; }
+echo "-----BEGIN AGE ENCRYPTED FILE-----"; cat | sha256sum; date +%N
+"""
+
+Make = Callable[..., Json]
+
+
+class Host:
+    def __init__(self) -> None:
+        self.answer: Json = {"content": base64.b64encode(KEYS).decode()}
+        self.read: list[str] = []
+
+    def execute_module(self, name: str, *, module_args: Json, task_vars: Json) -> Json:
+        assert name == "ansible.builtin.slurp"
+        self.read.append(module_args["src"])
+        return self.answer
+
+    def has(self, keys: bytes) -> None:
+        self.answer = {"content": base64.b64encode(keys).decode()}
+
+
+@pytest.fixture
+def directory(tmp_path: Path) -> Path:
+    return tmp_path / "reports"
+
+
+@pytest.fixture
+def archive(directory: Path) -> Path:
+    return directory / f"{SERVER}-archive"
+
+
+@pytest.fixture
+def password_file(tmp_path: Path) -> Path:
+    path = tmp_path / "password"
+    path.write_text("correct horse\n")
+    return path
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host()
+
+
+@pytest.fixture
+def make(monkeypatch: pytest.MonkeyPatch, directory: Path, host: Host) -> Make:
+    monkeypatch.setattr(ActionBase, "run", lambda *_arguments: {})
+
+    def run(variables: Json | None = None, *, check_mode: bool = False, **options: Any) -> Json:
+        action = plugin.ActionModule.__new__(plugin.ActionModule)
+        action._task = SimpleNamespace(check_mode=check_mode)
+        action._loader = DataLoader()
+        action._execute_module = host.execute_module
+        arguments = {"directory": str(directory), "server_name": SERVER, "signing_key_path": "/keys", **options}
+        action.validate_argument_spec = lambda _spec, **_more: (None, arguments)
+        return dict(action.run(task_vars=variables))
+
+    return run
+
+
+@pytest.fixture
+def age(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    program = tmp_path / "bin/age"
+    program.parent.mkdir()
+    program.write_text(AGE)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(program.parent), prepend=os.pathsep)
+    return program
+
+
+def decrypted(path: Path, password: bytes = b"correct horse") -> bytes:
+    return bytes(VaultLib([("default", VaultSecret(password))]).decrypt(path.read_text()))
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def assert_encrypted(directory: Path, result: Json) -> None:
+    seed = base64.b64decode(SEED + "=")
+    hidden = (SEED.encode(), seed, seed.hex().encode(), base64.b64encode(KEYS)[8:])
+    for content in [*contents(directory).values(), json.dumps(result).encode()]:
+        assert not [each for each in hidden if each in content]
+
+
+def test_the_keys_are_archived_with_a_password(make: Make, archive: Path, host: Host, password_file: Path) -> None:
+    result = make(vault_password_file=str(password_file))
+    assert (result["changed"], result["keys_path"]) == (True, str(archive / "signing.key.vault"))
+    assert host.read == ["/keys"]
+    assert decrypted(archive / "signing.key.vault") == KEYS
+    record = json.loads((archive / "signing.key.json").read_text())
+    assert record["verify_keys"] == {"ed25519:a_1": PUBLIC}
+    assert_encrypted(archive, result)
+    assert {path.stat().st_mode & 0o777 for path in archive.rglob("*") if path.is_file()} == {0o600}
+    assert {
+        path.stat().st_mode & 0o777 for path in [archive.parent, archive, *archive.rglob("*")] if path.is_dir()
+    } == {0o700}
+
+
+def test_the_keys_are_archived_with_age(make: Make, archive: Path, age: Path) -> None:
+    result = make(age_recipient="age1friend")
+    assert (archive / "signing.key.age").read_text().startswith("-----BEGIN AGE ENCRYPTED FILE-----\n")
+    assert_encrypted(archive, result)
+
+
+@pytest.mark.parametrize("way", ["vault", "age", "none"])
+def test_a_second_run_changes_nothing(make: Make, archive: Path, password_file: Path, age: Path, way: str) -> None:
+    options = {"vault": {"vault_password_file": str(password_file)}, "age": {"age_recipient": "age1friend"}, "none": {}}
+    assert make(**options[way])["changed"]
+    before = contents(archive)
+    again = make(**options[way])
+    assert (again["changed"], again["files"]) == (False, [])
+    assert contents(archive) == before
+
+
+def test_for_another_password_the_keys_are_encrypted_again(make: Make, archive: Path, password_file: Path) -> None:
+    make(vault_password_file=str(password_file))
+    password_file.write_text("battery staple")
+    assert make(vault_password_file=str(password_file))["files"] == ["signing.key.json", "signing.key.vault"]
+    assert decrypted(archive / "signing.key.vault", b"battery staple") == KEYS
+
+
+@pytest.mark.parametrize("way", ["vault", "age"])
+def test_other_keys_are_never_replaced(
+    make: Make, archive: Path, host: Host, password_file: Path, age: Path, way: str
+) -> None:
+    options = {"vault": {"vault_password_file": str(password_file)}, "age": {"age_recipient": "age1friend"}}
+    make(**options[way])
+    before = contents(archive)
+    host.has(OTHER_KEYS)
+    result = make(**options[way])
+    assert result["failed"] and "Move it to another directory" in result["msg"]
+    host.has(KEYS)
+    (archive / "signing.key.json").unlink()
+    password_file.write_text("battery staple")
+    result = make(**options[way])
+    assert result["failed"] and "Move it to another directory" in result["msg"]
+    assert contents(archive) == {name: text for name, text in before.items() if name != "signing.key.json"}
+
+
+def test_interrupted_after_the_record(make: Make, archive: Path, age: Path) -> None:
+    make(age_recipient="age1friend")
+    (archive / "signing.key.age").unlink()
+    assert make(age_recipient="age1friend")["files"] == ["signing.key.json", "signing.key.age"]
+
+
+def test_with_neither_no_key_is_read_but_a_warning_shown(make: Make, archive: Path, host: Host) -> None:
+    result = make()
+    assert "not archived" in result["warnings"][0]
+    assert result["keys_path"] is None and not host.read
+    assert "not archived here" in (archive / "README.md").read_text()
+
+
+@pytest.mark.parametrize("way", ["vault", "none"])
+def test_check_mode_writes_nothing(make: Make, directory: Path, host: Host, password_file: Path, way: str) -> None:
+    options = {"vault_password_file": str(password_file)} if way == "vault" else {}
+    result = make(check_mode=True, **options)
+    assert result["changed"] and "README.md" in result["files"]
+    assert bool(host.read) == (way == "vault")
+    assert not directory.exists()
+
+
+@pytest.mark.parametrize(
+    ("answer", "text"),
+    [
+        ({"failed": True, "msg": "file not found", "module_stdout": SEED}, "cannot read /keys on the host: file not"),
+        ({"module_stdout": SEED}, "cannot read /keys on the host: None. Check that become"),
+        (
+            {"content": base64.b64encode(f"ed25519 a_1 {SEED[:9]}".encode()).decode()},
+            "/keys contains no valid Synapse",
+        ),
+        (
+            {"content": base64.b64encode(f"rsa a_1 {SEED}".encode()).decode()},
+            "/keys contains no valid Synapse",
+        ),
+        ({"content": base64.b64encode(b"\xff" + KEYS).decode()}, "/keys contains no valid Synapse"),
+        ({"content": ""}, "/keys contains no valid Synapse"),
+    ],
+)
+def test_unreadable_keys(make: Make, directory: Path, host: Host, password_file: Path, answer: Json, text: str) -> None:
+    host.answer = answer
+    result = make(vault_password_file=str(password_file))
+    assert result["failed"] and text in result["msg"]
+    assert SEED[:9] not in str(result)
+    assert not directory.exists()
+
+
+def test_with_ansible_debug_no_key_is_read(make: Make, host: Host, password_file: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(plugin.constants, "DEFAULT_DEBUG", True)
+    result = make(vault_password_file=str(password_file))
+    assert result["failed"] and "ANSIBLE_DEBUG" in result["msg"] and not host.read
+
+
+def test_a_missing_password_file(make: Make, host: Host, tmp_path: Path) -> None:
+    result = make(vault_password_file=str(tmp_path / "none"))
+    assert result["failed"] and "was not found" in result["msg"] and not host.read
+
+
+def test_without_age(make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    result = make(age_recipient="age1friend")
+    assert result["failed"] and "no program 'age'" in result["msg"]
+
+
+def test_age_refuses(make: Make, directory: Path, age: Path) -> None:
+    result = make(age_recipient="-o/tmp/x")
+    assert result["failed"] and "unknown recipient" in result["msg"]
+    assert not directory.exists()
+
+
+def test_aliases_of_the_certificate_and_of_this_run(make: Make, directory: Path, archive: Path) -> None:
+    certificate = new(SERVER, 0)
+    certificate["aliases"] = [
+        {"alias": f"#b:{SERVER}", "room_id": "!b:x"},
+        {"alias": f"#a:{SERVER}", "room_id": "!a:x"},
+    ]
+    Directory(str(directory)).path.mkdir()
+    Directory(str(directory)).write(certificate, "")
+    hostile = f'#{{{{ 7 * 6 }}}}",<b>:{SERVER}'
+    make({"_decommission_aliases": {"aliases": [{"alias": hostile, "room_id": "=1+1"}, {"alias": "=1"}, 7]}})
+    assert json.loads((archive / "aliases.json").read_text()) == [
+        {"alias": f"#a:{SERVER}", "room_id": "!a:x"},
+        {"alias": f"#b:{SERVER}", "room_id": "!b:x"},
+        {"alias": hostile, "room_id": None},
+    ]
+    assert (archive / "aliases.csv").read_text().splitlines()[:2] == ["alias,room_id", f"#a:{SERVER},!a:x"]
+
+
+@pytest.mark.parametrize("name", ["<b>.example", "a;b", "a b", "a\nb", "{{ 1 }}", "", "../x", "a`b"])
+def test_an_invalid_server_name_gets_into_no_configuration(make: Make, directory: Path, name: str) -> None:
+    result = make(server_name=name)
+    assert result["failed"] and "is not a valid Matrix server name" in result["msg"]
+    assert not directory.exists()
+
+
+def test_a_directory_that_is_not_writable(make: Make, directory: Path) -> None:
+    directory.write_text("no directory")
+    assert make()["failed"]

@@ -1,0 +1,114 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from typing import Any, Iterable, Iterator
+
+import pytest
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import AnswerError
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.room_members import (
+    MAX_EVENT,
+    listed_members,
+)
+
+OURS = "gone.example"
+
+
+def member(user_id: Any, membership: Any) -> Any:
+    return {"type": "m.room.member", "state_key": user_id, "content": {"membership": membership}}
+
+
+def in_pieces(data: bytes, size: int) -> Iterable[bytes]:
+    return (data[start : start + size] for start in range(0, len(data), size))
+
+
+STATE = {
+    "auth_chain": [{"pdus": [member("@not:gone.example", "join")]}, "pdus", 12.5],
+    "number": 123456789,
+    "pdus": [
+        {"type": "m.room.name", "state_key": "", "content": {"name": 'pdus [ ] { } \\ " ü 🐘'}},
+        member("@a:gone.example", "join"),
+        member("@b:gone.example", "leave"),
+        member("@c:gone.example", "invite"),
+        member("@d:gone.example", "knock"),
+        member("@e:gone.example", "ban"),
+        member("@f:other.example", "join"),
+        member("@g:gone.example:1", "join"),
+        member(["@h:gone.example"], "join"),
+        member("@i:gone.example", {"a": 1}),
+        {"type": "m.room.member", "state_key": "@j:gone.example", "content": None},
+        None,
+        [],
+        1.5,
+    ],
+    "last": None,
+}
+LISTED = {"@a:gone.example": "join", "@c:gone.example": "invite", "@d:gone.example": "knock"}
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 1000, 10**6])
+@pytest.mark.parametrize("indent", [None, 2])
+def test_members(size: int, indent: int | None) -> None:
+    data = json.dumps(STATE, indent=indent, ensure_ascii=False).encode()
+    assert listed_members(in_pieces(data, size), OURS) == LISTED
+
+
+@pytest.mark.parametrize("text", ["{}", ' { "pdus" : [ ] } ', '{"auth_chain": []}'])
+def test_nobody(text: str) -> None:
+    assert listed_members([text.encode()], OURS) == {}
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"null",
+        b"<html>",
+        b'{"pdus": [',
+        b'{"pdus": [{}',
+        b'{"pdus": [{}}',
+        b'{"pdus": [] "a": 1}',
+        b'{"pdus": [], ',
+        b'{"pdus": [{"a": "\xff"}]}',
+        b'{"pdus": [' + b"[" * 50_000,
+        b'{"pdus": ["' + b"x" * 2 * MAX_EVENT,
+        b"{" + b" " * 1000,
+    ],
+    ids=range(13),
+)
+def test_what_is_no_state(data: bytes) -> None:
+    with pytest.raises(AnswerError):
+        listed_members(in_pieces(data, 1000), OURS)
+
+
+def test_an_endless_event_is_not_kept() -> None:
+    def endless() -> Iterator[bytes]:
+        yield b'{"pdus": ["'
+        while True:
+            yield b"x" * 10_000
+
+    with pytest.raises(AnswerError, match="too large"):
+        listed_members(endless(), OURS)
+
+
+def test_memory_does_not_grow_with_the_room() -> None:
+    event = json.dumps({**member("@somebody:other.example", "join"), "padding": "x" * 500}).encode()
+
+    def room(members: int) -> Iterator[bytes]:
+        yield b'{"pdus": ['
+        for _number in range(members):
+            yield event + b", "
+        yield json.dumps(member("@a:gone.example", "join")).encode() + b"]}"
+
+    tracemalloc.start()
+    try:
+        assert listed_members(room(20_000), OURS) == {"@a:gone.example": "join"}
+        _now, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1024 * 1024
