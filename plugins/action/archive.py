@@ -6,20 +6,20 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import subprocess
 from pathlib import Path
 from typing import Any, Mapping, Protocol
 
-from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.parsing.vault import VaultLib, get_file_vault_secret
 from ansible.plugins.action import ActionBase
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.signing import DEBIAN_KEY
+from ansible_collections.matrixops.synapse.plugins.module_utils._sealed import new_key, unseal
 from ansible_collections.matrixops.synapse.plugins.plugin_utils import _archive
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.files import Directory
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._secrets import debug_refusal
 
 KEYS_FILES = {"vault_password_file": "signing.key.vault", "age_recipient": "signing.key.age"}
 """The name of the encrypted file, by the option that says how to encrypt it."""
@@ -79,22 +79,26 @@ class ActionModule(ActionBase):
             encryption = _VaultEncryption(password_file, self._loader)
         else:
             encryption = _AgeEncryption(arguments["age_recipient"])
-        keys = self._read_keys(key_path, variables)
+        keys = self._read_keys(arguments, variables)
         try:
             public = _archive.verify_keys(keys)
         except ValueError as error:
             raise ValueError(f"{key_path} {error}. Set signing_key_path as in homeserver.yaml") from None
         return _encrypted(path, encryption, keys, public)
 
-    def _read_keys(self, path: str, variables: Mapping[str, Any]) -> bytes:
-        if constants.DEFAULT_DEBUG:
-            raise ValueError("ANSIBLE_DEBUG is set and would log the signing keys. Unset it")
-        answer = self._execute_module("ansible.builtin.slurp", module_args={"src": path}, task_vars=dict(variables))
-        # Of an answer that cannot be read, only its message: the rest may contain the keys.
-        if answer.get("failed") or "content" not in answer:
+    def _read_keys(self, arguments: Mapping[str, Any], variables: Mapping[str, Any]) -> bytes:
+        """Read the signing keys on the host. They are encrypted on their way here: Ansible may print that."""
+        refusal = debug_refusal("the key that the signing keys are encrypted with")
+        if refusal:
+            raise ValueError(refusal["msg"])
+        path, one_time_key = arguments["signing_key_path"], new_key()
+        options = {name: arguments[name] for name in ("directory", "server_name", "signing_key_path")}
+        options["one_time_key"] = one_time_key
+        answer = self._execute_module(module_args=options, task_vars=dict(variables))
+        if answer.get("failed") or "sealed_keys" not in answer:
             step = "Check that become works on the host" if "module_stdout" in answer else "Correct signing_key_path"
             raise ValueError(f"cannot read {path} on the host: {answer.get('msg')}. {step}")
-        return base64.b64decode(answer["content"])
+        return unseal(one_time_key, answer["sealed_keys"])
 
 
 class _Encryption(Protocol):

@@ -51,7 +51,7 @@ class ActionModule(ActionBase):
         )
         self._arguments: dict[str, Any] = arguments
         self._variables = task_vars or {}
-        self._failure = self._find_failure() if arguments["state"] == "written" else None
+        self._failure = self._find_failure() if arguments["state"] == "written" else self._power_off_failure()
         self._now = int(time.time())
         try:
             if not self._task.check_mode:
@@ -95,6 +95,13 @@ class ActionModule(ActionBase):
         unknown = f"A task that is not part of the role failed in {running}: see the output of Ansible"
         return next(filter(None, map(_message, failed)), unknown)
 
+    def _power_off_failure(self) -> str | None:
+        """Return why the power-off has failed, if it has: with C(ignore_errors), its stage would be done."""
+        if (self._arguments["stage"], self._arguments["state"]) != ("power_off", "done"):
+            return None
+        results_of = (_mapping(self._variables.get(f"_decommission_{name}")) for name in results.POWER_OFF_CHECKS)
+        return next((_message(result) or "the power-off failed" for result in results_of if result.get("failed")), None)
+
     def _write_error(self, error: Exception) -> str:
         """Return the message for an error, and raise it again if it is unexpected and hides no failure."""
         path = self._arguments["directory"]
@@ -110,9 +117,15 @@ class ActionModule(ActionBase):
             return result
         with directory.locked():
             certificate, renamed_to = directory.read(name), None
+            if certificate is not None and state.is_finished(certificate):
+                if not self._may_replace():
+                    return {**result, **self._finished(directory, certificate)}
+                if not self._has_written():
+                    renamed_to = directory.rename_finished(certificate)
+                    certificate = None
             if certificate is None:
-                renamed_to = directory.rename_invalid(name, self._now)
-                certificate = record.new(name, self._now)
+                renamed_to = renamed_to or directory.rename_invalid(name, self._now)
+                certificate = record.new(name, self._start_time())
             self._change(certificate)
             certificate = record.conclude(self._redacted(certificate), self._now)
             directory.write(certificate, page.certificate_page(certificate))
@@ -136,9 +149,37 @@ class ActionModule(ActionBase):
         elif self._arguments["state"] == "started":
             result["running"] = self._arguments["stage"]
         if renamed_to:
-            warning = f"{result['path']} was not a valid certificate, and was renamed to {renamed_to}"
+            what = "not a valid certificate" if renamed_to.suffix == ".invalid" else "the certificate of an earlier run"
+            warning = f"{result['path']} was {what}, and was renamed to {renamed_to}"
             result.update(renamed_to=str(renamed_to), warnings=[warning])
         return result
+
+    # A finished certificate
+
+    def _has_written(self) -> bool:
+        """Return whether this run has written the certificate before."""
+        return "path" in _mapping(self._variables.get("_decommission_certificate"))
+
+    def _may_replace(self) -> bool:
+        """Return whether a finished certificate may be written again, or be replaced by that of another run.
+
+        This run may write its own again, unless it has failed after the power-off. Another run renames a certificate
+        that is finished, once its preflight has succeeded: the homeserver answers, so it is decommissioned anew.
+        """
+        if self._has_written():
+            return self._failure is None
+        return (self._arguments["stage"], self._arguments["state"]) == ("preflight", "done")
+
+    def _finished(self, directory: Directory, certificate: Certificate) -> dict[str, Any]:
+        """Return the result for a finished certificate, which is not changed."""
+        page_path = str(directory.html_path(certificate["server"]["name"]))
+        result = {"html_path": page_path, "summary": summary(certificate)}
+        if not self._failure:
+            return result
+        running = _mapping(self._variables.get("_decommission_certificate")).get("running")
+        where = f"{running} failed" if running else "this run failed"
+        self._failed_lines = [result["summary"], f"{where} after the power-off, and {page_path} was not changed"]
+        return {**result, "failed_stage": running or "preflight"}
 
     def _may_create(self) -> bool:
         """Return whether there may be a certificate by now: not before the server name has been checked."""

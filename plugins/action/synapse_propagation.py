@@ -10,13 +10,16 @@ import time
 from contextlib import suppress
 from typing import Any
 
+from ansible import constants
 from ansible.errors import AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.lease import TAKEN
+from ansible_collections.matrixops.synapse.plugins.module_utils._module import INVALID_OPTION
 from ansible_collections.matrixops.synapse.plugins.module_utils._text import printable
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._parent_process import ends_with_parent
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._progress_display import GhostProgressAction
 
 FAILURE_TIMEOUT = 6 * 3600.0
@@ -25,6 +28,9 @@ RETRY_INTERVAL = 30.0
 """Delay in seconds before a failed poll is retried."""
 DISPLAY_INTERVAL = 3600.0
 """Maximum time in seconds from one message on the terminal to the next."""
+PERMANENT_STATUS = (401, 403)
+PERMANENT_ERRCODES = (TAKEN, INVALID_OPTION)
+"""Status and errcode of failures that no retry ends: the operator must act first."""
 
 display = Display()
 
@@ -34,17 +40,18 @@ class ActionModule(GhostProgressAction):
 
     _supports_async = False
 
+    @ends_with_parent()
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = ActionBase.run(self, tmp, task_vars)
         waits = boolean(self._task.args.get("wait", True), strict=False) and not self._task.check_mode
         self._removed = 0
         self._left_behind: set[str] = set()
         host = (task_vars or {}).get("inventory_hostname", "")
+        self._shown: tuple[str, float] = ("", float("-inf"))
         answer = self._poll(task_vars)
-        shown: tuple[str, float] = ("", float("-inf"))
         succeeded = time.monotonic()
         while waits and "next_poll" in answer and not answer.get("failed") and not answer.get("finished"):
-            shown = self._show(host, answer, shown)
+            self._show(f"{host}: {answer['message']}")
             self._disconnect()
             time.sleep(max(float(answer["next_poll"]), 1.0))
             answer = self._poll_with_retries(host, task_vars, succeeded)
@@ -66,11 +73,13 @@ class ActionModule(GhostProgressAction):
                 answer = self._poll(task_vars)
             except AnsibleError as error:
                 answer = {"failed": True, "unreachable": True, "msg": str(error)}
-            if not answer.get("failed") or answer.get("status") in (401, 403) or answer.get("errcode") == TAKEN:
+            if not answer.get("failed") or _is_permanent(answer):
                 return answer
             if time.monotonic() - succeeded > FAILURE_TIMEOUT:
                 return answer
-            display.warning(f"{host}: {printable(str(answer.get('msg')))}; retrying")
+            # Not a warning: some versions of ansible-core hold warnings back until the task has ended.
+            message = printable(str(answer.get("msg")))
+            self._show(f"{host}: poll failed, retrying: {message}", color=constants.COLOR_WARN)
             self._disconnect()
             time.sleep(RETRY_INTERVAL)
 
@@ -98,10 +107,13 @@ class ActionModule(GhostProgressAction):
                 self._remove_tmp_path(path)
                 self._left_behind.remove(path)
 
-    def _show(self, host: str, answer: dict[str, Any], shown: tuple[str, float]) -> tuple[str, float]:
-        """Show the message of a poll if it has changed, or after C(DISPLAY_INTERVAL)."""
-        message, then = shown
-        if answer["message"] == message and time.monotonic() - then < DISPLAY_INTERVAL:
-            return shown
-        display.display(f"{host}: {answer['message']}")
-        return answer["message"], time.monotonic()
+    def _show(self, message: str, color: str | None = None) -> None:
+        """Show a message if it has changed, or after C(DISPLAY_INTERVAL)."""
+        before, then = self._shown
+        if message != before or time.monotonic() - then >= DISPLAY_INTERVAL:
+            display.display(message, color=color)
+            self._shown = message, time.monotonic()
+
+
+def _is_permanent(answer: dict[str, Any]) -> bool:
+    return answer.get("status") in PERMANENT_STATUS or answer.get("errcode") in PERMANENT_ERRCODES

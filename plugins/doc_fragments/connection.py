@@ -13,7 +13,8 @@ requirements:
 options:
   base_url:
     description:
-      - URL of the client and admin API of the homeserver, without C(/_matrix) or C(/_synapse).
+      - URL of the client and admin API of the homeserver, with V(http://) or V(https://), and without C(/_matrix),
+        C(/_synapse), a user name or a password.
       - Many reverse proxies do not forward the admin API. The default is the listener of Synapse itself.
       - If not set, the environment variable E(SYNAPSE_BASE_URL) is used.
     type: str
@@ -42,8 +43,10 @@ options:
   lease:
     description:
       - Lease ID of a run of a playbook, for example a random number. Only one lease ID can make changes on the server
-        at a time. A module with another ID waits for up to 15 seconds, in case the other run was killed, and then
-        fails.
+        at a time. A module with another ID waits for up to 60 seconds until the lease has expired, in case the other
+        run was killed. It fails if the lease is renewed meanwhile.
+      - While a module works, it renews the lease every 5 seconds. If it cannot renew it, it sends no more writes, and
+        fails after 120 seconds. Between two modules, the lease stays valid for the rest of 60 seconds.
       - The lease is stored in the account data of the operator. Modules ignore it if they only read, or in check mode.
         By default, no lease is taken.
     type: str
@@ -59,7 +62,7 @@ options:
     type: path
   timeout:
     description:
-      - Maximum time in seconds to wait for a connection, and for an answer.
+      - Maximum time in seconds for one answer of the server, from the connection to the last byte.
     type: int
     default: 60
 """

@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Many calls side by side."""
+"""Many calls at the same time."""
 
 from __future__ import annotations
 
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from typing import Callable, Iterable, Iterator, TypeVar
+from typing import Callable, Generic, Iterable, Iterator, TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -16,43 +16,64 @@ Result = TypeVar("Result")
 def map_concurrent(
     function: Callable[[Item], Result], items: Iterable[Item], concurrency: int
 ) -> Iterator[tuple[Item, Result]]:
-    """Call I(function) for each item in up to I(concurrency) threads; yield items with results as they come.
+    """Call I(function) for each item in up to I(concurrency) threads. Yield items with results as they are ready.
 
-    Items are taken as threads get free, so that an endless supply costs no memory. If I(function) raises, then what no
-    thread has taken up yet is dropped, what is under way is still yielded, and the exception is raised here. What is
-    done at the same time comes in the order of the items, so that with one thread everything does.
+    Items are taken as threads become free, so that an endless supply costs no memory. If I(function) raises, calls that
+    have not started are dropped, running ones are still yielded, and then the exception is raised. Results that are
+    ready at the same time are yielded in the order of the items; with one thread, all are.
     """
     if concurrency == 1:
         for item in items:
             yield item, function(item)
         return
-    running: dict[Future[Result], Item] = {}
-    failures: list[BaseException] = []
+    with ThreadPoolExecutor(max_workers=concurrency) as executor:
+        calls = _Calls(executor, function)
+        try:
+            yield from _until_failure(calls, items, limit=2 * concurrency)
+        finally:
+            calls.cancel()
+        while calls.running:
+            yield from calls.finished()
+    if calls.failures:
+        raise calls.failures[0]
 
-    def finished() -> Iterator[tuple[Item, Result]]:
-        done = wait(running, return_when=FIRST_COMPLETED).done
-        for future in [future for future in running if future in done]:
-            item = running.pop(future)
+
+class _Calls(Generic[Item, Result]):
+    """The calls that are running or about to, and the errors of those that have ended."""
+
+    def __init__(self, executor: ThreadPoolExecutor, function: Callable[[Item], Result]) -> None:
+        self._executor = executor
+        self._function = function
+        self.running: dict[Future[Result], Item] = {}
+        self.failures: list[BaseException] = []
+
+    def start(self, item: Item) -> None:
+        self.running[self._executor.submit(self._function, item)] = item
+
+    def finished(self) -> Iterator[tuple[Item, Result]]:
+        """Wait until a call has ended, and yield all that have."""
+        done = wait(self.running, return_when=FIRST_COMPLETED).done
+        for future in [future for future in self.running if future in done]:
+            item = self.running.pop(future)
             failure = None if future.cancelled() else future.exception()
             if failure is not None:
-                failures.append(failure)
+                self.failures.append(failure)
             elif not future.cancelled():
                 yield item, future.result()
 
-    with ThreadPoolExecutor(max_workers=concurrency) as executor:
-        try:
-            for item in items:
-                running[executor.submit(function, item)] = item
-                if len(running) >= 2 * concurrency:
-                    yield from finished()
-                if failures:
-                    break
-            while running and not failures:
-                yield from finished()
-        finally:
-            for future in running:
-                future.cancel()
-        while running:
-            yield from finished()
-    if failures:
-        raise failures[0]
+    def cancel(self) -> None:
+        """Drop the calls that have not started."""
+        for future in self.running:
+            future.cancel()
+
+
+def _until_failure(calls: _Calls[Item, Result], items: Iterable[Item], limit: int) -> Iterator[tuple[Item, Result]]:
+    """Start the calls, I(limit) at a time, until all have ended or one has failed."""
+    for item in items:
+        calls.start(item)
+        if len(calls.running) >= limit:
+            yield from calls.finished()
+        if calls.failures:
+            return
+    while calls.running and not calls.failures:
+        yield from calls.finished()

@@ -24,7 +24,8 @@ from ._federation.errors import FederationError, InvalidNameError, MissingRequir
 from ._federation.names import ServerName, check_room_id, check_user_id
 from ._federation.pacing import Pacing
 from ._federation.signing import DEBIAN_KEY, read_key_file
-from ._synapse.client import REQUESTS_IMPORT_ERROR, Client
+from ._synapse.client import Client
+from ._synapse.connection import REQUESTS_IMPORT_ERROR
 from ._synapse.errors import FatalError, SynapseError
 from ._text import printable
 

@@ -12,7 +12,8 @@ from typing import Any, Iterator
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
 from ._decommission.lease import Lease
-from ._synapse.client import REQUESTS_IMPORT_ERROR, Client
+from ._synapse.client import Client
+from ._synapse.connection import REQUESTS_IMPORT_ERROR
 from ._synapse.errors import FatalError, SynapseError
 from ._text import printable
 
@@ -36,6 +37,9 @@ CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
     "timeout": {"type": "int", "default": 60},
 }
 
+INVALID_OPTION = "INVALID_OPTION"
+"""The I(errcode) of failures that remain until an option is corrected."""
+
 
 def _printable_diff(result: dict[str, Any]) -> dict[str, Any]:
     """The result with a printable diff. Ansible prints diffs unescaped, with control characters for the terminal."""
@@ -57,6 +61,7 @@ class SynapseModule(AnsibleModule):
 
     def __init__(self, options: dict[str, dict[str, Any]], **more: Any) -> None:
         more.setdefault("supports_check_mode", True)
+        self._has_valid_options = False
         super().__init__(
             argument_spec={**CONNECTION_OPTIONS, **options},
             required_together=[("login_user", "login_password")],
@@ -66,14 +71,18 @@ class SynapseModule(AnsibleModule):
         for option in ("timeout", "concurrency", "max_passes", "wait_timeout", "rate", "poll_interval"):
             if self.params.get(option, 1) < 1:
                 self.fail_json(msg=f"No changes made: {option} is {self.params[option]}, but must be 1 or more")
+        self._has_valid_options = True
 
     @contextmanager
-    def client(self, *, token_only: bool = False, changes: bool = False) -> Iterator[Client]:
+    def client(
+        self, *, token_only: bool = False, changes: bool = False, release_lease: bool = False
+    ) -> Iterator[Client]:
         """A client that has logged in and verified the server name.
 
         :param token_only: do neither, only use the access token.
         :param changes: whether the module changes something. Unless in check mode, the lease is held meanwhile, so that
             no other run makes changes.
+        :param release_lease: whether to release the lease at the end.
 
         A C(SynapseError) or C(OSError) that is raised in the context, or when it ends, fails the module.
         """
@@ -82,9 +91,11 @@ class SynapseModule(AnsibleModule):
             with self._open_client(with_login=not token_only) as client:
                 if not token_only:
                     self._check_server_name(client)
-                lease = self.params["lease"] if changes and not self.check_mode else None
-                with Lease(client, lease) if lease else nullcontext():
+                lease = None if self.check_mode else self.params["lease"]
+                with Lease(client, lease) if lease and changes else nullcontext():
                     yield client
+                if lease and release_lease:
+                    Lease(client, lease).release()
         except OSError as error:
             self.fail_json(msg=str(error))
         except SynapseError as error:
@@ -120,6 +131,8 @@ class SynapseModule(AnsibleModule):
         super().exit_json(**_printable_diff(result))
 
     def fail_json(self, msg: str, **result: Any) -> None:
+        if not self._has_valid_options:
+            result.setdefault("errcode", INVALID_OPTION)
         super().fail_json(msg=printable(msg), **_printable_diff(result))
 
     def end(self, result: dict[str, Any], problem: str = "", error: SynapseError | None = None) -> None:
@@ -137,5 +150,6 @@ class SynapseModule(AnsibleModule):
         if expected is not None and client.server_name != expected:
             raise FatalError(
                 f"No changes made: the server at {client.base_url} is {client.server_name}, not '{expected}'. Correct"
-                " base_url (decommission_base_url) or server_name (decommission_confirm)"
+                " base_url (decommission_base_url) or server_name (decommission_confirm)",
+                errcode=INVALID_OPTION,
             )

@@ -12,9 +12,10 @@ version_added: 1.0.0
 description:
   - Writes a directory C(<server>-archive) on the controller. It has configuration for web servers that answer for the
     server name, a page to publish there, the released aliases, a README file, and the encrypted signing keys.
-  - The signing keys are read from the host and encrypted in memory. They are not archived if neither
-    O(vault_password_file) nor O(age_recipient) is set. They are not read if C(ANSIBLE_DEBUG) is set, which would log
-    them.
+  - The signing keys are read on the host, and encrypted there with a key for this task, since Ansible prints what comes
+    from a host with C(-vvv). On the controller, they are encrypted again in memory. They are not archived if neither
+    O(vault_password_file) nor O(age_recipient) is set. They are not read if C(ANSIBLE_DEBUG) is set, with which Ansible
+    prints that key.
   - The aliases are those in the certificate in O(directory), and those that the role
     P(matrixops.synapse.decommission#role) has registered.
 author:
@@ -46,6 +47,11 @@ options:
     description:
       - Recipient to encrypt the signing keys to with the program C(age), which must be installed on the controller.
       - Mutually exclusive with O(vault_password_file).
+    type: str
+  one_time_key:
+    description:
+      - Key that the signing keys are encrypted with on their way from the host. The action plugin of this module
+        generates it. It cannot be set in a task.
     type: str
 attributes:
   check_mode:
@@ -92,3 +98,46 @@ files:
   type: list
   elements: str
 """
+
+import os
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.signing import DEBIAN_KEY, MAX_KEY_FILE
+from ansible_collections.matrixops.synapse.plugins.module_utils._sealed import seal
+
+
+def read_keys(path: str) -> bytes:
+    """Read the signing keys.
+
+    :raises OSError: if there is no file, or if it cannot be read.
+    :raises ValueError: if the file is too large.
+    """
+    with open(path, "rb") as file:
+        if os.fstat(file.fileno()).st_size > MAX_KEY_FILE:
+            raise ValueError(f"the file has more than {MAX_KEY_FILE:,} bytes")
+        return file.read(MAX_KEY_FILE)
+
+
+def main() -> None:
+    """Return the signing keys to the action plugin, which does the rest."""
+    module = AnsibleModule(
+        argument_spec={
+            "directory": {"type": "path", "required": True},
+            "server_name": {"type": "str", "required": True},
+            # Paths are no secrets.
+            "signing_key_path": {"type": "str", "default": DEBIAN_KEY, "no_log": False},
+            "vault_password_file": {"type": "path", "no_log": False},
+            "age_recipient": {"type": "str"},
+            "one_time_key": {"type": "str", "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        keys = read_keys(module.params["signing_key_path"])
+    except (OSError, ValueError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, sealed_keys=seal(module.params["one_time_key"], keys))
+
+
+if __name__ == "__main__":
+    main()

@@ -43,6 +43,12 @@ options:
     elements: str
     choices: [started, left_federated_rooms]
     default: []
+  release_lease:
+    description:
+      - Whether to release the lease O(lease) at the end, so that the next run does not wait until it has expired. A
+        lease of another run stays as it is. This does not count as a change. O(lease) is required then.
+    type: bool
+    default: false
   clock:
     description:
       - Time of another clock in seconds since 1970, for example V("{{ now(fmt='%s') }}") for the clock of the
@@ -61,6 +67,12 @@ EXAMPLES = r"""
   matrixops.synapse.synapse_decommission_state:
     access_token: "{{ synapse_access_token }}"
     mark: [left_federated_rooms]
+
+- name: Release the lease at the end of a run
+  matrixops.synapse.synapse_decommission_state:
+    access_token: "{{ synapse_access_token }}"
+    lease: "{{ lease_id }}"
+    release_lease: true
 """
 
 RETURN = r"""
@@ -82,8 +94,17 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.server 
 
 def main() -> None:
     milestones = {"type": "list", "elements": "str", "choices": list(store.MILESTONES), "default": []}
-    module = SynapseModule({"mark": milestones, "clear": milestones, "clock": {"type": "int"}})
-    with module.client(changes=bool(module.params["mark"] or module.params["clear"])) as client:
+    module = SynapseModule(
+        {
+            "mark": milestones,
+            "clear": milestones,
+            "release_lease": {"type": "bool", "default": False},
+            "clock": {"type": "int"},
+        },
+        required_if=[("release_lease", True, ["lease"])],
+    )
+    changes = bool(module.params["mark"] or module.params["clear"])
+    with module.client(changes=changes, release_lease=module.params["release_lease"]) as client:
         if module.params["clock"] is not None:
             check_clock(client, module.params["clock"])
         before = store.read(client)

@@ -26,6 +26,7 @@ requirements:
   - dnspython
 extends_documentation_fragment:
   - matrixops.synapse.connection
+  - matrixops.synapse.propagation
   - matrixops.synapse.attributes
 attributes:
   check_mode:
@@ -37,100 +38,18 @@ attributes:
   idempotent:
     support: full
 options:
-  period:
-    description:
-      - Propagation period in seconds, from the time when all accounts had left the federated rooms. That time is
-        recorded by M(matrixops.synapse.synapse_decommission_state).
-    type: int
-    required: true
   wait:
     description:
       - Whether to poll until RV(finished) is true. V(false) polls once, and returns RV(next_poll).
       - Only has an effect in a task, since Ansible waits and not the module.
     type: bool
     default: true
-  early_exit:
-    description:
-      - Whether to finish before the end of O(period), once all servers that answer have confirmed, and the others have
-        been unreachable for O(unreachable_after) seconds.
-    type: bool
-    default: false
-  unreachable_after:
-    description:
-      - Time in seconds to retry unreachable servers with O(early_exit=true).
-    type: int
-    default: 86400
-  poll_interval:
-    description:
-      - Minimum time in seconds from one poll of a server that has not confirmed to the next.
-    type: int
-    default: 30
   recheck:
     description:
       - Whether to check confirmed pairs of server and room again, for example before a step that can't be undone. Of
         more than 10,000 pairs, a random sample of 10,000 is checked.
     type: bool
     default: false
-  ghost_checks:
-    description:
-      - Whether to check remote servers. With V(false), all servers stay C(unconfirmed) until O(period) is over, and no
-        signing key is required.
-    type: bool
-    default: true
-  signing_key_path:
-    description:
-      - Path of the signing key of the homeserver, on the host where the module runs. Reading it usually requires
-        C(become=true). The key never leaves the host.
-    type: path
-    default: /etc/matrix-synapse/homeserver.signing.key
-  federation_ca_path:
-    description:
-      - Path of the CA certificates with which to verify remote servers, instead of the default ones.
-    type: path
-  federation_proxy:
-    description:
-      - URL of the HTTP proxy for requests to remote servers.
-    type: str
-  federation_ip_allowlist:
-    description:
-      - IP addresses and CIDR ranges to allow although they are not public.
-    type: list
-    elements: str
-    default: []
-  federation_timeout:
-    description:
-      - Total time of one request to a remote server in seconds.
-    type: int
-    default: 30
-  ignore:
-    description:
-      - Names of remote servers that are not checked, and that need not confirm.
-    type: list
-    elements: str
-    default: []
-  broken_rooms:
-    description:
-      - Rooms that accounts could not leave on this server, as a mapping of room ID to reason, for example from
-        RV(matrixops.synapse.synapse_user_deactivate#module:broken_rooms). Ghosts in these rooms are removed although
-        the accounts are still joined on this server.
-      - If not set, the rooms that an earlier run has recorded.
-    type: dict
-  clock:
-    description:
-      - Time in seconds since 1970, by another clock than that of the homeserver. The module fails if the two differ by
-        more than five minutes.
-      - In a task, Ansible sets this to the time of the controller.
-    type: int
-  concurrency:
-    description:
-      - Maximum number of concurrent requests to the homeserver.
-    type: int
-    default: 8
-  progress_path:
-    description:
-      - Path of a file for the progress, on the host where the module runs. It is replaced about once a second.
-      - Ansible sets this itself, to show the progress on the terminal.
-    type: path
 seealso:
   - module: matrixops.synapse.synapse_federated_rooms
   - module: matrixops.synapse.matrix_ghosts
@@ -279,83 +198,19 @@ history:
   sample: [[1795416420, 0, 0, 0, 1, 12], [1795416450, 12, 0, 0, 1, 0]]
 """
 
-from typing import Any
-
-from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.propagation import Options, Propagation
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.connect import Settings, connect
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import FederationError
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.signing import DEBIAN_KEY, read_key_file
-from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
+from ansible_collections.matrixops.synapse.plugins.module_utils._propagation_module import PropagationModule
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import SynapseError
-from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.server import check_clock
-
-
-def options_of(params: dict[str, Any]) -> Options:
-    broken = params["broken_rooms"]
-    return Options(
-        period=params["period"],
-        early_exit=params["early_exit"],
-        unreachable_after=params["unreachable_after"],
-        poll_interval=params["poll_interval"],
-        recheck=params["recheck"],
-        ignore=frozenset(params["ignore"]),
-        broken_rooms=None if broken is None else {room_id: str(reason) for room_id, reason in broken.items()},
-    )
-
-
-def check(propagation: Propagation, params: dict[str, Any]) -> None:
-    """Check the remote servers. Without any, no signing key is required."""
-    servers = propagation.servers
-    if not servers:
-        propagation.checked = True
-        return
-    settings = Settings(
-        ca_path=params["federation_ca_path"],
-        proxy=params["federation_proxy"],
-        ip_allowlist=tuple(params["federation_ip_allowlist"]),
-        timeout=float(params["federation_timeout"]),
-    )
-    key = read_key_file(params["signing_key_path"])
-    with connect(propagation.client.server_name, key, settings, servers) as connection:
-        propagation.check(connection.client)
 
 
 def main() -> None:
-    module = SynapseModule(
-        {
-            "period": {"type": "int", "required": True},
-            "wait": {"type": "bool", "default": True},
-            "early_exit": {"type": "bool", "default": False},
-            "unreachable_after": {"type": "int", "default": 86400},
-            "poll_interval": {"type": "int", "default": 30},
-            "recheck": {"type": "bool", "default": False},
-            "ghost_checks": {"type": "bool", "default": True},
-            "signing_key_path": {"type": "path", "default": DEBIAN_KEY},
-            "federation_ca_path": {"type": "path"},
-            "federation_proxy": {"type": "str", "no_log": True},
-            "federation_ip_allowlist": {"type": "list", "elements": "str", "default": []},
-            "federation_timeout": {"type": "int", "default": 30},
-            "ignore": {"type": "list", "elements": "str", "default": []},
-            "broken_rooms": {"type": "dict"},
-            "clock": {"type": "int"},
-            "concurrency": {"type": "int", "default": 8},
-            "progress_path": {"type": "path"},
-        }
+    module = PropagationModule(
+        {"wait": {"type": "bool", "default": True}, "recheck": {"type": "bool", "default": False}}
     )
-    params = module.params
-    for option, least in (("period", 0), ("unreachable_after", 0), ("federation_timeout", 1)):
-        if params[option] < least:
-            module.fail_json(msg=f"{option} is {params[option]}: set it to {least} or more")
     with module.client(changes=True) as client:
-        if params["clock"] is not None:
-            check_clock(client, params["clock"])
-        propagation = Propagation(
-            client, options_of(params), dry_run=module.check_mode, progress_path=params["progress_path"]
-        )
+        propagation = module.propagation(client, recheck=module.params["recheck"])
         try:
-            if params["ghost_checks"]:
-                check(propagation, params)
-            result = propagation.finish()
+            result = module.poll(propagation)
         except (FederationError, SynapseError, OSError, ValueError) as error:
             # Ghosts may have been removed before the error.
             cause = error if isinstance(error, SynapseError) else None

@@ -38,6 +38,11 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  one_time_key:
+    description:
+      - Key that the module encrypts the access token with, so that Ansible does not print it with C(-vvv). The action
+        plugin of this module generates the key, and decrypts the token. A value in a task is ignored.
+    type: str
 """
 
 EXAMPLES = r"""
@@ -63,19 +68,24 @@ access_token:
 """
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
+from ansible_collections.matrixops.synapse.plugins.module_utils._sealed import seal
 
 
 def main() -> None:
     module = SynapseModule(
-        {"state": {"type": "str", "choices": ["present", "absent"], "default": "present"}},
-        required_if=[("state", "present", ("login_user",)), ("state", "absent", ("access_token",))],
+        {
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "one_time_key": {"type": "str", "no_log": True},
+        },
+        required_if=[("state", "present", ("login_user", "one_time_key")), ("state", "absent", ("access_token",))],
     )
     opening = module.params["state"] == "present"
     # The token may be invalid already, and then the server name cannot be verified.
     with module.client(token_only=not opening) as client:
         if opening:
             client.keep_session()
-            result = {"changed": True, "access_token": client.access_token}
+            sealed = seal(module.params["one_time_key"], (client.access_token or "").encode())
+            result = {"changed": True, "sealed_token": sealed}
         else:
             result = {"changed": client.logout()}
     module.exit_json(**result)

@@ -68,8 +68,9 @@ options:
     description:
       - Redact all that an account has sent to its rooms before it leaves them, on all servers in these rooms. This
         includes messages and joins, which have the display name, but not the state of the room, for example its name.
-      - An account whose redaction fails as a whole stays active, since it cannot be redacted later. This applies to
-        locked accounts as well, which the operator cannot act as.
+      - An account with events that are still to be redacted stays active and in its rooms, since nothing can be
+        redacted later. This applies to locked accounts as well, which the operator cannot act as. See
+        RV(not_redacted) for events that can never be redacted.
       - B(Slow, and cannot be undone.) One more event is sent for each message. For the cost, see
         U(https://github.com/matrixops/synapse/blob/main/docs/explanation/synapse.md).
     type: bool
@@ -247,6 +248,9 @@ broken_rooms_total:
 not_redacted:
   description:
     - The accounts with events that could not be redacted; at most 1,000 of them. O(log_path) has the reasons.
+    - An account is deactivated only if all these events can never be redacted, since the server answers 403
+      M_FORBIDDEN, 403 M_GUEST_ACCESS_FORBIDDEN or 404 M_NOT_FOUND. Otherwise it has failed, and stays active and in
+      its rooms.
   returned: with O(redact=true), when the accounts could be read
   type: list
   elements: dict

@@ -20,6 +20,8 @@ from ansible.plugins.loader import connection_loader
 from ansible.utils.display import Display
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import STATES
 from ansible_collections.matrixops.synapse.plugins.module_utils._text import duration
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._parent_process import ends_with_parent
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._secrets import refuse_secrets
 
 # Determined when the play's process loads this: the processes that it forks for the hosts have no terminal.
 INTERVAL = 9.0 if sys.stdout.isatty() else 60.0
@@ -42,6 +44,7 @@ class ProgressAction(ActionBase):
         """Return the contents of the progress file as a line for a terminal."""
         raise NotImplementedError
 
+    @ends_with_parent()
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
         result.update(self.execute(dict(self._task.args), task_vars))
@@ -49,6 +52,9 @@ class ProgressAction(ActionBase):
 
     def execute(self, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
         """Run the module once, and return its result."""
+        refusal = refuse_secrets(arguments)
+        if refusal:
+            return refusal
         in_background = bool(self._task.async_val)
         if in_background or self._task.check_mode or arguments.get("progress_path"):
             answer = self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=in_background)

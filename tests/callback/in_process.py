@@ -5,7 +5,7 @@
 """Runs the collection's modules in the process that Ansible forks for a task.
 
 Ansible starts a Python for each module, which takes most of the time of a small run. Here it is the same playbook,
-role, action plugins and modules, three times as fast. And a lease lasts for less.
+role, action plugins and modules, three times as fast. And a lease is valid for a shorter time.
 """
 
 from __future__ import annotations
@@ -45,10 +45,11 @@ class CallbackModule(CallbackBase):
         # Once, and not in each of the processes that are forked for a task.
         for path in MODULES.glob("*.py"):
             importlib.import_module(f"{PLUGINS}.modules.{path.stem}")
-        # One run follows upon the other here, and each would wait for what that before it had.
         lease = importlib.import_module(f"{PLUGINS}.module_utils._decommission.lease")
-        lease.LENGTH = int(os.environ.get("IN_PROCESS_LEASE", "4"))
-        lease.RENEWAL, lease.GRACE, lease.SETTLING, lease.LOOK = 1.0, 1, 0.3, 0.2
+        # A run that was killed keeps the next one waiting for this long. All other times are in proportion to it.
+        lease.LENGTH = int(os.environ.get("IN_PROCESS_LEASE", "6"))
+        lease.RENEWAL, lease.MARGIN, lease.OBSERVATION = lease.LENGTH / 12, lease.LENGTH / 6, lease.LENGTH / 4
+        lease.SETTLING, lease.POLL_INTERVAL = 0.3, 0.2
 
 
 _start_a_python = ActionBase._execute_module

@@ -121,6 +121,8 @@ class Playbook:
             "decommission_propagation_period": "3s",
             "decommission_poll_interval": 1,
             "decommission_power_off_tasks": str(tasks),
+            # These tasks leave the homeserver running.
+            "decommission_power_off_timeout": 0,
             "mark": str(mark),
         }
         inventory.write_text(json.dumps({"matrix_decommission": {"hosts": {"a": variables}}}))

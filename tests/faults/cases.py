@@ -31,9 +31,13 @@ DEACTIVATE = "Deactivate accounts and wait until they have left the federated ro
 LEAVE = "Leave all rooms as admins and kept accounts"
 PROPAGATE = "Check remote servers and remove ghosts until the propagation period is over"
 
+HAND_OVER = "Hand over rooms without another administrator"
+
 CASES = [
     # The homeserver, and what is between it and the controller.
     Case("1", [("prepare", "request torn", "Delete the aliases"), ("drain", "homeserver killed", DEACTIVATE)]),
+    # Failed once: "Can only look up local users" was shown without a next step.
+    Case("1171346333 6", [("prepare", "URL leads to another server", HAND_OVER)]),
     # The controller, and what it writes.
     Case("2", [("drain", "controller killed", DEACTIVATE), ("report", "certificate can't be written", "")]),
     # A remote server: back by itself during the drain, and down until the next run.

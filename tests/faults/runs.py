@@ -33,7 +33,7 @@ ROLE = HERE.parents[1] / "roles/decommission"
 PATIENCE = 8
 """Seconds for which a request without an answer is sent again, instead of two minutes."""
 LEASE = 4
-"""Seconds for which a lease holds, instead of 15: so long does a run that was killed keep the next one waiting."""
+"""Seconds for which a lease holds, instead of 60: so long does a run that was killed keep the next one waiting."""
 LONGEST_RUN = 1800.0
 """Seconds after which a run counts as one that never ends."""
 STATE = "io.github.matrixops.decommission"
@@ -187,6 +187,8 @@ class FaultLab:
             "decommission_release_aliases": True,
             "decommission_demote": True,
             "decommission_power_off_tasks": str(HERE / "power_off.yml"),
+            # These tasks leave the homeserver running.
+            "decommission_power_off_timeout": 0,
             "off_marker": str(self.marker),
         }
 

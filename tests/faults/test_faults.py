@@ -103,7 +103,7 @@ def test_two_controllers(fault_lab: FaultLab) -> None:
     """The first run continues, and the other one stops at the first change."""
     at_work = fault_lab.proxy.rule(ProxyFault.DELAY_BEFORE, path="/deactivate/", first=1, seconds=120)
     others: list[Run] = []
-    lease = 60  # renewed each second, and not to be lost by a busy machine
+    lease = 60  # renewed every five seconds: a busy machine must not lose it
 
     def begin_another(file: str, task: str) -> None:
         if task.startswith(DEACTIVATE) and not others:
@@ -115,7 +115,7 @@ def test_two_controllers(fault_lab: FaultLab) -> None:
     assert other.wait() == 2, other.output
     at_work.over.set()
     code = first.wait()
-    assert "Another run is at work" in other.messages[-1], other.output
+    assert "Another run has the lease" in other.messages[-1], other.output
     assert "changed=0 " in other.output
     assert code == 0, first.output
     fault_lab.check(first, code)
@@ -133,7 +133,7 @@ def test_who_only_waits_gives_way(fault_lab: FaultLab) -> None:
     period = {"decommission_propagation_period": "90s", "decommission_poll_interval": 12}
     first = fault_lab.start(begin_another, **period)
     assert first.wait() == 2, first.output
-    assert "Another run has taken over" in first.messages[-1], first.output
+    assert "Another run has taken over the lease" in first.messages[-1], first.output
     (other,) = others
     code = other.wait()
     fault_lab.check(other, code)

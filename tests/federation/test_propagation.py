@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.matrixops.synapse.plugins.module_utils import _propagation_module
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import ghosts, propagation
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.record import (
     Record,
@@ -23,7 +24,6 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._federation.chec
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.connect import Settings
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.pacing import Pacing
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
-from ansible_collections.matrixops.synapse.plugins.modules import synapse_propagation
 from stubs import faults
 from stubs.helpers import NOW, TOKEN
 from stubs.homeserver import Homeserver
@@ -107,7 +107,7 @@ def scene(
 ) -> Iterator[Scene]:
     monkeypatch.setattr(propagation, "RETRY_DELAYS", (0.0,))
     monkeypatch.setattr(ghosts, "FORWARD_DELAY", 0.0)
-    monkeypatch.setattr(synapse_propagation, "Settings", partial(Settings, pacing=Pacing(3, 10_000.0)))
+    monkeypatch.setattr(_propagation_module, "Settings", partial(Settings, pacing=Pacing(3, 10_000.0)))
     with homeserver.serve() as url:
         yield Scene(us, homeserver, url, run_module, tmp_path / "signing.key")
 

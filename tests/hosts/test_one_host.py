@@ -2,10 +2,11 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""One real machine over SSH: registration at its server is closed, and in the end it is powered off."""
+"""One real machine over SSH: its registration is closed, no secret is shown, and in the end it is powered off."""
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from lab import ApiError, MissingError
-from lab.api import Account, Json
+from lab.api import PASSWORD, Account, Json
 from lab.hosts import Host, HostLab, populate
 
 from .test_fleet import AT_ONCE, DRAIN_LOG, STAYING, Fleet, found_on_disk
@@ -24,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 CORDON = "/etc/matrix-synapse/conf.d/zz-matrixops-cordon.yaml"
 OPEN = "/etc/matrix-synapse/conf.d/open.yaml"
 KEY_FILE = "etc/matrix-synapse/signing.key"
+VAULT_PASSWORD = "correct horse battery"
 STATE = "io.github.matrixops.decommission"
 
 
@@ -71,29 +73,33 @@ def starts(host: Host) -> int:
     return len(lines.splitlines())
 
 
-def cordon(fleet: Fleet, *arguments: str) -> str:
-    """Run its tasks as the role does, which is after the preflight; return what Ansible printed."""
+def run_tasks(fleet: Fleet, tasks: list[Json], *arguments: str, hosts: Json | None = None, **environment: str) -> str:
+    """Run tasks on the host by an unprivileged user; return what Ansible printed, and the exit code.
+
+    :param hosts: variables of further hosts at the same address, by name.
+    """
     inventory = fleet.lab.inventory(user="deploy")
     group = inventory["matrix_decommission"]
-    group["hosts"] = {"a": {**group["hosts"]["a"], **fleet.variables("a")}}
+    own = {**group["hosts"]["a"], **fleet.variables("a")}
+    others = {name: {**group["hosts"]["a"], **variables} for name, variables in (hosts or {}).items()}
+    group["hosts"] = {"a": own, **others}
     connection = {
         "base_url": "{{ decommission_base_url | default('http://localhost:8008') }}",
         "access_token": "{{ decommission_access_token }}",
         "server_name": "{{ decommission_confirm }}",
     }
-    role = {"name": "matrixops.synapse.decommission", "tasks_from": "cordon.yml"}
     play = {
-        "hosts": "all",
+        "hosts": "a",
         "gather_facts": False,
         "module_defaults": {"group/matrixops.synapse.synapse": connection},
-        "tasks": [{"ansible.builtin.include_role": role}],
+        "tasks": tasks,
     }
     files = {"inventory.json": inventory, "playbook.json": [play]}
     for name, content in files.items():
         (fleet.directory / name).write_text(json.dumps(content))
     done = subprocess.run(
         [Path(sys.executable).with_name("ansible-playbook"), "-i", *files, *arguments],
-        env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+        env={**os.environ, "ANSIBLE_NOCOLOR": "1", **environment},
         cwd=fleet.directory,
         text=True,
         stdout=subprocess.PIPE,
@@ -101,6 +107,12 @@ def cordon(fleet: Fleet, *arguments: str) -> str:
         check=False,
     )
     return f"{done.stdout}\n{done.returncode}"
+
+
+def cordon(fleet: Fleet, *arguments: str) -> str:
+    """Run its tasks as the role does, which is after the preflight."""
+    role = {"name": "matrixops.synapse.decommission", "tasks_from": "cordon.yml"}
+    return run_tasks(fleet, [{"ansible.builtin.include_role": role}], *arguments)
 
 
 def test_cordon(fleet: Fleet) -> None:
@@ -144,10 +156,112 @@ def test_cordon(fleet: Fleet) -> None:
     homeserver.call("PUT", path, token=homeserver.admin_token, json={})
 
     # Not Debian's package.
-    host.ssh("rm -r /etc/matrix-synapse/conf.d")
+    host.ssh("mv /etc/matrix-synapse/conf.d /tmp")
     other = cordon(fleet)
+    # Without it, Synapse does not start at the next boot.
+    host.ssh("mv /tmp/conf.d /etc/matrix-synapse")
     assert other.endswith("\n2") and "Set enable_registration: false and allow_guest_access: false" in other, other
     assert starts(host) == before + 2
+
+
+LOGIN = {"access_token": "{{ omit }}", "login_user": "operator", "login_password": "{{ password }}"}
+SESSION = {"access_token": "{{ session.access_token }}"}
+FEDERATION = {
+    "server_name": "{{ decommission_confirm }}",
+    "ca_path": "{{ decommission_federation_ca_path }}",
+    "ip_allowlist": "{{ decommission_federation_ip_allowlist }}",
+}
+
+
+def with_secrets(host: Host, user: str) -> list[Json]:
+    """Tasks with each kind of secret: a password, a token, one of another account, and the signing key.
+
+    The secrets are in variables: a literal in a task is in the names that the callback junit gives to tasks.
+    """
+    key = (host.root / KEY_FILE).read_text()
+    tasks: list[tuple[str, Json]] = [
+        ("synapse_session", LOGIN),
+        ("synapse_users_info", SESSION),
+        ("synapse_users_info", LOGIN),
+        ("synapse_user_deactivate", {"user_ids": [user], "redact": True}),
+        ("matrix_federation_info", {**FEDERATION, "signing_key_path": "{{ decommission_signing_key_path }}"}),
+        ("matrix_ghosts_info", {**FEDERATION, "signing_key": "{{ key }}", "rooms": []}),
+        (
+            "archive",
+            {
+                "directory": "reports",
+                "server_name": "{{ decommission_confirm }}",
+                "signing_key_path": "{{ decommission_signing_key_path }}",
+                "vault_password_file": "{{ playbook_dir }}/password",
+            },
+        ),
+        ("synapse_session", {**SESSION, "state": "absent"}),
+    ]
+    login, *others = [
+        {
+            "name": f"{module} {number}",
+            f"matrixops.synapse.{module}": options,
+            "become": module in ("archive", "matrix_federation_info"),
+            "vars": {"key": key, "password": PASSWORD},
+        }
+        for number, (module, options) in enumerate(tasks)
+    ]
+    return [{**login, "register": "session", "no_log": True}, *others]
+
+
+def found_secrets(fleet: Fleet, output: str) -> list[str]:
+    """Where a secret of the host is in what Ansible has printed, or in a file that it has written."""
+    host = fleet["a"]
+    key = (host.root / KEY_FILE).read_bytes()
+    seed = key.split()[2]
+    # All tokens begin like this.
+    secrets = {PASSWORD.encode(), VAULT_PASSWORD.encode(), b"syt_", seed, base64.b64encode(key)[:40]}
+    # Of the seed in base64 again, whatever is before it.
+    secrets.update(base64.b64encode(b" " * offset + seed)[4:-4] for offset in range(3))
+    own = {"inventory.json", "playbook.json", "password"}
+    files = [path for path in fleet.directory.rglob("*") if path.is_file() and path.name not in own]
+    assert {"ansible.log", "tree"} <= {name for path in files for name in (path.name, path.parent.name)}
+    contents = {"output": output.encode(), **{str(path): path.read_bytes() for path in files}}
+    return [where for where, content in contents.items() if any(secret in content for secret in secrets)]
+
+
+@pytest.mark.parametrize("pipelining", ["true", "false"])
+def test_no_secret_is_shown(fleet: Fleet, users: dict[str, list[Account]], pipelining: str) -> None:
+    """Over SSH, with -vvv, Ansible prints what each command and module has printed."""
+    host = fleet["a"]
+    (fleet.directory / "password").write_text(VAULT_PASSWORD)
+    environment = {
+        "ANSIBLE_PIPELINING": pipelining,
+        "ANSIBLE_LOG_PATH": "ansible.log",
+        "ANSIBLE_CALLBACKS_ENABLED": "ansible.builtin.junit,ansible.builtin.tree",
+        "ANSIBLE_CALLBACK_TREE_DIR": "tree",
+        "JUNIT_OUTPUT_DIR": "junit",
+        "ANSIBLE_LOCAL_TEMP": "local_tmp",
+    }
+    user = users["a"][-1 if pipelining == "true" else -2]
+    tasks = with_secrets(host, user.user_id)
+    output = run_tasks(fleet, tasks, "-vvvv", **environment)
+    assert output.endswith("\n0"), output
+    assert '"sealed_keys": ' in output, "what a module prints is shown, but where no_log is set"
+    assert found_secrets(fleet, output) == []
+    assert found_on_disk(host, b"syt_") == []
+
+    # With it, Ansible prints the arguments of modules, and so the actions refuse.
+    debugged = run_tasks(
+        fleet, [{**task, "ignore_errors": True} for task in tasks], "-vvvv", ANSIBLE_DEBUG="1", **environment
+    )
+    assert debugged.endswith("\n0"), debugged
+    assert debugged.count("No changes made: ANSIBLE_DEBUG is set") >= 4
+    assert found_secrets(fleet, debugged) == []
+
+
+def test_a_machine_with_two_homeservers_stays_on(fleet: Fleet) -> None:
+    """The other one is not verified yet."""
+    power_off: Json = {"matrixops.synapse.power_off": {"directory": "reports"}, "become": True}
+    output = run_tasks(fleet, [power_off], hosts={"second": {"decommission_confirm": "second.lab"}})
+    assert output.endswith("\n2"), output
+    assert "a has the same address as second (second.lab), not verified yet" in output
+    assert fleet["a"].running and fleet["a"].ssh("systemctl is-system-running").stdout == "running\n"
 
 
 def test_power_off(fleet: Fleet) -> None:
@@ -163,3 +277,19 @@ def test_power_off(fleet: Fleet) -> None:
     assert found_on_disk(host, b"syt_") == []
     key = (host.root / KEY_FILE).read_text().split()[2]
     assert found_on_disk(host, key.encode()) == [Path(KEY_FILE)]
+    certificate = json.loads((fleet.directory / "decommission-reports/a.lab.json").read_text())
+    assert certificate["power_off"] == {**certificate["power_off"], "verified": True, "reason": None}
+
+
+def test_a_machine_that_hangs_is_not_off(fleet: Fleet) -> None:
+    """It is not powered off, and SSH accepts connections, but does not answer, which ends as a timeout."""
+    host = fleet["a"]
+    host.boot()
+    host.wait_until_up()
+    commands = ("systemctl mask --runtime poweroff.target", "pkill -STOP -o sshd")
+    tasks: list[Json] = [{"ansible.builtin.command": command, "become": True} for command in commands]
+    output = run_tasks(fleet, [*tasks, {"matrixops.synapse.power_off": {"timeout": 16}, "become": True}])
+    assert output.endswith("\n2"), output
+    assert f"to power off: {host.address} port 22: TCP connection established. Check the host" in output, output
+    assert host.running
+    host.unplug()

@@ -9,11 +9,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,8 @@ class Federation:
             "decommission_propagation_period": "3s",
             "decommission_poll_interval": 1,
             "decommission_power_off_tasks": str(Path(__file__).with_name("power_off.yml")),
+            # These tasks leave the homeserver running.
+            "decommission_power_off_timeout": 0,
             "off_marker": str(self.lab.directory / "a" / "powered_off"),
         }
 
@@ -212,6 +216,8 @@ def start_playbook(request: pytest.FixtureRequest, tmp_path: Path) -> StartPlayb
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            # Under nohup, all processes ignore the signal of a terminal that is closed.
+            preexec_fn=partial(signal.signal, signal.SIGHUP, signal.SIG_DFL),
         )
 
     return start

@@ -52,7 +52,7 @@ CONNECTIONS: dict[str, tuple[Callable[[Federation], dict[str, Any]], str]] = {
         lambda f: {"base_url": federation_url(f), "validate_certs": False},
         "text/html, not with a JSON object",
     ),
-    "HTML": (lambda f: {"base_url": f"{f.retiring.base_url}/_matrix/static"}, "is base_url that of"),
+    "HTML": (lambda f: {"base_url": f"{f.retiring.base_url}/_matrix/static"}, "contains the path of an API"),
     "another server": (lambda f: {"server_name": "example.org"}, "not 'example.org'"),
     "no token": (lambda f: {"access_token": None}, "access_token, login_user"),
 }

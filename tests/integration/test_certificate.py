@@ -17,6 +17,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     user,
 )
 from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeserver
+from ansible_collections.matrixops.synapse.tests.stubs.homeserver.transport import serving
 from lab.waiting import PATIENCE
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys
 from selenium.webdriver.common.by import By
@@ -121,15 +123,21 @@ def test_certificate_of_a_decommissioning(federation: Federation, run_playbook: 
         assert made.operator in page
     assert f"{retiring.server_name}: powered off" in done.stdout
 
-    # A later run that fails is recorded in the same certificate.
+    assert certificate["power_off"]["verified"] is False, "the homeserver is left running"
+
+    # A later run that fails does not change it, and one that succeeds writes another one.
+    before = {each: each.read_bytes() for each in directory.iterdir()}
     later = run_playbook(PLAYBOOK, {"a": {**host, "decommission_access_token": "syt_wrong"}})
-    assert later.returncode == 2, later.stdout
-    again = read(directory, path.stem)
-    assert again["created"] == certificate["created"] and again["state"] == "powered_off"
-    (preflight,) = [stage for stage in again["stages"] if stage["stage"] == "preflight"]
-    assert [attempt["result"] for attempt in preflight["attempts"]] == ["done", "failed"]
-    assert "M_UNKNOWN_TOKEN" in preflight["attempts"][-1]["reason"]
-    assert "syt_wrong" not in path.read_text()
+    assert later.returncode == 2 and "M_UNKNOWN_TOKEN" in later.stdout, later.stdout
+    assert {each: each.read_bytes() for each in directory.iterdir()} == before
+    again = run_playbook(PLAYBOOK, {"a": {**host, "decommission_power_off": False}})
+    assert again.returncode == 0, again.stdout
+    assert read(directory, path.stem)["state"] == "verified"
+    (kept,) = directory.glob("*.finished-*.json")
+    assert (kept.read_bytes(), kept.with_suffix(".html").read_bytes()) == (
+        before[path],
+        before[path.with_suffix(".html")],
+    )
 
 
 # On a stub
@@ -151,7 +159,14 @@ def filled_homeserver() -> Homeserver:
 
 
 def serve(pipe: Any) -> None:
-    with filled_homeserver().serve() as url:
+    homeserver = filled_homeserver()
+
+    def answer(sent: Any) -> Any:
+        # The controller's clock is real, and the two are compared.
+        homeserver.now = int(time.time())
+        return homeserver.answer(sent)
+
+    with serving(answer) as url:
         pipe.send(url)
         signal.pause()
 
@@ -218,6 +233,8 @@ class Decommissioned:
                 "decommission_poll_interval": 1,
                 "decommission_ghost_checks": False,
                 "decommission_power_off_tasks": str(directory / "off.yml"),
+                # These tasks leave the homeserver running.
+                "decommission_power_off_timeout": 0,
                 "decommission_archive": True,
                 "decommission_signing_key_path": str(directory / "signing.key"),
                 "decommission_archive_vault_password_file": "password",
@@ -288,7 +305,7 @@ def test_a_resumed_run(decommissioned: Decommissioned) -> None:
     remote = certificate["remote_servers"]
     assert remote["checked"] is False
     assert remote["summary"]["servers"] == remote["summary"]["unconfirmed"] == SERVERS
-    assert [finding["kind"] for finding in certificate["findings"]] == ["not_checked"]
+    assert [finding["kind"] for finding in certificate["findings"]] == ["not_verified", "not_checked"]
     assert "No remote server was checked" in (decommissioned.directory / f"{SERVER}.html").read_text()
     assert len((decommissioned.directory / f"{SERVER}.json").read_text()) < 100_000
 

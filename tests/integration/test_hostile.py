@@ -136,7 +136,7 @@ def stub(tmp_path: Path) -> Iterator[tuple[str, Nasty]]:
             if "whoami" in self.path:
                 status, body = 200, {"user_id": "@op:example.org"}
             elif "/v2/users?" in self.path:
-                status, body = 200, {"users": users}
+                status, body = 200, {"users": users, "total": len(users)}
             content = json.dumps(body).encode()
             self.send_response(status)
             self.send_header("Content-Type", "application/json")

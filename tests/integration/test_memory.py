@@ -70,6 +70,8 @@ class Stub:
         if last == "joined_rooms":
             number = _number(before)
             return 200, {"joined_rooms": [_room(number)] if self.in_room[number] else []}
+        if before == "users":
+            return 200, self._user(_number(last))
         if before == "deactivate":
             if self.refusing:
                 return 403, {"errcode": "M_FORBIDDEN", "error": "A module of this server does not let it happen"}
@@ -96,7 +98,8 @@ class Stub:
 
     def _page(self, start: int) -> dict[str, Any]:
         end = start + 1000
-        page: dict[str, Any] = {"users": [self._user(number) for number in range(start, min(end, ACCOUNTS))]}
+        users = [self._user(number) for number in range(start, min(end, ACCOUNTS))]
+        page: dict[str, Any] = {"users": users, "total": ACCOUNTS}
         if end < ACCOUNTS:
             page["next_token"] = str(end)
         return page

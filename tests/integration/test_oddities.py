@@ -194,7 +194,7 @@ def test_new_accounts_without_end(federation: Federation, run_module: RunModule)
         failed = run_module("synapse_user_deactivate", drain_options(federation, max_passes=2, **connection))
     assert failed["failed"] and failed["passes"] == 2
     (failure,) = failed["failures"]
-    assert failure["user_id"] == retiring.user_id("new2") and "is active after 2 passes" in failure["reason"]
+    assert failure["user_id"] == retiring.user_id("new2") and "still active after 2 passes" in failure["reason"]
     done = run_module("synapse_user_deactivate", drain_options(federation))
     assert done["failures"] == []
     assert_nobody_but(federation)

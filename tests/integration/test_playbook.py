@@ -95,7 +95,7 @@ def test_not_due_yet(federation: Federation, run_playbook: RunPlaybook) -> None:
     # The gate stays closed if nothing but the power-off is requested.
     alone = run_playbook(PLAYBOOK, {"a": {**patient, "decommission_wait": True}}, "--tags", "power_off")
     assert alone.returncode == 2, alone.stdout
-    assert "Propagation has not finished" in alone.stdout
+    assert "propagation has not finished" in alone.stdout
     assert not powered_off(federation)
 
     waiting = {**patient, "decommission_propagation_period": "1s", "decommission_wait": True}
@@ -115,7 +115,7 @@ def test_somebody_comes_back_while_waiting(federation: Federation, run_playbook:
     )
     gate = run_playbook(PLAYBOOK, {"a": federation.role_variables}, "--tags", "power_off")
     assert gate.returncode == 2, gate.stdout
-    assert "is not drained" in gate.stdout and newcomer.user_id in gate.stdout
+    assert "is not powered off: 1 accounts are active" in gate.stdout and newcomer.user_id in gate.stdout
     assert not powered_off(federation)
     assert not federation.retiring.account(newcomer.user_id)["deactivated"]
     again = run_playbook(PLAYBOOK, {"a": federation.role_variables})

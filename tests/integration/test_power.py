@@ -144,8 +144,8 @@ def test_the_impact_names_each_room(federation: Federation, rooms: Rooms, run_mo
     found = {room["room_id"]: room for room in result["rooms"]}
     assert found.keys() == listed().keys()
     assert all(room.items() <= found[room_id].items() for room_id, room in listed().items())
-    assert found[orphan]["administrators"] == {"local": [host], "remote": [], "everybody": False}
-    assert found[others]["administrators"] == {"local": [host], "remote": [rooms.alice], "everybody": False}
+    assert found[orphan]["administrators"] == {"local": [host], "remote": [], "all_accounts": False}
+    assert found[others]["administrators"] == {"local": [host], "remote": [rooms.alice], "all_accounts": False}
     assert found[everybodys]["administrators"]["all_accounts"] is True
     assert found[made.direct_rooms[1]]["administrators"]["remote"] == [rooms.alice]
     assert found[aliased]["aliases"] == [f"#ours:{rooms.server_name}"]

@@ -83,6 +83,8 @@ class Net:
         return {
             **self["a"].role_variables,
             "decommission_power_off_tasks": str(Path(__file__).with_name("power_off.yml")),
+            # These tasks leave the homeserver running.
+            "decommission_power_off_timeout": 0,
             "off_marker": str(self["a"].directory / "powered_off"),
             "decommission_propagation_period": "1h",
             "decommission_poll_interval": 1,

@@ -60,7 +60,7 @@ def test_a_run_fits_on_one_page(federation: Federation, run_playbook: RunPlayboo
     (remote,) = written["remote_servers"]["servers"]
     page = next((tmp_path / "decommission-reports").glob("*.html"))
     summary, path, server = lines[-3:]
-    assert summary.startswith(f"a: {federation.retiring.server_name}: powered off; ")
+    assert summary.startswith(f"a: {federation.retiring.server_name}: powered off (not verified); ")
     assert f"{written['accounts']['deactivated']['total']} accounts deactivated" in summary
     assert (path, server) == (f"a: {page}", f"a: {remote['text']}")
     assert recap(done.stdout)["rescued"] == recap(done.stdout)["failed"] == 0

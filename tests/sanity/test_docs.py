@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import re
@@ -13,6 +14,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -282,3 +284,40 @@ def test_the_table_of_tests_is_up_to_date() -> None:
 def test_the_tables_are_from_what_ran() -> None:
     for name, text in table.rendered(table.read()).items():
         assert (ROOT / name).read_text() == text, name
+
+
+#: Messages of other software, and of several messages of ours at once.
+OTHERS = {
+    "Failed to import the required Python library (requests)",
+    "404 M_UNRECOGNIZED for /_synapse/admin/...",
+    "429 M_LIMIT_EXCEEDED during the login",
+    "500, 502, 503 or 504: check that Synapse is running",
+    "signing_key_path: ...: No such file or directory",
+    "certificate verify failed",
+    "400 Failed to remove threepid from ID server",
+}
+
+
+def messages() -> Iterator[str]:
+    """All texts of the code and the role, with a placeholder for each value."""
+    for path in ROOT.glob("plugins/**/*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "..." for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.value
+    for path in (*ROOT.glob("roles/**/*.yml"), *ROOT.glob("playbooks/*.yml")):
+        # A text that goes on in the next line of an expression.
+        yield re.sub(r"'\s*~\s*'", "", path.read_text())
+
+
+def test_troubleshooting_names_messages_that_exist() -> None:
+    """Each fixed part of a heading is one of a message. The first letter may be another at the start of a message."""
+    text = re.sub(r"\s+", " ", "\n".join(messages())).lower()
+    page = (ROOT / "docs/howto/troubleshooting.md").read_text()
+    headings = [heading for heading in re.findall("(?m)^### (.*)", page) if heading not in OTHERS]
+    assert len(headings) > 60
+    for heading in headings:
+        for part in re.split(r"\.\.\.| / |['`]|\b\d+\b", heading):
+            fixed = part.strip(" :,;.()").lower()
+            assert len(fixed) < 8 or fixed in text, (heading, fixed)

@@ -43,6 +43,7 @@ VERBS = CHECKS | {
     "Open",
     "Power",
     "Read",
+    "Release",
     "Record",
     "Remove",
     "Restart",

@@ -75,14 +75,13 @@ def test_entry_points_have_options_of_the_role() -> None:
 
 
 def test_only_the_power_off_opens_the_gate() -> None:
-    """The host is powered off in one place, behind the assertion of the same file."""
-    users = [path.name for path in ROLE.glob("tasks/*.yml") if "_decommission_gate_check" in path.read_text()]
+    """The host is powered off in one place, by the result of the gate in this run, and by no variable."""
+    users = [path.name for path in ROLE.glob("tasks/*.yml") if "power_off_host" in path.read_text()]
     assert users == ["power_off.yml"]
-    tasks = load("tasks/power_off.yml")
-    (gate,) = [index for index, task in enumerate(tasks) if task.get("register") == "_decommission_gate_check"]
-    includes = [index for index, task in enumerate(tasks) if "power_off_host" in str(task)]
-    assert includes == [len(tasks) - 1] and gate < includes[0]
-    assert tasks[-1]["when"] == "_decommission_gate_is_open | bool"
+    gate, power_off = load("tasks/power_off.yml")
+    assert "matrixops.synapse.synapse_decommission_gate" in gate and "power_off_host" in str(power_off)
+    lookup = "lookup('matrixops.synapse.gate', inventory_hostname, decommission_confirm)"
+    assert power_off["when"] == ["not ansible_check_mode", lookup]
 
 
 def test_loops_are_equal_for_all_hosts() -> None:

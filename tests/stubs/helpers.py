@@ -28,6 +28,13 @@ USERS = "/_synapse/admin/v2/users"
 ROOMS = "/_synapse/admin/v1/rooms"
 TOKENS = "/_synapse/admin/v1/registration_tokens"
 LOGIN = "/_matrix/client/v3/login"
+SYNC = "/_matrix/client/v3/sync"
+NO_ROOMS = {"filter": ANY, "set_presence": "offline", "timeout": "0"}
+WITH_SLASH = (
+    f"{USERS}/%40matrixops%2Fsynapse%3Aexample.org",
+    "/_matrix/client/v3/directory/room/%23matrixops%2Fsynapse%3Aexample.org",
+)
+"""The paths by which the client checks that slashes in identifiers reach Synapse."""
 
 Json = Dict[str, Any]
 
@@ -164,7 +171,14 @@ class Server:
 
     def users(self, *users: Json, deactivated: str = "true", guests: str = "true", **query: str) -> None:
         """Declare a listing of accounts, on a single page."""
-        query = {"limit": "1000", "locked": "true", "guests": guests, "deactivated": deactivated, **query}
+        query = {
+            "limit": "1000",
+            "order_by": "name",
+            "locked": "true",
+            "guests": guests,
+            "deactivated": deactivated,
+            **query,
+        }
         self.get(USERS, {"users": list(users), "total": len(users)}, query=query)
 
     def user(self, user: Json) -> None:
@@ -183,7 +197,7 @@ class Server:
         self.get(path, {"joined_rooms": [room_id(name) for name in names], "total": len(names)})
 
     def rooms(self, *rooms: Json) -> None:
-        query = {"limit": "1000", "order_by": "joined_local_members"}
+        query = {"limit": "1000", "order_by": "version"}
         self.get(ROOMS, {"rooms": list(rooms), "total_rooms": len(rooms)}, query=query)
 
     def members(self, name: str, *user_ids: str) -> None:
@@ -223,6 +237,13 @@ class Server:
         """Declare that the operator's rate limit is read and lifted."""
         self.get(OVERRIDE, before)
         self.post(OVERRIDE, UNLIMITED, UNLIMITED)
+
+    def way_to_synapse(self) -> None:
+        """Declare the checks that slashes and large requests reach Synapse."""
+        for path in WITH_SLASH:
+            self.get(path, matrix_error("M_NOT_FOUND", "not found"), status=404)
+        self.post("/_matrix/client/v3/keys/query", ANY, {"device_keys": {}, "failures": {}})
+        self.get(SYNC, {"next_batch": "s1"}, query=NO_ROOMS)
 
     @property
     def methods(self) -> list[str]:
@@ -285,7 +306,7 @@ class Wire:
             except OSError:
                 return
             with connection:
-                self.requests.append(connection.recv(65536).decode())
+                self.requests.append(connection.recv(65536).decode("latin-1"))
                 answer = self._answers.popleft()
                 if answer is not None:
                     connection.sendall(answer)

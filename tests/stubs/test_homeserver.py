@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, Iterator
 from urllib.parse import quote
 
@@ -55,6 +56,7 @@ class Caller:
         while following:
             answer = self("GET", f"{ADMIN}/v2/users", params={"deactivated": "true", **query, **following})
             found += [account["name"] for account in answer["users"]]
+            assert answer.get("next_token") != following["from"], "without end"
             following = {"from": answer["next_token"]} if "next_token" in answer else {}
         return found
 
@@ -123,7 +125,7 @@ def test_rooms_with_most_local_members_come_first(homeserver: Homeserver, call: 
     second = call("GET", f"{ADMIN}/v1/rooms", params={"from": first["next_batch"]})
     assert [room["room_id"] for room in second["rooms"]] == [f"!empty:{SERVER}"] and "next_batch" not in second
     homeserver.unlisted_rooms.add(f"!large:{SERVER}")
-    assert call("GET", f"{ADMIN}/v1/rooms")["total"] == 2
+    assert call("GET", f"{ADMIN}/v1/rooms")["total_rooms"] == 2
 
 
 # Sessions
@@ -218,18 +220,15 @@ def test_what_there_is_not_fails_the_test(call: Caller) -> None:
 def test_a_direct_session_answers_the_same(homeserver: Homeserver, fault: Any) -> None:
     """As with I(requests), but for what takes time."""
 
-    class Attached:
-        _session: Any = requests.Session()
-
     homeserver.add_room("r", [OPERATOR])
-    client = Attached()
+    client = SimpleNamespace(_connections=SimpleNamespace(_session=requests.Session()))
     found: list[Any] = []
     for attach in (False, True):
         if attach:
             homeserver.attach(client)
         homeserver.faults = {"GET rooms v1": fault}
         try:
-            answer = client._session.request(
+            answer = client._connections._session.request(
                 "GET", f"{BASE_URL}{ADMIN}/v1/rooms", params={"from": "0"}, json={"a": 1}, auth=authorize
             )
             found.append((answer.status_code, answer.json(), answer.headers["Date"], answer.is_redirect))
@@ -269,6 +268,15 @@ def test_deactivated_accounts_leave_one_room_with_each_request(homeserver: Homes
     looks = [call("GET", f"{ADMIN}/v1/users/{{}}/joined_rooms", BOB)["total"] for _request in range(2)]
     assert looks == [1, 0]
     assert homeserver.joined == {ALICE: [], BOB: []}
+
+
+def test_a_session_that_an_admin_opened_outlives_the_deactivation(homeserver: Homeserver, call: Caller) -> None:
+    homeserver.register("alice")
+    token = call.log_in_as(ALICE)
+    call("POST", f"{ADMIN}/v1/deactivate/{{}}", ALICE)
+    call("GET", f"{CLIENT}/account/whoami", token=token)
+    call("POST", f"{ADMIN}/v1/deactivate/{{}}", OPERATOR)
+    call("GET", f"{CLIENT}/account/whoami", status=401)
 
 
 def test_leaves_that_are_dropped(homeserver: Homeserver, call: Caller) -> None:

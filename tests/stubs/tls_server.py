@@ -38,12 +38,13 @@ def http(body: bytes | dict[str, Any] = b"{}", status: str = "200 OK", *headers:
 class TlsServer:
     """Listens on a loopback address until it is closed; each connection has a thread.
 
-    I(answer) is called with each request. If it returns bytes, they are sent and the connection is kept open; an
-    iterable of bytes is sent piece by piece and the connection is closed then; for C(None) it is closed at once.
+    Without a certificate, it uses no TLS. I(answer) is called with each request. If it returns bytes, they are sent and
+    the connection is kept open; an iterable of bytes is sent piece by piece and the connection is closed then; for
+    C(None) it is closed at once.
     """
 
     def __init__(
-        self, certificate: trustme.LeafCert, answer: Callable[[Request], Answer], host: str, port: int = 0
+        self, certificate: trustme.LeafCert | None, answer: Callable[[Request], Answer], host: str, port: int = 0
     ) -> None:
         self.requests: list[Request] = []
         self.connections = 0
@@ -51,13 +52,17 @@ class TlsServer:
         """What the clients asked for in their handshakes (SNI)."""
         self._closing = threading.Event()
         self._answer = answer
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        certificate.configure_cert(self._context)
-        self._context.sni_callback = lambda _connection, name, _context: self.tls_names.append(name)
+        self._context = None if certificate is None else self._tls_context(certificate)
         self._open: list[socket.socket] = []
         self._socket = socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
         self.address: tuple[str, int] = self._socket.getsockname()[:2]
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def _tls_context(self, certificate: trustme.LeafCert) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        certificate.configure_cert(context)
+        context.sni_callback = lambda _connection, name, _context: self.tls_names.append(name)
+        return context
 
     def hang(self) -> Iterator[bytes]:
         """Nothing, until the server is closed."""
@@ -88,12 +93,12 @@ class TlsServer:
     def _serve(self, connection: socket.socket) -> None:
         # A client that goes away is what many tests are about.
         with contextlib.suppress(OSError, ValueError), connection:
-            tls = self._context.wrap_socket(connection, server_side=True)
-            self._open.append(tls)
-            with tls, tls.makefile("rb") as stream:
-                self._converse(tls, stream)
+            wrapped = connection if self._context is None else self._context.wrap_socket(connection, server_side=True)
+            self._open.append(wrapped)
+            with wrapped, wrapped.makefile("rb") as stream:
+                self._converse(wrapped, stream)
 
-    def _converse(self, tls: ssl.SSLSocket, stream: BinaryIO) -> None:
+    def _converse(self, connection: socket.socket, stream: BinaryIO) -> None:
         while True:
             request = self._read(stream)
             if request is None:
@@ -101,10 +106,10 @@ class TlsServer:
             self.requests.append(request)
             answer = self._answer(request)
             if isinstance(answer, bytes):
-                tls.sendall(answer)
+                connection.sendall(answer)
             else:
                 for piece in answer or ():
-                    tls.sendall(piece)
+                    connection.sendall(piece)
                 return
 
     @staticmethod

@@ -8,6 +8,7 @@ import importlib
 import json
 import os
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Callable, Iterator
 from unittest import mock
 
@@ -17,9 +18,11 @@ from ansible.module_utils import basic
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    import trustme
     from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
-    from ansible_collections.matrixops.synapse.tests.stubs.helpers import Clock, Json, Server, Wire
+    from ansible_collections.matrixops.synapse.tests.stubs.helpers import Clock, Json, PassingTime, Server, Wire
     from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeserver
+    from ansible_collections.matrixops.synapse.tests.stubs.tls_server import TlsServer
 
 try:
     from ansible.module_utils.testing import patch_module_args
@@ -36,6 +39,9 @@ settings.load_profile("fixed")
 COLLECTION = "ansible_collections.matrixops.synapse"
 ENVIRONMENT = ("SYNAPSE_BASE_URL", "SYNAPSE_ACCESS_TOKEN", "NETRC", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+SERVER_ADDRESS = "127.0.0.2"
+"""Where servers listen: not at 127.0.0.1, so that an allowlist can name this address and no other."""
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +65,44 @@ def clock(monkeypatch: pytest.MonkeyPatch, helpers: Any) -> Clock:
     monkeypatch.setattr("time.sleep", clock.sleep)
     monkeypatch.setattr("time.monotonic", clock.monotonic)
     return clock
+
+
+@pytest.fixture
+def passing_time(monkeypatch: pytest.MonkeyPatch, helpers: Any) -> PassingTime:
+    """For tests with sockets. It only takes the place of C(clock) if a test file has a fixture C(clock) of its own."""
+    passing: PassingTime = helpers.PassingTime()
+    monkeypatch.setattr("time.monotonic", passing.monotonic)
+    return passing
+
+
+@pytest.fixture(scope="session")
+def ca() -> trustme.CA:
+    trustme = importlib.import_module("trustme")
+    authority: trustme.CA = trustme.CA()
+    return authority
+
+
+@pytest.fixture(scope="session")
+def ca_path(ca: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
+    path: Path = tmp_path_factory.mktemp("ca") / "ca.pem"
+    ca.cert_pem.write_to_path(str(path))
+    return str(path)
+
+
+@pytest.fixture
+def serve(ca: trustme.CA) -> Iterator[Callable[..., TlsServer]]:
+    """Starts a server: C(serve(answer, *names)) has a certificate for these names, or with I(plain) no TLS."""
+    module = importlib.import_module(f"{COLLECTION}.tests.stubs.tls_server")
+    servers: list[TlsServer] = []
+
+    def start(answer: Callable[[Any], Any], *names: str, host: str = SERVER_ADDRESS, plain: bool = False) -> TlsServer:
+        certificate = None if plain else ca.issue_cert(*names or ("example.org",))
+        servers.append(module.TlsServer(certificate, answer, host))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
 
 
 @pytest.fixture

@@ -82,6 +82,7 @@ def test_the_file_tree_has_one_underscore_a_path() -> None:
 
 
 TESTED_BY = {
+    "_propagation_module.py": "../modules/test_synapse_propagation.py",
     "_decommission/actors.py": "_decommission/test_handover.py",
     "_decommission/drain_run.py": "_decommission/test_drain.py",
     "_decommission/federated_leaves.py": "_decommission/test_drain.py",
@@ -112,3 +113,35 @@ def test_each_file_of_module_utils_has_its_tests() -> None:
         assert (tests / name).is_file(), name
     for name in WITH_REAL_SERVERS.values():
         assert (ROOT / "tests/federation" / name).is_file(), name
+
+
+PATTERNS = ("compile", "match", "fullmatch", "search", "sub", "split", "findall", "finditer")
+
+
+def variable_patterns(module: str) -> Iterator[str]:
+    """The patterns of regular expressions that are made of something else than constants."""
+    for node in ast.walk(ast.parse(FILES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in PATTERNS:
+            is_of_re = isinstance(node.func.value, ast.Name) and node.func.value.id == "re"
+            if is_of_re and not isinstance(node.args[0], ast.Constant):
+                yield ast.unparse(node.args[0])
+
+
+def test_no_pattern_is_made_of_what_a_server_answers() -> None:
+    """Globs of a server ACL with many stars would take for ever to match, for example."""
+    assert not [module for module in FILES for name in imported(module) if is_below(name, "fnmatch", "glob")]
+    assert not [module for module, path in FILES.items() if "server_acl" in path.read_text(encoding="utf-8")]
+    # Made of constants, of the name of this server, escaped, and of the schema of the certificate.
+    made = {module.rpartition(".")[2] for module in FILES if list(variable_patterns(module))}
+    assert made == {"answers", "leave_events", "names", "redaction", "schema"}
+
+
+MAX_LINES = 60
+
+
+@pytest.mark.parametrize("module", FILES)
+def test_functions_fit_on_a_screen(module: str) -> None:
+    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    long = [node.name for node in functions if (node.end_lineno or 0) - node.lineno >= MAX_LINES]
+    assert long == []

@@ -133,7 +133,7 @@ def _change(client: Client, room: JsonDict) -> _Change | str | None:
             return None
         members = local_members(client, room_id)
     except RefusedError as error:
-        return str(error)
+        return error.reason
     if not members:
         return "no account of this server is joined to the room"
     powers = Powers.in_room(state, str(room.get("creator")))
@@ -170,7 +170,7 @@ def _send(actors: Actors, change: _Change) -> str | None:
         try:
             actors.send_state(change.room_id, CANONICAL_ALIAS, change.after, user_id)
         except RefusedError as error:
-            reason = str(error)
+            reason = error.reason
         else:
             return None
     return reason
@@ -181,7 +181,7 @@ def _delete_aliases(client: Client, outcome: Release) -> None:
         try:
             delete_alias(client, alias)
         except RefusedError as error:
-            return None if error.status == 404 else str(error)
+            return None if error.status == 404 else error.reason
         return None
 
     for alias, reason in client.map(delete, sorted(outcome.found)):

@@ -98,7 +98,7 @@ class Announcement:
                 return None
             self._send_notice(user_id)
         except RefusedError as error:
-            return Sent(user_id, str(error))
+            return Sent(user_id, error.reason)
         return Sent(user_id)
 
     def _send_notice(self, user_id: str) -> None:

@@ -94,7 +94,7 @@ def _demote_in_room(client: Client, room: Room, send: Send, demotion: Demotion) 
         demotion.demoted[room.room_id] = Demoted(sorted([*before.user_ids, *demoted]), powers.users, users)
     demotion.remaining.extend(Remaining(room.room_id, other, _reason(room, other, refused)) for other in waiting)
     demotion.remaining.extend(_permanent_power(client, room))
-    errors = [str(error) for error in refused.values() if not isinstance(error, CannotActError)]
+    errors = [error.reason for error in refused.values() if not isinstance(error, CannotActError)]
     if errors:
         raise RefusedError("; ".join(errors))
 

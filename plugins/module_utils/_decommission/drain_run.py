@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Callable, ContextManager, Iterable, Sequence
 
-from .._synapse.accounts import Account, deactivate, set_locked
+from .._synapse.accounts import Account, deactivate, get_account, set_locked
 from .._synapse.client import Client
-from .._synapse.errors import SynapseError
+from .._synapse.errors import RefusedError, SynapseError
 from .._synapse.rooms import JOINED_ROOMS, unlimited_messages
 from .._synapse.server import server_version
 from .._synapse.versions import rejoins_when_erased
@@ -354,9 +354,22 @@ class DrainRun:
         self._result.failed[user_id] = error
         self._record(user_id, "failed", error=error)
 
+    def _drop_resolved_failures(self) -> None:
+        """Forget failures of accounts that are deactivated by now, for example by another admin."""
+        for user_id in list(self._result.failed):
+            if reason_of(partial(self._assert_done, user_id)) is None:
+                del self._result.failed[user_id]
+                self._result.unchanged += 1
+
+    def _assert_done(self, user_id: str) -> None:
+        if not self._is_done(get_account(self._client, user_id)):
+            raise RefusedError(f"{user_id} is not deactivated")
+
     def conclude(self) -> None:
         """Fill in the sums of the result."""
         result, tracker = self._result, self._tracker
+        if result.aborted is None:
+            self._drop_resolved_failures()
         result.left_federated, result.left_all_rooms = len(tracker.left_federated), self._counts["left_all_rooms"]
         result.verified = len(self._verified.difference(result.still_joined))
         result.reads = self._client.sent[JOINED_ROOMS]

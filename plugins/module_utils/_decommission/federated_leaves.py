@@ -13,7 +13,7 @@ from typing import Callable, Sequence
 from .._synapse.accounts import Account
 from .._synapse.client import Client
 from .._synapse.errors import RefusedError
-from .._synapse.redaction import redact_events
+from .._synapse.redaction import is_permanent, redact_events
 from .._synapse.rooms import leave
 from .._synapse.sessions import Session, end_all
 from .room_tracker import Rooms, RoomTracker
@@ -97,10 +97,25 @@ class FederatedLeaves:
         self._record(user_id, "not_left" if not_left else "left", rooms_left=left, not_left=reasons or None)
 
     def _redact(self, session: Session, room_ids: list[str]) -> None:
+        """Redact the events of an account.
+
+        :raises RefusedError: if some could still be redacted later. Only the account can do that, as long as it is
+            active and in the rooms, so it must stay so.
+        """
+        user_id = session.user_id
         failed = redact_events(self._client, session, room_ids)
-        if failed:
-            self.not_redacted[session.user_id] = (len(failed), next(iter(failed.values())))
-            self._record(session.user_id, "not_redacted", not_redacted=failed)
+        if not failed:
+            self.not_redacted.pop(user_id, None)
+            return
+        reasons = {event_id: error.reason for event_id, error in failed.items()}
+        self.not_redacted[user_id] = (len(failed), next(iter(reasons.values())))
+        self._record(user_id, "not_redacted", not_redacted=reasons)
+        repeatable = [error for error in failed.values() if not is_permanent(error)]
+        if repeatable:
+            raise RefusedError(
+                f"{len(repeatable):,} of its events are not redacted yet, so it stays active. The reason of one:"
+                f" {repeatable[0].reason}"
+            )
 
     def _leave(self, session: Session, room_id: str) -> str | None:
         """Leave a room, unless too many leaves of it have failed. Return why it was not left."""
@@ -113,8 +128,8 @@ class FederatedLeaves:
             leave(self._client, room_id, token)
         except RefusedError as error:
             if error.unanswered or (error.status or 0) >= 500:
-                failures.append(str(error))
-            return str(error)
+                failures.append(error.reason)
+            return error.reason
         return None
 
 
@@ -136,5 +151,5 @@ def reason_of(action: Callable[[], object]) -> str | None:
     try:
         action()
     except RefusedError as error:
-        return str(error)
+        return error.reason
     return None

@@ -98,14 +98,14 @@ def _try_to_read_room(client: Client, room_id: str) -> Room | str | None:
     try:
         return read_room(client, room_id)
     except RefusedError as error:
-        return str(error)
+        return error.reason
 
 
 def _try_to_read_pending(client: Client, account: Account) -> list[Room] | str:
     try:
         return list(_read_pending(client, account))
     except RefusedError as error:
-        return str(error)
+        return error.reason
 
 
 def _read_pending(client: Client, account: Account) -> Iterator[Room]:

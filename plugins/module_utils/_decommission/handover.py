@@ -134,7 +134,7 @@ def _grant(client: Client, room: Room, to: list[str], send: Send) -> Grant:
         try:
             send(user_id, content)
         except RefusedError as error:
-            errors.append(str(error))
+            errors.append(error.reason)
         else:
             return Grant(user_id, to, level, powers.users, content["users"])
     raise RefusedError("; ".join(errors))

@@ -76,7 +76,7 @@ def leave_all_rooms(client: Client, user_ids: Sequence[str]) -> Iterator[Departu
         try:
             _leave_as(client, user_id, departure)
         except SynapseError as error:
-            departure.error = str(error)
+            departure.error = error.reason
             fatal = error if isinstance(error, FatalError) else None
             if error.errcode == "M_UNRECOGNIZED":
                 _leave_without_session(client, set(user_ids), departure)
@@ -100,7 +100,7 @@ def _memberships(client: Client, token: str | None, departure: Departure) -> Mem
         if (error.status or 0) < 500:
             raise
         # One event that Synapse can't read makes /sync fail.
-        departure.not_listed = str(error)
+        departure.not_listed = error.reason
         return Memberships(joined_rooms(client, departure.user_id))
 
 
@@ -110,7 +110,7 @@ def _leave_all(client: Client, found: Memberships, session: Session, departure: 
         try:
             leave(client, room_id, token)
         except RefusedError as error:
-            return str(error)
+            return error.reason
         return None
 
     for room_ids, done in (
@@ -151,7 +151,7 @@ def _leave_without_session(client: Client, leaving: set[str], departure: Departu
         departure.left.sort()
         departure.error = None
     except RefusedError as error:
-        departure.error = str(error)
+        departure.error = error.reason
 
 
 def _shut_down_unless_used(client: Client, room_id: str, leaving: set[str]) -> dict[str, str]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Dict, Iterable
 
-from .._synapse.account_data import ACCOUNT_DATA_TYPE, read_data, write_data
+from .._synapse.account_data import ACCOUNT_DATA_TYPE, read_data, write_checked
 from .._synapse.client import Client
 
+MAX_TIME = 253_402_300_799
+"""The end of the year 9999: later times are in no calendar."""
 MILESTONES = ("started", "left_federated_rooms")
 
 Milestones = Dict[str, int]
@@ -27,11 +29,11 @@ def read(client: Client) -> Milestones:
 
 def _is_time(value: object) -> bool:
     # In Python, True is an int, and would be one second after the start of 1970.
-    return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TIME
 
 
 def write(client: Client, milestones: Milestones) -> None:
-    write_data(client, ACCOUNT_DATA_TYPE, {"milestones": milestones})
+    write_checked(client, ACCOUNT_DATA_TYPE, {"milestones": milestones})
 
 
 def changed(milestones: Milestones, *, mark: Iterable[str], clear: Iterable[str], now: int) -> Milestones:

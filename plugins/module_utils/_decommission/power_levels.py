@@ -101,7 +101,7 @@ def _recording(failures: dict[str, str], listed: JsonDict) -> Iterator[None]:
     try:
         yield
     except RefusedError as error:
-        failures[listed["room_id"]] = str(error)
+        failures[listed["room_id"]] = error.reason
 
 
 def failure_message(summary: str, failures: dict[str, str], aborted: SynapseError | None) -> str:

@@ -23,6 +23,8 @@ from .._synapse.answer import JsonDict
 from .._synapse.client import Client
 from .._synapse.errors import FatalError, RefusedError, SynapseError
 from .._synapse.rooms import joined_rooms
+from .._synapse.server import MAX_CLOCK_DIFFERENCE
+from .._text import duration
 from . import milestones
 from .ghosts import GhostRun
 from .pairs import read_rooms, who_can_kick
@@ -112,6 +114,7 @@ class Propagation:
                 " with the access token of the same operator"
             )
         self.now = int(self.client.time().timestamp())
+        self._clock_offset = self.now - time.time()
         self._left_at = left
         self.ends = left + self.options.period
         self.record = read_record(self.client)
@@ -165,7 +168,32 @@ class Propagation:
         finally:
             self._progress.remove()
             self.removed = sum(len(result.removed) for result in run.results.values())
+        self._check_clock(federation)
         self._plan_retries({pair.server for pair in pairs})
+
+    def _check_clock(self, federation: FederationClient) -> None:
+        """Compare the clock of the homeserver, which decides when the period is over, with those of remote servers.
+
+        :raises FatalError: if it differs from most of them. The start of the period is discarded then: it was recorded
+            by the same clock.
+        """
+        offsets = sorted(federation.clock_offsets)
+        if not offsets:
+            return
+        difference = self._clock_offset - offsets[len(offsets) // 2]
+        if abs(difference) <= MAX_CLOCK_DIFFERENCE:
+            return
+        if not self.dry_run:
+            kept = milestones.changed(
+                milestones.read(self.client), mark=(), clear=("left_federated_rooms",), now=self.now
+            )
+            milestones.write(self.client, kept)
+        raise FatalError(
+            f"The clock of {self.client.server_name} is {duration(abs(difference))}"
+            f" {'ahead of' if difference > 0 else 'behind'} the clocks of {len(offsets)} remote servers. Correct the"
+            " clock, for example with chrony, then run the stages drain, leave_rooms and propagate again: the"
+            " propagation period starts anew"
+        )
 
     def _due(self) -> Iterator[Pair]:
         """Yield the pairs to check now."""
@@ -187,6 +215,7 @@ class Propagation:
 
     def _may_leave(self, user_id: str, room_id: str) -> bool:
         """Whether an account is not joined on its own homeserver, or can't leave the room there."""
+        self.client.check_write()
         return bool(self.record.rooms[room_id].broken) or room_id not in joined_rooms(self.client, user_id)
 
     def _on_result(self, result: PairResult) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Iterable, Iterator, NamedTuple
 
 from .._federation.checks import KnownAccounts, Pair
-from .._synapse.account_data import ACCOUNT_DATA_TYPE, read_data, write_data
+from .._synapse.account_data import ACCOUNT_DATA_TYPE, read_data, write_checked, write_data
 from .._synapse.answer import JsonDict
 from .._synapse.client import Client
 from .ghosts import Room
@@ -193,4 +193,4 @@ def write_record(client: Client, record: Record) -> None:
     for number, piece in enumerate(pieces):
         write_data(client, f"{KIND}.{side}.{number}", {"text": piece})
     digest = hashlib.sha256(text.encode()).hexdigest()
-    write_data(client, KIND, {"side": side, "pieces": len(pieces), "sha256": digest})
+    write_checked(client, KIND, {"side": side, "pieces": len(pieces), "sha256": digest})

@@ -62,9 +62,8 @@ class RoomImpact:
 def read_impact(client: Client) -> RoomImpact:
     """Read every room that the server knows. A room that cannot be read is C(unreadable), not an error."""
     impact = RoomImpact()
-    # A room whose number of members changes during the listing may be listed twice.
-    rooms = {room["room_id"]: room for room in list_rooms(client)}
-    for listed, (room, kinds) in client.map(lambda listed: _read(client, listed), rooms.values()):
+    rooms = list(list_rooms(client))
+    for listed, (room, kinds) in client.map(lambda listed: _read(client, listed), rooms):
         impact.rooms.append(room)
         for kind in kinds:
             impact.kinds[kind].append(listed["room_id"])
@@ -88,7 +87,7 @@ def _read(client: Client, listed: JsonDict) -> tuple[JsonDict, list[str]]:
                 fields.update(_fields(room))
                 kinds.extend(_federated_kinds(client, room) if room.remote else ())
     except RefusedError as error:
-        fields["error"] = str(error)
+        fields["error"] = error.reason
         kinds.append("unreadable")
     return fields, kinds
 

@@ -10,8 +10,10 @@ Not urllib3's C(Retry): that shares neither the rate limit nor a failure between
 
 from __future__ import annotations
 
+import email.utils
 import json
 import threading
+import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, Mapping
@@ -85,6 +87,21 @@ class FederationClient:
         self._lock = threading.Lock()
         self.sent = 0
         self.written = 0
+        self._clock_offsets: dict[str, float] = {}
+
+    @property
+    def clock_offsets(self) -> list[float]:
+        """For each server that has answered, how many seconds its clock is ahead of that of this machine."""
+        with self._lock:
+            return list(self._clock_offsets.values())
+
+    def _note_clock(self, server: str, date: str) -> None:
+        try:
+            offset = email.utils.parsedate_to_datetime(date).timestamp() - time.time()
+        except (TypeError, ValueError, OverflowError):
+            return
+        with self._lock:
+            self._clock_offsets[server] = offset
 
     def max_concurrent(self, server: str) -> int:
         """Return how many requests to this server may be under way at this moment."""
@@ -166,6 +183,7 @@ class FederationClient:
             answer = self._transport.request(
                 endpoint, method, target, headers=headers, body=body, timeout=self._timeout, max_bytes=MAX_ANSWER
             )
+            self._note_clock(server, answer.headers.get("date", ""))
             if answer.status in GATEWAY_ERRORS:
                 raise UnreachableError(f"its reverse proxy answered with HTTP {answer.status}")
             return answer

@@ -10,8 +10,6 @@ Addresses are resolved once, filtered, and connected to as they are, so that a s
 
 from __future__ import annotations
 
-import datetime
-import email.utils
 import json
 import re
 import socket
@@ -21,6 +19,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Mapping, Protocol
 from urllib.parse import urljoin, urlsplit
 
+from .._http import http_date, seconds_until
 from .errors import (
     AddressNotAllowedError,
     AnswerError,
@@ -364,16 +363,7 @@ def _lifetime(headers: Mapping[str, str]) -> float:
     elif max_age is not None:
         seconds = float(max_age[1])
     elif "expires" in headers:
-        seconds = _until(headers["expires"])
+        date = http_date(headers["expires"])
+        # An invalid date is one in the past.
+        seconds = 0.0 if date is None else seconds_until(date)
     return min(max(seconds, ENDPOINT_LIFETIME), MAX_LIFETIME)
-
-
-def _until(date: str) -> float:
-    """Return the seconds from now to an HTTP date; 0 for an invalid one, as for one in the past."""
-    try:
-        then = email.utils.parsedate_to_datetime(date)
-        if then.tzinfo is None:
-            then = then.replace(tzinfo=datetime.timezone.utc)
-        return (then - datetime.datetime.now(datetime.timezone.utc)).total_seconds()
-    except (TypeError, ValueError, OverflowError, IndexError):
-        return 0.0

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import base64
 import http.client
-import math
 import os
 import re
 import socket
@@ -26,6 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Iterator, Mapping
 from urllib.parse import unquote
 
+from .._http import MAX_HEADER_BYTES, NO_COMPRESSION, BodyError, DeadlineTlsSocket, budget, causes, read_chunks, reason
 from .errors import AnswerError, FederationError, MissingRequirementError, RedirectError, UnreachableError
 
 try:
@@ -46,8 +46,6 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 512 * 1024
 """Default maximum size of a body in bytes."""
-MAX_HEADER_BYTES = 64 * 1024
-"""Maximum size of status line and headers in bytes, interim answers included."""
 MAX_POOLS = 256
 """Maximum number of endpoints with idle connections. Beyond that, the least recently used are closed.
 
@@ -55,7 +53,6 @@ All connections together stay below 1,024, the usual limit of open files.
 """
 CONNECTIONS = 3
 """Maximum number of idle connections to one endpoint: the default of C(Pacing.max_concurrent)."""
-CHUNK = 64 * 1024
 USER_AGENT = "matrixops.synapse"
 TARGET = re.compile("/[!-~]*")
 PROXY = re.compile(
@@ -81,54 +78,6 @@ class HttpStream:
     chunks: Iterator[bytes]
 
 
-class _Budget(threading.local):
-    """The remaining time and bytes of the request of this thread. Sockets obey them."""
-
-    deadline = math.inf
-    bytes_left = math.inf
-
-    def remaining(self) -> float:
-        """Return the seconds until the deadline.
-
-        :raises socket.timeout: if it has passed.
-        """
-        seconds = self.deadline - time.monotonic()
-        if seconds <= 0:
-            raise socket.timeout("timed out")
-        return seconds
-
-    @contextmanager
-    def limit(self, deadline: float, max_bytes: float = math.inf) -> Iterator[None]:
-        before = self.deadline, self.bytes_left
-        self.deadline, self.bytes_left = deadline, max_bytes
-        try:
-            yield
-        finally:
-            self.deadline, self.bytes_left = before
-
-
-_budget = _Budget()
-
-
-class _Socket(ssl.SSLSocket):
-    """A socket whose operations end when the budget of the thread is spent.
-
-    The timeout of a socket applies to each operation, so a server that sends a byte a second would never exceed it.
-    """
-
-    def recv_into(self, *args: Any, **kwargs: Any) -> int:
-        self.settimeout(_budget.remaining())
-        received = super().recv_into(*args, **kwargs)
-        _budget.bytes_left -= received
-        if _budget.bytes_left < 0:
-            raise AnswerError(f"the headers have more than {MAX_HEADER_BYTES} bytes")
-        return received
-
-    def send(self, *args: Any, **kwargs: Any) -> int:
-        self.settimeout(_budget.remaining())
-        return super().send(*args, **kwargs)
-
-
 class _Proxy:
     """An HTTP proxy that supports CONNECT."""
 
@@ -152,7 +101,7 @@ class _Proxy:
         target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         request = f"CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{self._authorization}\r\n"
         try:
-            sock = socket.create_connection((self._host, self._port), timeout=_budget.remaining())
+            sock = socket.create_connection((self._host, self._port), timeout=budget.remaining())
             try:
                 sock.sendall(request.encode())
                 head = self._read_head(sock)
@@ -160,12 +109,12 @@ class _Proxy:
                 sock.close()
                 raise
         except OSError as error:
-            raise UnreachableError(f"the proxy failed: {_reason(error)}") from error
+            raise UnreachableError(f"the proxy failed: {reason(error)}") from error
         status = re.match(rb"HTTP/1\.[01] ([0-9]{3}[^\r\n]{0,80})", head)
         if status is None or not status[1].startswith(b"2"):
             sock.close()
-            reason = status[1].decode("latin-1") if status else "the answer is not HTTP"
-            raise UnreachableError(f"the proxy does not connect to {target}: {reason}")
+            refusal = status[1].decode("latin-1") if status else "the answer is not HTTP"
+            raise UnreachableError(f"the proxy does not connect to {target}: {refusal}")
         return sock
 
     @staticmethod
@@ -173,7 +122,7 @@ class _Proxy:
         # Servers send nothing before the TLS handshake, so only the headers can arrive here.
         head = b""
         while b"\r\n\r\n" not in head:
-            sock.settimeout(_budget.remaining())
+            sock.settimeout(budget.remaining())
             received = sock.recv(4096)
             head += received
             if not received or len(head) > MAX_HEADER_BYTES:
@@ -201,7 +150,7 @@ class _Connection(HTTPSConnection):
         for host, port in self._endpoint.addresses:
             try:
                 # An unreachable address leaves time for the others.
-                with _budget.limit(time.monotonic() + _budget.remaining() / remaining):
+                with budget.limit(time.monotonic() + budget.remaining() / remaining):
                     self.sock = self._open(host, port)
             except (OSError, ValueError, UnreachableError) as failure:
                 error = failure
@@ -211,17 +160,17 @@ class _Connection(HTTPSConnection):
                 return
         if isinstance(error, UnreachableError):
             raise error
-        raise UnreachableError(f"cannot connect to {host} port {port}: {_reason(error)}") from error
+        raise UnreachableError(f"cannot connect to {host} port {port}: {reason(error)}") from error
 
     def _open(self, host: str, port: int) -> ssl.SSLSocket:
         if self._proxy is None:
-            sock = socket.create_connection((host, port), timeout=_budget.remaining())
+            sock = socket.create_connection((host, port), timeout=budget.remaining())
         else:
             sock = self._proxy.connect(host, port)
         try:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             # This timeout applies to the whole handshake.
-            sock.settimeout(_budget.remaining())
+            sock.settimeout(budget.remaining())
             return self._context.wrap_socket(sock, server_hostname=self._endpoint.tls_name)
         except BaseException:
             sock.close()
@@ -324,18 +273,18 @@ class Transport:
         :param timeout: seconds for everything, from the connection to the last byte of the body.
         :param max_bytes: maximum size of the body.
         :raises UnreachableError: if there is no connection, no valid certificate or no complete headers in time.
-        :raises AnswerError: if the answer is a redirect (C(RedirectError)), compressed, not HTTP, too large, or not
-            complete in time. The last two are raised while chunks are read.
+        :raises AnswerError: if the answer is a redirect (C(RedirectError)), not HTTP, compressed, too large, or not
+            complete in time. The last three are raised while chunks are read.
         """
         if TARGET.fullmatch(target) is None:
             raise ValueError("a request target is an encoded path and query")
         deadline = time.monotonic() + timeout
-        all_headers = {"User-Agent": USER_AGENT, **headers, "Host": endpoint.host_header, "Accept-Encoding": "identity"}
+        all_headers = {"User-Agent": USER_AGENT, **headers, **NO_COMPRESSION, "Host": endpoint.host_header}
         raw = self._open(endpoint, method, target, all_headers, body, deadline)
         try:
             answered = {name.lower(): raw.headers[name] for name in raw.headers}
             _check_head(raw.status, answered)
-            yield HttpStream(raw.status, answered, _chunks(raw, answered.get("content-length"), deadline, max_bytes))
+            yield HttpStream(raw.status, answered, _chunks(raw, answered, deadline, max_bytes))
         finally:
             # Closes a connection with unread data. Any other one is back in the pool by now.
             raw.close()
@@ -361,8 +310,8 @@ class Transport:
         again = method == "GET"
         while True:
             try:
-                with _budget.limit(deadline, MAX_HEADER_BYTES):
-                    return self._adapter.send(request, stream=True, timeout=_budget.remaining())
+                with budget.limit(deadline, MAX_HEADER_BYTES):
+                    return self._adapter.send(request, stream=True, timeout=budget.remaining())
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 if not (again and _is_disconnect(error)):
                     raise _head_error(error, endpoint) from error
@@ -393,10 +342,10 @@ def _tls_context(ca_path: str) -> ssl.SSLContext:
         else:
             context = ssl.create_default_context(cafile=ca_path)
     except OSError as error:
-        raise ValueError(f"ca_path: {ca_path}: {_reason(error)}") from error
+        raise ValueError(f"ca_path: {ca_path}: {reason(error)}") from error
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.hostname_checks_common_name = False
-    context.sslsocket_class = _Socket
+    context.sslsocket_class = DeadlineTlsSocket
     return context
 
 
@@ -405,68 +354,26 @@ def _check_head(status: int, headers: Mapping[str, str]) -> None:
         raise AnswerError(f"answered with the unexpected status HTTP {status}")
     if 300 <= status < 400:
         raise RedirectError(status, headers.get("location", ""))
-    if headers.get("content-encoding", "identity").strip().lower() != "identity":
-        raise AnswerError(f"the answer is compressed ({headers['content-encoding']}), which was not requested")
 
 
-def _chunks(raw: Any, content_length: str | None, deadline: float, max_bytes: int) -> Iterator[bytes]:
-    """Read a body. urllib3's own iterator would not bound the length of the line before each chunk."""
-    announced = int(content_length) if content_length and re.fullmatch("[0-9]{1,18}", content_length) else 0
-    too_large = AnswerError(f"the answer has more than {max_bytes} bytes")
-    if announced > max_bytes:
-        raise too_large
-    size = 0
-    while True:
-        try:
-            with _budget.limit(deadline):
-                chunk = raw.read(CHUNK)
-        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
-            if time.monotonic() >= deadline:
-                raise AnswerError(f"the answer was not complete in time ({size} bytes received)") from error
-            raise AnswerError(f"the answer is not complete: {_reason(error)}") from error
-        if not chunk:
-            break
-        size += len(chunk)
-        if size > max_bytes:
-            raise too_large
-        yield chunk
-    if size < announced:
-        raise AnswerError(f"the answer is not complete: {size} of {announced} bytes")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """Yield an error and its causes, which urllib3 keeps in the arguments."""
-    yield error
-    for inner in (*error.args, getattr(error, "reason", None)):
-        if isinstance(inner, BaseException):
-            yield from _causes(inner)
+def _chunks(raw: Any, headers: Mapping[str, str], deadline: float, max_bytes: int) -> Iterator[bytes]:
+    try:
+        yield from read_chunks(raw, headers, deadline, max_bytes)
+    except BodyError as error:
+        raise AnswerError(str(error)) from error
 
 
 DISCONNECTED = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 
 
 def _is_disconnect(error: BaseException) -> bool:
-    return any(isinstance(cause, DISCONNECTED) for cause in _causes(error))
+    return any(isinstance(cause, DISCONNECTED) for cause in causes(error))
 
 
 def _head_error(error: BaseException, endpoint: Endpoint) -> FederationError:
-    for cause in _causes(error):
+    for cause in causes(error):
         if isinstance(cause, (socket.timeout, urllib3.exceptions.TimeoutError)):
             return UnreachableError(f"{endpoint.host_header} did not answer in time")
         if isinstance(cause, http.client.HTTPException) and not isinstance(cause, ConnectionError):
-            return AnswerError(f"{endpoint.host_header} did not answer with valid HTTP: {_reason(cause)}")
-    return UnreachableError(f"the connection to {endpoint.host_header} failed: {_reason(error)}")
-
-
-def _reason(error: BaseException) -> str:
-    """Return the cause of an error, without the names of classes and functions."""
-    *_outer, cause = _causes(error)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"the certificate is not valid: {cause.verify_message}"
-    if isinstance(cause, socket.timeout):
-        return "timed out"
-    if isinstance(cause, ssl.SSLError):
-        return f"TLS failed: {cause.reason or cause.strerror or cause}"
-    if isinstance(cause, OSError) and cause.strerror:
-        return cause.strerror
-    return str(cause) or type(cause).__name__
+            return AnswerError(f"{endpoint.host_header} did not answer with valid HTTP: {reason(cause)}")
+    return UnreachableError(f"the connection to {endpoint.host_header} failed: {reason(error)}")

@@ -9,9 +9,12 @@ API: C(/_matrix/client/v3/user/<user_id>/account_data/<type>).
 
 from __future__ import annotations
 
+import time
+
 from .answer import JsonDict
 from .client import CLIENT, Client
-from .errors import SynapseError
+from .errors import FatalError, SynapseError
+from .unanswered import CHECK_PAUSES
 
 ACCOUNT_DATA_TYPE = "io.github.matrixops.decommission"
 PATH = f"{CLIENT}/v3/user/{{}}/account_data/{{}}"
@@ -37,3 +40,21 @@ def read_data(client: Client, kind: str) -> JsonDict:
 def write_data(client: Client, kind: str, content: JsonDict) -> None:
     """Replace the operator's account data of type I(kind); the name of the server is added to I(content)."""
     client.put(PATH, client.user_id, kind, json={**content, "server_name": client.server_name})
+
+
+def write_checked(client: Client, kind: str, content: JsonDict) -> None:
+    """As C(write_data), and read the content back: for what decides when the host is powered off.
+
+    The read is repeated for some seconds, since another process of Synapse may answer it, which is behind.
+
+    :raises FatalError: if the server has answered, but does not have the content: a later run would act on an old one.
+    """
+    write_data(client, kind, content)
+    for pause in CHECK_PAUSES:
+        if {**content, "server_name": client.server_name} == client.get(PATH, client.user_id, kind):
+            return
+        time.sleep(pause)
+    raise FatalError(
+        f"The account data {kind} was written, but the server returns other content. Check the reverse proxy and the"
+        " account data writer of Synapse, then run again"
+    )

@@ -11,6 +11,7 @@ from typing import Collection, Iterator, Mapping, NamedTuple
 from .answer import Answer, JsonDict
 from .client import ADMIN, Client
 from .errors import SynapseError
+from .listing import list_all
 from .unanswered import send_once
 
 CLASSES = ("operator", "admin", "appservice", "guest", "user")
@@ -66,20 +67,22 @@ def list_users(client: Client, *, name: str | None = None, active: bool | None =
     :param name: only those with this in their localpart or display name.
     :param active: only those that are not deactivated, or only those that are.
     """
-    params = {"locked": "true", "guests": "true", "deactivated": "false" if active else "true"}
+    # Names do not change, unlike most of what accounts can be ordered by.
+    params = {
+        "order_by": "name",
+        "locked": "true",
+        "guests": "true",
+        "deactivated": "false" if active else "true",
+    }
     if name is not None:
         params["name"] = name
-    seen = set()
     for answer in _list_with_guests(client, params):
         user = _user(answer)
         if user["name"].partition(":")[2] != client.server_name:
             # The URL may lead to another server by now, whose accounts must not be deactivated.
             raise answer.error(f"has {user['name']}, which is not an account of {client.server_name}")
-        if user["name"] in seen or (active is False and not user["deactivated"]):
-            continue
-        # An account that is registered meanwhile moves others to the next page, where they are listed again.
-        seen.add(user["name"])
-        yield user
+        if active is not False or user["deactivated"]:
+            yield user
 
 
 def _user(answer: Answer) -> JsonDict:
@@ -91,12 +94,12 @@ def _user(answer: Answer) -> JsonDict:
 def _list_with_guests(client: Client, params: dict[str, str]) -> Iterator[Answer]:
     path = f"{ADMIN}/v2/users"
     try:
-        yield from client.pages(path, "users", params=params)
+        yield from list_all(client, path, "users", name_key="name", params=params)
     except SynapseError as error:
         if error.status != 400:
             raise
         # Under delegated authentication, Synapse refuses to list guests. Guests from before it are not listed.
-        yield from client.pages(path, "users", params={**params, "guests": "false"})
+        yield from list_all(client, path, "users", name_key="name", params={**params, "guests": "false"})
 
 
 def list_accounts(client: Client) -> Iterator[Account]:

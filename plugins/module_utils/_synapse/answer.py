@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Dict, TypeVar
+from typing import Any, Callable, Dict, TypeVar
 
 from .errors import RefusedError
 
@@ -17,14 +17,27 @@ Kind = TypeVar("Kind")
 class Answer(Dict[str, Any]):
     """A JSON object that a server answered with. What is not as it must be in it is an error of the server's."""
 
-    def __init__(self, content: JsonDict, method: str, url: str, date: str | None = None) -> None:
+    def __init__(
+        self,
+        content: JsonDict,
+        method: str,
+        url: str,
+        date: str | None = None,
+        hide: Callable[[str], str] = str,
+    ) -> None:
+        """
+        :param hide: replaces the secrets in a text: an answer may repeat them.
+        """
         super().__init__(content)
         self.date = date
         self._method = method
         self._url = url
+        self._hide = hide
 
-    def error(self, problem: str) -> RefusedError:
-        return RefusedError(f"the answer {problem}", method=self._method, url=self._url, status=200)
+    def error(self, error: str, problem: str | None = None) -> RefusedError:
+        """The error that the answer is not as it must be. For I(problem) see C(SynapseError)."""
+        error = self._hide(f"the answer {error}")
+        return RefusedError(error, method=self._method, url=self._url, status=200, problem=problem)
 
     def take(self, key: str, kind: type[Kind], default: Kind | None = None) -> Kind:
         """The value of a key, which must be of that type. Without a default it must be there."""
@@ -38,7 +51,7 @@ class Answer(Dict[str, Any]):
         items = self.take(key, list)
         if not all(isinstance(item, dict) for item in items):
             raise self.error(f"has something else than objects in '{key}'")
-        return [Answer(item, self._method, self._url) for item in items]
+        return [Answer(item, self._method, self._url, hide=self._hide) for item in items]
 
     def texts(self, key: str) -> list[str]:
         """The value of a key, which must be a list of strings."""
@@ -49,4 +62,4 @@ class Answer(Dict[str, Any]):
 
     def object(self, key: str) -> Answer:
         """The value of a key, which must be a JSON object, and if it is not there is an empty one."""
-        return Answer(self.take(key, dict, {}), self._method, self._url)
+        return Answer(self.take(key, dict, {}), self._method, self._url, hide=self._hide)

@@ -11,36 +11,29 @@ user_id)). Identifiers are always percent-encoded whole, since a C(/) in one wou
 from __future__ import annotations
 
 import datetime
-import email.utils
-import re
+import json as json_format
 import time
-import traceback
 from collections import Counter
 from typing import Callable, Iterable, Iterator
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
 
 from .._concurrency import Item, Result, map_concurrent
-from .._http import retry_after
+from .._http import http_date, retry_after
 from .._text import printable
 from .answer import Answer, JsonDict
+from .base_url import check_base_url
+from .connection import Connections, Received
 from .errors import FatalError, RefusedError, SynapseError, request_error
 from .limiter import AdaptiveLimiter
 from .retries import Retries
-
-REQUESTS_IMPORT_ERROR: str | None = None
-try:
-    import requests
-    from requests.adapters import HTTPAdapter
-    from urllib3.exceptions import NewConnectionError
-except ImportError:
-    REQUESTS_IMPORT_ERROR = traceback.format_exc()
+from .secrets import Secrets
 
 ADMIN = "/_synapse/admin"
 CLIENT = "/_matrix/client"
 LOGOUT = f"{CLIENT}/v3/logout"
 
-PAGE_SIZE = 1000
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
+MAX_ERROR = 1000
+"""Maximum length of the error of an answer in characters."""
 
 
 class Client:
@@ -61,9 +54,11 @@ class Client:
         """
         :param base_url: of the client and admin API, without C(/_matrix).
         :param verify: whether to check the TLS certificate, or the path of the CA certificates to check it with.
-        :param timeout: seconds to wait for a connection, and for an answer.
+        :param timeout: seconds for a connection, and for the whole answer from its request to its last byte.
         :param connections: maximum number of requests at the same time. While the server is slow, there are fewer.
+        :raises FatalError: if the URL can't be that of a homeserver.
         """
+        host = check_base_url(base_url)
         self.base_url = base_url.rstrip("/")
         self.access_token = access_token
         self._verify = verify
@@ -76,18 +71,13 @@ class Client:
         self._limiter = AdaptiveLimiter(connections)
         self.stopped: SynapseError | None = None
         """Why no more requests are sent except logouts: see C(stop)."""
+        self.before_write: Callable[[], None] | None = None
+        """Called before each request except GET and logouts is sent. The request fails with the error it raises."""
+        self._retries = True
         self.sent: Counter[str] = Counter()
         """Number of requests that were sent, by the template of their path."""
-        self._session = requests.Session()
-        adapter = HTTPAdapter(pool_maxsize=connections)
-        self._session.mount("http://", adapter)
-        self._session.mount("https://", adapter)
-        try:
-            host = urlsplit(self.base_url).hostname
-        except ValueError as error:
-            raise FatalError(f"base_url is '{base_url}': {error}") from error
-        # Requests to this machine, and the token in them, must not go to a proxy.
-        self._proxies = {"no_proxy": host} if host in LOOPBACK else None
+        self._secrets = Secrets()
+        self._connections = Connections(host, verify=verify, timeout=timeout, most=connections, secrets=self._secrets)
 
     def __enter__(self) -> Client:
         return self
@@ -101,7 +91,25 @@ class Client:
             if kind is None:
                 raise
         finally:
-            self._session.close()
+            self._connections.close()
+
+    def sibling(self, timeout: float) -> Client:
+        """A client of the same server and operator, with a connection and a limiter of its own.
+
+        It sends each request once, and neither C(stop) nor C(before_write) of this client applies to it.
+
+        :param timeout: maximum seconds to wait for a connection, and for an answer.
+        """
+        sibling = Client(
+            self.base_url,
+            self.access_token,
+            verify=self._verify,
+            timeout=min(timeout, self._timeout),
+            connections=1,
+        )
+        sibling._user_id = self.user_id
+        sibling._retries = False
+        return sibling
 
     def login(self, user: str, password: str) -> str:
         """Open a session with C(m.login.password), and return its access token.
@@ -109,6 +117,7 @@ class Client:
         :param user: a user ID or its localpart.
         :raises SynapseError: 403 M_FORBIDDEN when the password is wrong.
         """
+        self._secrets.add(password)
         answer = self.post(
             f"{CLIENT}/v3/login",
             json={
@@ -176,11 +185,10 @@ class Client:
 
     def _ask_time(self) -> datetime.datetime:
         answer = self.get(f"{CLIENT}/versions")
-        try:
-            date = email.utils.parsedate_to_datetime(answer.date or "")
-        except (TypeError, ValueError, OverflowError):
-            raise answer.error("has no valid Date header") from None
-        return date if date.tzinfo else date.replace(tzinfo=datetime.timezone.utc)
+        date = http_date(answer.date or "")
+        if date is None:
+            raise answer.error("has no valid Date header")
+        return date
 
     def get(self, path: str, *segments: str, params: JsonDict | None = None, token: str | None = None) -> Answer:
         return self.request("GET", path, *segments, params=params, token=token)
@@ -217,6 +225,16 @@ class Client:
         """Send no more requests except logouts: each fails with this error."""
         self.stopped = error
 
+    def check_write(self) -> None:
+        """Assert that a write may be sent now. Also for a write that another client sends, to a remote server.
+
+        :raises SynapseError: if the client is stopped, or what C(before_write) raises.
+        """
+        if self.stopped:
+            raise self.stopped
+        if self.before_write is not None:
+            self.before_write()
+
     def request(
         self,
         method: str,
@@ -252,6 +270,8 @@ class Client:
             time.sleep(pause)
 
     def _may_repeat(self, error: SynapseError, repeat: bool) -> bool:
+        if not self._retries:
+            return False
         if error.status == 429:
             return True
         no_answer = error.unanswered or (error.method is not None and error.status is None)
@@ -260,87 +280,67 @@ class Client:
     def _attempt(
         self, method: str, url: str, params: JsonDict | None, json: JsonDict | None, token: str | None
     ) -> Answer:
-        answer = self._send(method, url, params, json, token)
-        body = _json_object(answer)
+        received = self._send(method, url, params, json, token)
+        body = _json_object(received.content)
         # A web page with 200 may come from any server: only other answers show that a homeserver was reached.
-        self._reached = self._reached or body is not None or answer.status_code != 200
-        if answer.status_code == 200 and body is not None:
-            return Answer(body, method, url, answer.headers.get("Date"))
+        self._reached = self._reached or body is not None or received.status != 200
+        if received.status == 200 and body is not None:
+            return Answer(body, method, url, received.headers.get("date"), hide=self._secrets.hide)
         # Without its database, Synapse answers 500, whether it has carried out the request or not.
-        unanswered = answer.status_code == 500 and not self._has_a_database()
-        raise _error(answer, body, borrowed=token is not None, unanswered=unanswered)
+        unanswered = received.status == 500 and not self._has_a_database()
+        raise self._error(received, body, method, url, borrowed=token is not None, unanswered=unanswered)
 
     def _has_a_database(self) -> bool:
         """Whether the server can read its database. Without it, Synapse answers 500 to every request that needs it."""
         url = f"{self.base_url}{ADMIN}/v2/users"
         try:
-            return self._send("GET", url, {"limit": 1, "guests": "false"}, None, None).status_code != 500
+            return self._send("GET", url, {"limit": 1, "guests": "false"}, None, None).status != 500
         except SynapseError:
             return False
 
-    def pages(
-        self, path: str, key: str, *, params: JsonDict | None = None, next_key: str = "next_token"
-    ) -> Iterator[Answer]:
-        """Yield the items of a paged listing, which each answer has under I(key).
-
-        :raises SynapseError: also if a page token comes twice, which would never end.
-        """
-        query: JsonDict = {"limit": PAGE_SIZE, **(params or {})}
-        seen = set()
-        while True:
-            answer = self.get(path, params=query)
-            yield from answer.objects(key)
-            token = answer.get(next_key)
-            if token is None:
-                return
-            if not isinstance(token, (str, int)) or token in seen:
-                raise answer.error(f"has {token!r} for a page token, which is not one or was one before")
-            seen.add(token)
-            query["from"] = token
-
     def _send(
-        self,
-        method: str,
-        url: str,
-        params: JsonDict | None,
-        json: JsonDict | None,
-        token: str | None,
-    ) -> requests.Response:
+        self, method: str, url: str, params: JsonDict | None, json: JsonDict | None, token: str | None
+    ) -> Received:
         borrowed = token is not None
-        try:
-            with self._limiter.slot() as slot:
-                slot.refused = True
-                answer = self._session.request(
-                    method,
-                    url,
-                    params=params,
-                    json=json,
-                    auth=_bearer(self.access_token if token is None else token),
-                    # With each request: the session's own gives way to REQUESTS_CA_BUNDLE, also if it names a CA.
-                    verify=self._verify,
-                    proxies=self._proxies,
-                    timeout=self._timeout,
-                    # The token must not be sent to another server.
-                    allow_redirects=False,
-                )
-                slot.refused = answer.status_code == 429 or answer.status_code >= 500
-                return answer
-        except (requests.exceptions.RequestException, OSError, ValueError) as error:
-            message, unanswered = self._describe(error)
-            raise request_error(message, method=method, url=url, unanswered=unanswered, borrowed=borrowed) from error
+        token = self.access_token if token is None else token
+        with self._limiter.slot() as slot:
+            slot.refused = True
+            # Not earlier: the wait for a slot may be long.
+            if method != "GET" and not url.endswith(LOGOUT):
+                self.check_write()
+            received = self._connections.send(method, url, params=params, json=json, token=token, borrowed=borrowed)
+            slot.refused = received.status == 429 or received.status >= 500
+            return received
 
-    def _describe(self, error: Exception) -> tuple[str, bool]:
-        """What failed, and whether the server may have carried out the request."""
-        if isinstance(error, requests.exceptions.SSLError):
-            return f"TLS failed: {error}", False
-        if isinstance(error, requests.exceptions.ConnectTimeout):
-            return f"no connection within {self._timeout:g} s", False
-        if isinstance(error, requests.exceptions.ReadTimeout):
-            return f"no answer within {self._timeout:g} s", True
-        if isinstance(error, (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError)):
-            return f"connection failed: {error}", not _never_connected(error)
-        # An invalid URL or path of CA certificates.
-        return str(error), False
+    def _error(
+        self, received: Received, body: JsonDict | None, method: str, url: str, *, borrowed: bool, unanswered: bool
+    ) -> FatalError | RefusedError:
+        status, headers = received.status, received.headers
+        problem = None
+        if received.is_redirect:
+            error = f"redirected to {headers['location']}: set base_url to where the client and admin API really is"
+        elif body is None:
+            kind = headers.get("content-type", "nothing").split(";")[0]
+            error = f"answered with {kind}, not with a JSON object"
+            if status < 500:
+                error += ": is base_url that of the client and admin API?"
+            if status == 400 and url.startswith("http:"):
+                problem = "TLS port"
+        else:
+            error = str(body.get("error", received.reason))
+        return request_error(
+            self._secrets.hide(error)[:MAX_ERROR],
+            method=method,
+            # Without the query: a filter in it would hide the error.
+            url=url,
+            status=status,
+            errcode=self._secrets.hide(str(body["errcode"]))[:MAX_ERROR] if body and "errcode" in body else None,
+            # A 200 without JSON is a proxy's page, or an answer that was cut off.
+            unanswered=unanswered or status in (502, 503, 504) or (status == 200 and body is None),
+            borrowed=borrowed,
+            retry_after=retry_after(headers.get("retry-after", ""), body),
+            problem=problem,
+        )
 
 
 def _quote(identifier: str) -> str:
@@ -353,54 +353,9 @@ def _quote(identifier: str) -> str:
     raise RefusedError(f"{identifier!r} is not an identifier")
 
 
-def _bearer(token: str | None) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:
-    """An C(auth) for requests. Without one, or with a plain header, a C(.netrc) would be used instead."""
-    if token is not None and not re.fullmatch("[!-~]+", token):
-        # The error of requests would show the token.
-        raise FatalError("the access token has blanks or other invalid characters: check access_token for line breaks")
-
-    def authenticate(request: requests.PreparedRequest) -> requests.PreparedRequest:
-        if token is not None:
-            request.headers["Authorization"] = f"Bearer {token}"
-        return request
-
-    return authenticate
-
-
-def _never_connected(error: requests.exceptions.RequestException) -> bool:
-    cause = error.args[0] if error.args else None
-    return isinstance(getattr(cause, "reason", cause), NewConnectionError)
-
-
-def _json_object(answer: requests.Response) -> JsonDict | None:
+def _json_object(content: bytes) -> JsonDict | None:
     try:
-        body = answer.json()
+        body = json_format.loads(content)
     except (ValueError, RecursionError):
         return None
     return body if isinstance(body, dict) else None
-
-
-def _error(
-    answer: requests.Response, body: JsonDict | None, *, borrowed: bool, unanswered: bool
-) -> FatalError | RefusedError:
-    kind = answer.headers.get("Content-Type", "nothing").split(";")[0]
-    if answer.is_redirect:
-        error = f"redirected to {answer.headers['Location']}: set base_url to where the client and admin API really is"
-    elif body is None:
-        error = f"answered with {kind}, not with a JSON object"
-        if answer.status_code < 500:
-            error += ": is base_url that of the client and admin API?"
-    else:
-        error = str(body.get("error", answer.reason))
-    return request_error(
-        error,
-        method=str(answer.request.method),
-        # Without the query: a filter in it would hide the error.
-        url=str(answer.request.url).partition("?")[0],
-        status=answer.status_code,
-        errcode=None if body is None else str(body["errcode"]) if "errcode" in body else None,
-        # A 200 without JSON is a proxy's page, or an answer that was cut off.
-        unanswered=unanswered or answer.status_code in (502, 503, 504) or (answer.status_code == 200 and body is None),
-        borrowed=borrowed,
-        retry_after=retry_after(answer.headers.get("Retry-After", ""), body),
-    )

@@ -14,6 +14,7 @@ from typing import Iterator, NamedTuple
 
 from .answer import Answer
 from .client import ADMIN, Client
+from .listing import list_all
 
 DESTINATIONS = f"{ADMIN}/v1/federation/destinations"
 ROOMS_PER_PAGE = 10_000
@@ -40,14 +41,8 @@ def list_destinations(client: Client) -> Iterator[Destination]:
 
     API: C(GET /_synapse/admin/v1/federation/destinations).
     """
-    seen = set()
-    for row in client.pages(DESTINATIONS, "destinations"):
-        name = sys.intern(row.take("destination", str))
-        # A destination that is added meanwhile shifts others to the next page, where they are listed again.
-        if name in seen:
-            continue
-        seen.add(name)
-        yield _destination(name, row)
+    for row in list_all(client, DESTINATIONS, "destinations", name_key="destination"):
+        yield _destination(sys.intern(row["destination"]), row)
 
 
 def _destination(name: str, row: Answer) -> Destination:

@@ -10,7 +10,8 @@ import json
 from typing import Iterator
 
 from .answer import Answer, JsonDict
-from .client import ADMIN, CLIENT, PAGE_SIZE, Client
+from .client import ADMIN, CLIENT, Client
+from .listing import PAGE_SIZE
 
 MESSAGES = f"{CLIENT}/v3/rooms/{{}}/messages"
 """API: C(GET /_matrix/client/v3/rooms/<room_id>/messages), for an account that is joined to the room."""

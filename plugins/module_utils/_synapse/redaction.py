@@ -15,8 +15,11 @@ from .errors import RefusedError
 from .messages import MESSAGES, list_events
 from .sessions import Session
 
+PERMANENT = ((403, "M_FORBIDDEN"), (403, "M_GUEST_ACCESS_FORBIDDEN"), (404, "M_NOT_FOUND"))
+"""The errors of what an account has no permission to redact, a guest can't redact, or no longer exists."""
 
-def redact_events(client: Client, session: Session, room_ids: Iterable[str]) -> dict[str, str]:
+
+def redact_events(client: Client, session: Session, room_ids: Iterable[str]) -> dict[str, RefusedError]:
     """Redact the messages of an account in these rooms, and its join events, which contain its name; one by one.
 
     The account must still be joined to the rooms. Events that are already redacted are skipped. Other state events,
@@ -29,17 +32,25 @@ def redact_events(client: Client, session: Session, room_ids: Iterable[str]) -> 
     API: C(PUT /_matrix/client/v3/rooms/<room_id>/redact/<event_id>/<transaction_id>).
 
     :param session: a session of the account.
-    :return: the IDs of the events that could not be redacted, each with the reason.
+    :return: the IDs of the events that could not be redacted, each with its error. See C(is_permanent).
+    :raises RefusedError: if a room can't be read, or the session is no longer valid.
     """
-    failed = {}
+    failed: dict[str, RefusedError] = {}
     for room_id in room_ids:
         for event_id in list(_to_redact(client, session, room_id)):
             path = f"{CLIENT}/v3/rooms/{{}}/redact/{{}}/{{}}"
             try:
                 client.put(path, room_id, event_id, uuid.uuid4().hex, json={}, token=session.token)
             except RefusedError as error:
-                failed[event_id] = str(error)
+                if error.status == 401:
+                    raise
+                failed[event_id] = error
     return failed
+
+
+def is_permanent(error: RefusedError) -> bool:
+    """Whether an event can't be redacted later either."""
+    return (error.status, error.errcode) in PERMANENT
 
 
 def _to_redact(client: Client, session: Session, room_id: str) -> Iterator[str]:

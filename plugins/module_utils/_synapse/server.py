@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Iterator
 
 from .._text import date
@@ -21,6 +22,11 @@ UNKNOWN_PATHS = {
 }
 """The registration paths that cannot be read from Synapse, each with the setting to check."""
 
+LARGEST_BODY = 512 * 1024
+"""Size in bytes of the request that shows what a reverse proxy lets through: more than any that the collection sends.
+
+The largest are the pieces of the record, with C(MAX_PIECE) bytes; only a list of thousands of aliases is larger.
+"""
 MAX_CLOCK_DIFFERENCE = 300
 """Maximum difference between two clocks, in seconds."""
 
@@ -36,11 +42,15 @@ def server_version(client: Client) -> str:
 def server_info(client: Client) -> JsonDict:
     """The facts that C(synapse_server_info) documents.
 
-    :raises SynapseError: 403 if the access token is not an admin's.
+    :raises SynapseError: 403 if the access token is not an admin's. Fatal if something between here and Synapse changes
+        requests, or refuses them for their size, or if Synapse blocks its accounts.
     """
     version = server_version(client)
     # Every account may read the version. This request is cheap, and only admins may send it.
     client.get(f"{ADMIN}/v2/users", params={"limit": 1, "guests": "false"})
+    _check_slashes(client)
+    _check_size(client)
+    _check_not_blocked(client)
     delegated = login_is_delegated(client)
     registration = not delegated and _registration(client)
     return {
@@ -55,6 +65,55 @@ def server_info(client: Client) -> JsonDict:
             for issue in known_issues(version)
         ],
     }
+
+
+def _check_slashes(client: Client) -> None:
+    """Read an account and an alias with a slash: a proxy that decodes it changes the path.
+
+    :raises FatalError: unless Synapse answers that they do not exist, or with what they are.
+
+    API: C(GET /_synapse/admin/v2/users/<user_id>), C(GET /_matrix/client/v3/directory/room/<alias>).
+    """
+    name = f"matrixops/synapse:{client.server_name}"
+    for path, identifier in ((f"{ADMIN}/v2/users/{{}}", f"@{name}"), (f"{CLIENT}/v3/directory/room/{{}}", f"#{name}")):
+        try:
+            client.get(path, identifier)
+        except SynapseError as error:
+            if error.errcode == "M_NOT_FOUND":
+                continue
+            if error.status in (400, 404):
+                error.problem = "encoded slash"
+            raise FatalError.of(error) from None
+
+
+def _check_size(client: Client) -> None:
+    """Send a request as large as C(LARGEST_BODY) that changes nothing: for the keys of no account, with a filler.
+
+    :raises FatalError: 413 if a proxy refuses it.
+
+    API: C(POST /_matrix/client/v3/keys/query).
+    """
+    filler = "x" * LARGEST_BODY
+    try:
+        client.post(f"{CLIENT}/v3/keys/query", json={"device_keys": {}, "io.github.matrixops.filler": filler})
+    except SynapseError as error:
+        raise FatalError.of(error) from None
+
+
+def _check_not_blocked(client: Client) -> None:
+    """Read nothing with C(/sync), which Synapse refuses while its accounts are blocked, unlike the admin API.
+
+    :raises FatalError: 403 M_RESOURCE_LIMIT_EXCEEDED with hs_disabled, or if the operator exceeds max_mau_value.
+
+    API: C(GET /_matrix/client/v3/sync).
+    """
+    nothing: JsonDict = {"types": []}
+    sync_filter = {"room": {"rooms": []}, "presence": nothing, "account_data": nothing}
+    params = {"filter": json.dumps(sync_filter), "set_presence": "offline", "timeout": "0"}
+    try:
+        client.get(f"{CLIENT}/v3/sync", params=params)
+    except SynapseError as error:
+        raise FatalError.of(error) from None
 
 
 def _registration(client: Client) -> bool:

@@ -85,8 +85,16 @@ class Directory:
         path = self.json_path(server_name)
         if not os.path.lexists(path):
             return None
-        names = (path.with_name(f"{path.name}.{now}{f'.{n}' if n else ''}.invalid") for n in itertools.count())
-        free = next(name for name in names if not os.path.lexists(name))
+        free = _first_free(path.with_name(f"{path.name}.{now}"), ".invalid")
+        path.rename(free)
+        return free
+
+    def rename_finished(self, certificate: Certificate) -> Path:
+        """Rename the files of a finished certificate, whose contents stay as they are, and return the new path."""
+        path = self.json_path(certificate["server"]["name"])
+        free = _first_free(path.with_name(f"{path.stem}.finished-{certificate['updated']}"), ".json")
+        with suppress(FileNotFoundError):
+            path.with_suffix(".html").rename(free.with_suffix(".html"))
         path.rename(free)
         return free
 
@@ -123,6 +131,12 @@ class Directory:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def _first_free(path: Path, suffix: str) -> Path:
+    """Return the first path without a file: with the suffix only, or with a number as well."""
+    names = (path.with_name(f"{path.name}{f'.{n}' if n else ''}{suffix}") for n in itertools.count())
+    return next(name for name in names if not os.path.lexists(name))
 
 
 def _open_private(path: str, flags: int) -> int:

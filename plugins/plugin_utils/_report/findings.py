@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, Callable, Iterator, Mapping, Tuple
 
 from .schema import Certificate
-from .state import last_attempt
+from .state import is_finished, is_off_verified, last_attempt
 from .summary import REMOTE_CHECKS, failures_total, plural, servers_total, some_of, unconfirmed
 
 Finding = Tuple[str, str]
@@ -54,8 +54,14 @@ def _proof(certificate: Certificate) -> Iterator[Finding]:
         # Remote servers have findings of their own, with names.
         if proof["exceptions"] and proof["read"] != REMOTE_CHECKS:
             yield "disproved", f"Disproved: {proof['claim']}. Exceptions: {proof['exceptions']:,}."
-    if certificate["state"] == "powered_off" and not certificate.get("proof"):
+    if is_finished(certificate) and not certificate.get("proof"):
         yield "unproven", "The host was powered off without a proof that no account is active or joined."
+
+
+def _power_off(certificate: Certificate) -> Iterator[Finding]:
+    if is_finished(certificate) and not is_off_verified(certificate):
+        reason = certificate.get("power_off", {}).get("reason") or "it was not checked"
+        yield "not_verified", f"It is not verified that the host is off: {reason}. Check that the homeserver is off."
 
 
 def _failures(certificate: Certificate) -> Iterator[Finding]:
@@ -65,7 +71,7 @@ def _failures(certificate: Certificate) -> Iterator[Finding]:
 
 
 def _registration(certificate: Certificate) -> Iterator[Finding]:
-    if certificate["server"].get("registration") and certificate["state"] != "powered_off":
+    if certificate["server"].get("registration") and not is_finished(certificate):
         yield "registration", "Registration was open at the preflight. Set enable_registration: false in Synapse."
 
 
@@ -116,7 +122,13 @@ def _unreadable_rooms(remote: Mapping[str, Any]) -> Iterator[Finding]:
         yield "unreadable_rooms", f"{text} Synapse could not read them before they were recorded."
 
 
-FINDERS: tuple[Callable[[Certificate], Iterator[Finding]], ...] = (_attempts, _proof, _failures, _registration)
+FINDERS: tuple[Callable[[Certificate], Iterator[Finding]], ...] = (
+    _attempts,
+    _proof,
+    _power_off,
+    _failures,
+    _registration,
+)
 REMOTE_FINDERS: tuple[Callable[[Mapping[str, Any]], Iterator[Finding]], ...] = (
     _checks,
     _states,

@@ -19,8 +19,8 @@ from markupsafe import Markup
 from .charts import accounts_chart, servers_chart
 from .files import file_name
 from .schema import ROLE, Certificate
-from .state import STATES
-from .summary import figures
+from .state import STATES, is_off_verified
+from .summary import figures, servers_total, title, unconfirmed
 
 STAGES = {
     "preflight": "Preflight checks passed",
@@ -34,6 +34,7 @@ STAGES = {
 RESULTS = {
     "started": "not ended",
     "done": "done",
+    "partial": "done, with exceptions",
     "waiting": "waiting",
     "failed": "failed",
     "interrupted": "interrupted",
@@ -57,6 +58,40 @@ def certificate_page(certificate: Certificate) -> str:
         figures=figures(certificate),
         json_name=f"{file_name(name)}.json",
     )
+
+
+def stage_state(certificate: Certificate, stage: dict[str, Any]) -> str:
+    """Return the result of a stage's last attempt, or C(partial) if that is C(done), but not for all it is about."""
+    result = str(stage["attempts"][-1]["result"])
+    complete = not stage["failures_total"]
+    if stage["stage"] == "propagate":
+        complete = complete and not unconfirmed(certificate["remote_servers"])[1] if _remote(certificate) else complete
+    elif stage["stage"] == "power_off":
+        complete = complete and is_off_verified(certificate)
+    return "partial" if result == "done" and not complete else result
+
+
+def stage_title(certificate: Certificate, stage: dict[str, Any]) -> str:
+    """Return what a stage that is done has done, or else its name."""
+    name, remote = stage["stage"], _remote(certificate)
+    if stage["attempts"][-1]["result"] != "done" or name not in STAGES:
+        return str(name).replace("_", " ").capitalize()
+    if name != "propagate" or not remote:
+        return STAGES[name]
+    if not remote["checked"]:
+        return "Remote servers not checked"
+    total, missing = servers_total(remote), unconfirmed(remote)[1]
+    return f"{STAGES[name]}: {total - missing:,} of {total:,} confirmed"
+
+
+def seal_class(certificate: Certificate) -> str:
+    """Return the classes of the seal, which is not that of success if there is a finding."""
+    return f"{certificate['state']} {'qualified' if certificate['findings'] else ''}".strip()
+
+
+def _remote(certificate: Certificate) -> dict[str, Any]:
+    remote: dict[str, Any] = certificate.get("remote_servers", {})
+    return remote
 
 
 def fleet_page(certificates: Sequence[Certificate]) -> str:
@@ -85,7 +120,8 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(date=date, duration=duration, number=number, cell=cell)
-    environment.globals.update(STATES=STATES, STAGES=STAGES, RESULTS=RESULTS, LISTS=LISTS)
+    environment.globals.update(STATES=STATES, RESULTS=RESULTS, LISTS=LISTS)
+    environment.globals.update(title=title, seal_class=seal_class, stage_state=stage_state, stage_title=stage_title)
     for name, kind in (("style", "css"), ("script", "js")):
         text = (ROLE / f"files/certificate.{kind}").read_text(encoding="utf-8")
         environment.globals.update({name: Markup(text), f"{name}_hash": _hash(text)})  # noqa: S704 - our own

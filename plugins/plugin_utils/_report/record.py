@@ -70,7 +70,11 @@ def end_stage(certificate: Certificate, name: str, result: str, now: int, reason
 def conclude(certificate: Certificate, now: int) -> Certificate:
     """Return the certificate as far as the schema has room for it, with its state and its findings."""
     certificate = truncate(certificate, SCHEMA)
-    certificate["updated"] = max(now, certificate["created"])
+    attempts = [attempt for stage in certificate["stages"] for attempt in stage["attempts"]]
+    # The period of the certificate has all stages in it: the first begins before there is a certificate.
+    certificate["created"] = min([certificate["created"], *(attempt["started"] for attempt in attempts)])
+    ends = (attempt["ended"] or attempt["started"] for attempt in attempts)
+    certificate["updated"] = max([now, certificate["created"], *ends])
     certificate["collection"]["version"] = collection_version()
     certificate["state"] = state_of(certificate)
     certificate["findings"] = findings(certificate)

@@ -26,12 +26,17 @@ class Redaction:
         self._spared = spared
         self._pseudonyms: dict[str, str] = {}
         self._server_name = server_name
-        localpart = r"(?P<name>[^\s:@]+)"
-        encoded = r"(?P<name>(?:[^\s/?%:@]|%(?!3[aA])[0-9a-fA-F]{2})+)"
-        # As they are, and as they are in the path of a request. A longer server name is another server's.
+        # A longer server name is another server's.
+        server = f"{re.escape(server_name)}(?!:\\d|[\\w.-]*\\w)"
+        encoded = r"(?P<name>(?:[^\s/?%:@]|%(?!3[aA])[0-9a-fA-F]{2}){1,765})"
+        # Old localparts may contain anything but a colon. If one with blanks is not all of a text, only what follows
+        # its last @ can be distinguished from the words around it.
+        self._whole = re.compile(f"@(?P<name>[^:]{{1,255}}):{server}")
+        # As they are, and as they are in the path of a request. Bounded in length, since a text may be hostile.
         self._patterns = [
-            re.compile(f"@{localpart}:{re.escape(server_name)}(?!:\\d|[\\w.-]*\\w)"),
+            re.compile(f"@(?P<name>[^\\s:]{{1,255}}):{server}"),
             re.compile(f"%40{encoded}%3[aA]{re.escape(quote(server_name, safe=''))}"),
+            re.compile(f"@(?P<name>[^:@\n]{{1,255}}):{server}"),
         ]
 
     def __call__(self, value: Any) -> Any:
@@ -47,6 +52,9 @@ class Redaction:
             text = text.replace(secret, "********")
         if self._ids or ("@" not in text and "%40" not in text):
             return text
+        whole = self._whole.fullmatch(text)
+        if whole is not None:
+            return self._pseudonym(whole)
         for pattern in self._patterns:
             text = pattern.sub(self._pseudonym, text)
         return text

@@ -21,6 +21,8 @@ LISTS = (
     ("demotion", "demoted"),
 )
 """Registered results of the stage C(prepare), with the list in each that the certificate keeps."""
+POWER_OFF_CHECKS = ("host_off", "homeserver_off")
+"""Registered results of the checks after the power-off."""
 ANNOUNCED = {"sent": "sent", "unchanged": "unchanged", "failed": "failures_total"}
 """Counts of the announcement, with their names in the module's result."""
 
@@ -228,6 +230,15 @@ class _StageResults:
         gate = self._add_remote_servers("gate")
         if gate.get("checked") and "proof" in self.certificate:
             self.certificate["proof"].append(gate_proof(gate, self.now))
+        self._add_checks_of_the_power_off()
+
+    def _add_checks_of_the_power_off(self) -> None:
+        """Add whether the checks of the host, and of the homeserver if they were made, found nothing that answers."""
+        checks = [check for check in map(self._result, POWER_OFF_CHECKS) if "verified" in check]
+        reasons = [str(check.get("reason") or "something still answers") for check in checks if not check["verified"]]
+        if checks:
+            reason = "; ".join(reasons) or None
+            self.certificate["power_off"] = {"at": self.now, "verified": not reasons, "reason": reason}
 
     def _add_verification(self) -> None:
         active = self._result("open", "counts")
@@ -247,6 +258,12 @@ class _StageResults:
 
     def _verification(self) -> _Verification | None:
         """Return what was verified, or none if one of the reads is missing."""
+        broken = any(self._result(task).get("broken_rooms") for task in ("drain", "leave", "rest", "propagation"))
+        gate = self._result("gate", "accounts") if self.stage == "power_off" else {}
+        if gate:
+            found = gate["accounts"]
+            active, joined, unlisted = (found[name] for name in ("active", "joined", "unlisted"))
+            return _Verification(found["total"], found["rooms"], active, joined, unlisted, broken)
         users, occupied = self._result("joined", "users", "total"), self._result("occupied", "rooms")
         active, joined = self._names("not_closed"), self._names("in_rooms")
         if not users or not occupied or not self._result("open", "counts") or active is None or joined is None:
@@ -258,9 +275,7 @@ class _StageResults:
             active=active,
             joined=joined,
             unlisted=[user_id for user_id in joined if user_id not in listed],
-            broken_rooms=any(
-                self._result(task).get("broken_rooms") for task in ("drain", "leave", "rest", "propagation")
-            ),
+            broken_rooms=broken,
         )
 
 

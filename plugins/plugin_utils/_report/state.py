@@ -20,6 +20,16 @@ STATES = {
 """The states of a certificate, each with a title and an explanation."""
 
 
+def is_finished(certificate: Certificate) -> bool:
+    """Return whether the host was powered off, after which the certificate is not changed any more."""
+    return bool(certificate["state"] == "powered_off")
+
+
+def is_off_verified(certificate: Certificate) -> bool:
+    """Return whether nothing answered any more after the power-off."""
+    return bool(certificate.get("power_off", {}).get("verified"))
+
+
 def current_stage(certificate: Certificate) -> str | None:
     """Return the stage that has started and not ended."""
     names = [stage["stage"] for stage in certificate["stages"] if stage["attempts"][-1]["result"] == "started"]
@@ -41,22 +51,8 @@ def state_of(certificate: Certificate) -> str:
     """Return one of C(STATES)."""
     stage, attempt = last_attempt(certificate) or ("", {"result": "started"})
     result = str(attempt["result"])
-    # A host that is off does not answer: the preflight of another run can only fail.
-    if stage == "preflight" and result != "done" and _was_powered_off(certificate):
-        return "powered_off"
     if result in ("failed", "waiting"):
         return result
     checks_finished = certificate.get("remote_servers", {}).get("finished", True)
     by_last_stage = {"power_off": "powered_off", "verify": "verified" if checks_finished else "waiting"}
     return by_last_stage.get(stage, "incomplete") if result == "done" else "incomplete"
-
-
-def _was_powered_off(certificate: Certificate) -> bool:
-    """Return whether the last stage that succeeded was the power-off."""
-    done = [
-        (attempt["started"], stage["stage"])
-        for stage in certificate["stages"]
-        for attempt in stage["attempts"]
-        if attempt["result"] == "done"
-    ]
-    return max(reversed(done), key=lambda pair: int(pair[0]), default=(0, ""))[1] == "power_off"

@@ -11,7 +11,7 @@ from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 from ansible_collections.matrixops.synapse.plugins.module_utils._text import join_names, printable
 
 from .schema import Certificate
-from .state import STATES
+from .state import STATES, is_finished, is_off_verified
 
 REMOTE_STATES = ("confirmed", "ghosts", "refused", "unreachable", "unconfirmed")
 """The states of a remote server, in the order of the history."""
@@ -52,6 +52,12 @@ def unconfirmed(remote: Mapping[str, Any]) -> tuple[list[str], int]:
     return names, servers_total(remote) - remote["summary"].get("confirmed", 0)
 
 
+def title(certificate: Certificate) -> str:
+    """Return the state of a certificate as a title."""
+    unverified = is_finished(certificate) and not is_off_verified(certificate)
+    return STATES[certificate["state"]][0] + (" (not verified)" if unverified else "")
+
+
 def failures_total(certificate: Certificate) -> int:
     """Return the number of failures of the last attempts of all stages."""
     return sum(stage["failures_total"] for stage in certificate["stages"])
@@ -60,7 +66,7 @@ def failures_total(certificate: Certificate) -> int:
 def summary(certificate: Certificate) -> str:
     """Return one line for a terminal."""
     accounts, remote = certificate.get("accounts", {}), certificate.get("remote_servers")
-    parts = [f"{certificate['server']['name']}: {STATES[certificate['state']][0].lower()}"]
+    parts = [f"{certificate['server']['name']}: {title(certificate).lower()}"]
     if "deactivated" in accounts:
         parts.append(f"{plural(accounts['deactivated']['total'], 'account', 'accounts')} deactivated")
     if remote:

@@ -24,7 +24,8 @@ def page(state: State, request: Request, key: str, items: Iterable[Any], next_ke
     end = start + min(int(request.query.get("limit", 100)), state.page_size)
     # As Synapse has it: a token is text in the listing of accounts, and a number in the listing of rooms.
     following = {next_key: end if next_key == "next_batch" else str(end)} if end < len(listed) else {}
-    return 200, {key: listed[start:end], "total": len(listed), **following}
+    total_key = "total_rooms" if next_key == "next_batch" else "total"
+    return 200, {key: listed[start:end], total_key: len(listed), **following}
 
 
 def existing(state: State, user_id: str) -> Json:
@@ -165,9 +166,10 @@ def send_server_notice(state: State, request: Request, transaction: str = "") ->
 
 @endpoints("GET admin/v1/rooms")
 def rooms(state: State, request: Request) -> Reply:
-    """Those with most local members first, which is what everything here asks for."""
-    listed = [listed_room(state, room) for room in state.members if room not in state.unlisted_rooms]
-    listed.sort(key=lambda room: -int(room["joined_local_members"]))
+    """In one of the two orders that the client asks for: by version, here the same for all, or by local members."""
+    listed = [listed_room(state, room) for room in sorted(state.members) if room not in state.unlisted_rooms]
+    if request.query.get("order_by") != "version":
+        listed.sort(key=lambda room: -int(room["joined_local_members"]))
     return page(state, request, "rooms", listed, "next_batch")
 
 

@@ -175,12 +175,24 @@ def redact(state: State, request: Request, room: str, event_id: str, transaction
     return 200, {"event_id": "$redaction"}
 
 
+@endpoints("POST client/v3/keys/query")
+def query_keys(state: State, request: Request) -> Reply:
+    return 200, {"device_keys": {}, "failures": {}}
+
+
 # Aliases
 
 
 @endpoints("GET client/v3/rooms/{}/aliases")
 def aliases(state: State, request: Request, room: str) -> Reply:
     return 200, {"aliases": [alias for alias, target in state.directory.items() if target == room]}
+
+
+@endpoints("GET client/v3/directory/room/{}")
+def resolve_alias(state: State, request: Request, alias: str) -> Reply:
+    if alias not in state.directory:
+        return 404, {"errcode": "M_NOT_FOUND", "error": f"Room alias {alias} not found"}
+    return 200, {"room_id": state.directory[alias], "servers": [state.server_name]}
 
 
 @endpoints("DELETE client/v3/directory/room/{}")

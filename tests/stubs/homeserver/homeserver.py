@@ -70,7 +70,7 @@ class Homeserver(State):
 
     def attach(self, client: Any) -> None:
         """Let a client send its requests straight here, without I(requests) and I(responses), which take longer."""
-        client._session = DirectSession(self.answer)
+        client._connections._session = DirectSession(self.answer)
 
     @property
     def requests(self) -> list[str]:

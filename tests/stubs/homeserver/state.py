@@ -58,6 +58,7 @@ class State:
     :ivar locks: accounts that were locked or unlocked, in order.
     :ivar leaving: deactivated accounts that are yet to leave their rooms, one after the other.
     :ivar dropped_leaves: how many times the background leave of an account is dropped, by user ID.
+    :ivar rejoining: the room that an account joins again once it has left, by user ID.
     :ivar banned: accounts that cannot leave any room.
     :ivar broken: rooms that no account can leave.
     :ivar version: of Synapse. Before 1.150, an account that is erased while joined joins one of its rooms again.

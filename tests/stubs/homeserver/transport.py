@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import io
 import json as json_module
 import threading
 from contextlib import contextmanager
@@ -17,6 +18,13 @@ from urllib.parse import urlencode
 import requests
 
 Answering = Callable[[Any], "tuple[int, dict[str, str], str | Exception]"]
+
+
+class _Body(io.BytesIO):
+    """A body that is not read yet, as urllib3 has it."""
+
+    def read(self, size: int | None = -1, *, decode_content: bool = False) -> bytes:
+        return super().read(size)
 
 
 class DirectSession:
@@ -40,7 +48,7 @@ class DirectSession:
         answer = requests.Response()
         answer.request, answer.status_code, answer.url = sent, status, sent.url
         answer.headers.update({**headers, "Content-Type": "application/json"})
-        answer._content = body.encode()
+        answer.raw = _Body(body.encode())
         return answer
 
     def close(self) -> None:

@@ -16,6 +16,8 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible.plugins.action import ActionBase
 from ansible_collections.matrixops.synapse.plugins.action import archive as plugin
+from ansible_collections.matrixops.synapse.plugins.module_utils._sealed import KEY_SIZE, seal
+from ansible_collections.matrixops.synapse.plugins.plugin_utils import _secrets
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.files import Directory
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.record import new
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import SERVER, Json
@@ -35,17 +37,22 @@ Make = Callable[..., Json]
 
 
 class Host:
-    def __init__(self) -> None:
-        self.answer: Json = {"content": base64.b64encode(KEYS).decode()}
-        self.read: list[str] = []
+    """Answers as the module does: the keys are encrypted with the key of the request."""
 
-    def execute_module(self, name: str, *, module_args: Json, task_vars: Json) -> Json:
-        assert name == "ansible.builtin.slurp"
-        self.read.append(module_args["src"])
-        return self.answer
+    def __init__(self) -> None:
+        self.keys = KEYS
+        self.answer: Json | None = None
+        self.read: list[str] = []
+        self.answers: list[Json] = []
+
+    def execute_module(self, *, module_args: Json, task_vars: Json) -> Json:
+        self.read.append(module_args["signing_key_path"])
+        answer = self.answer if self.answer else {"sealed_keys": seal(module_args["one_time_key"], self.keys)}
+        self.answers.append(answer)
+        return answer
 
     def has(self, keys: bytes) -> None:
-        self.answer = {"content": base64.b64encode(keys).decode()}
+        self.keys = keys
 
 
 @pytest.fixture
@@ -193,16 +200,7 @@ def test_check_mode_writes_nothing(make: Make, directory: Path, host: Host, pass
     [
         ({"failed": True, "msg": "file not found", "module_stdout": SEED}, "cannot read /keys on the host: file not"),
         ({"module_stdout": SEED}, "cannot read /keys on the host: None. Check that become"),
-        (
-            {"content": base64.b64encode(f"ed25519 a_1 {SEED[:9]}".encode()).decode()},
-            "/keys contains no valid Synapse",
-        ),
-        (
-            {"content": base64.b64encode(f"rsa a_1 {SEED}".encode()).decode()},
-            "/keys contains no valid Synapse",
-        ),
-        ({"content": base64.b64encode(b"\xff" + KEYS).decode()}, "/keys contains no valid Synapse"),
-        ({"content": ""}, "/keys contains no valid Synapse"),
+        ({"sealed_keys": base64.b64encode(KEYS).decode()}, "the encrypted secret is damaged"),
     ],
 )
 def test_unreadable_keys(make: Make, directory: Path, host: Host, password_file: Path, answer: Json, text: str) -> None:
@@ -213,8 +211,24 @@ def test_unreadable_keys(make: Make, directory: Path, host: Host, password_file:
     assert not directory.exists()
 
 
+@pytest.mark.parametrize("keys", [f"ed25519 a_1 {SEED[:9]}".encode(), f"rsa a_1 {SEED}".encode(), b"\xff" + KEYS, b""])
+def test_invalid_keys(make: Make, directory: Path, host: Host, password_file: Path, keys: bytes) -> None:
+    host.has(keys)
+    result = make(vault_password_file=str(password_file))
+    assert result["failed"] and "/keys contains no valid Synapse" in result["msg"]
+    assert SEED[:9] not in str(result)
+    assert not directory.exists()
+
+
+def test_the_keys_are_encrypted_on_their_way(make: Make, host: Host, password_file: Path) -> None:
+    """Ansible prints what comes from a host with -vvv."""
+    make(vault_password_file=str(password_file))
+    assert [list(answer) for answer in host.answers] == [["sealed_keys"]]
+    assert len(base64.b64decode(host.answers[0]["sealed_keys"])) == KEY_SIZE + len(KEYS)
+
+
 def test_with_ansible_debug_no_key_is_read(make: Make, host: Host, password_file: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(plugin.constants, "DEFAULT_DEBUG", True)
+    monkeypatch.setattr(_secrets.constants, "DEFAULT_DEBUG", True)
     result = make(vault_password_file=str(password_file))
     assert result["failed"] and "ANSIBLE_DEBUG" in result["msg"] and not host.read
 

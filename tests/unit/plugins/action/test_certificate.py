@@ -219,3 +219,85 @@ def test_fleet(certify: Certify, directory: Path) -> None:
     assert result["msg"] == [result["summary"], *result["servers"], str(directory / "fleet.html")]
     assert result["summary"] == "3 servers: 2 incomplete, 1 without a certificate"
     assert result["changed"] is False
+
+
+# A finished certificate
+
+OWN: Json = {"_decommission_certificate": {"path": "x"}}
+
+
+def finish(certify: Certify, directory: Path) -> dict[str, bytes]:
+    """Write a finished certificate, and return the contents of all files."""
+    certify(stage="preflight", state="done")
+    certify(OWN, stage="power_off", state="done")
+    assert read(directory)["state"] == "powered_off"
+    return contents(directory)
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("variables", "options"),
+    [
+        ({}, {"stage": "preflight", "state": "started"}),
+        ({"_decommission_check": {"failed": True, "msg": "unreachable"}}, {}),
+        ({"_decommission_certificate": {"started_at": 7}}, {}),
+        ({}, {"stage": "drain", "state": "started"}),
+        ({}, {"stage": "verify", "state": "done"}),
+        ({}, {"stage": "power_off", "state": "waiting"}),
+    ],
+)
+def test_another_run_does_not_change_a_finished_certificate(
+    certify: Certify, directory: Path, variables: Json, options: Json
+) -> None:
+    before = finish(certify, directory)
+    result = certify(variables, **options)
+    assert contents(directory) == before
+    assert result["changed"] is False and "path" not in result
+    assert result["html_path"].endswith(f"{SERVER}.html") and ": powered off" in result["summary"]
+
+
+def test_the_run_that_has_finished_it_may_write_it_again(certify: Certify, directory: Path) -> None:
+    finish(certify, directory)
+    assert certify(OWN, settings={"a": "b"})["changed"]
+    assert read(directory)["settings"] == {"a": "b"}
+
+
+@pytest.mark.parametrize("own", [OWN, {}])
+def test_a_failure_after_the_power_off_does_not_change_it(certify: Certify, directory: Path, own: Json) -> None:
+    before = finish(certify, directory)
+    running = {"_decommission_certificate": {**own.get("_decommission_certificate", {}), "running": "post_tasks"}}
+    result = certify(running)
+    assert contents(directory) == before
+    assert result["failed_stage"] == "post_tasks"
+    assert "post_tasks failed after the power-off" in result["msg"][1]
+
+
+def test_a_homeserver_that_is_on_again_has_another_certificate(certify: Certify, directory: Path) -> None:
+    before = finish(certify, directory)
+    started = certify(stage="preflight", state="started")
+    result = certify({"_decommission_certificate": started}, stage="preflight", state="done")
+    assert read(directory)["state"] == "incomplete" and read(directory)["salt"] != json.loads(before[f"{SERVER}.json"])
+    kept = Path(result["renamed_to"])
+    assert "certificate of an earlier run" in result["warnings"][0]
+    assert kept.read_bytes() == before[f"{SERVER}.json"]
+    assert kept.with_suffix(".html").read_bytes() == before[f"{SERVER}.html"]
+    # And once more within the same second.
+    certify({"_decommission_certificate": result}, stage="power_off", state="done")
+    again = Path(certify(stage="preflight", state="done")["renamed_to"])
+    assert again != kept and kept.read_bytes() == before[f"{SERVER}.json"]
+    assert certify(state="fleet", server_names=[SERVER], server_name=None)["summary"] == "1 servers: 1 incomplete"
+
+
+@pytest.mark.parametrize("name", ["host_off", "homeserver_off"])
+def test_a_power_off_that_failed_is_not_done(certify: Certify, directory: Path, name: str) -> None:
+    """With ignore_errors, the run continues to the end of the stage."""
+    certify(stage="preflight", state="done")
+    certify(OWN, stage="power_off", state="started")
+    failed = {f"_decommission_{name}": {"failed": True, "msg": "The host still answers"}}
+    result = certify({**OWN, **failed}, stage="power_off", state="done")
+    assert result["failed_stage"] == "power_off"
+    assert read(directory)["state"] == "failed"
+    assert read(directory)["stages"][-1]["attempts"][0]["reason"] == "The host still answers"

@@ -11,6 +11,8 @@ from typing import Callable
 
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils import _module
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import lease as policy
+from ansible_collections.matrixops.synapse.plugins.module_utils._sealed import new_key, unseal
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     BASE_URL,
     NOW,
@@ -42,22 +44,22 @@ def read_state(server: Server, token: str = TOKEN) -> None:
 
 def test_options_of_the_connection(server: Server, run: Run) -> None:
     server.whoami(verify=False)
-    server.get(USERS, {"users": []}, query=QUERY, verify=False)
+    server.get(USERS, {"users": [], "total": 0}, query=QUERY, verify=False)
     run("synapse_users_info", {"validate_certs": False, "gather": []})
 
 
-QUERY = {"limit": "1000", "locked": "true", "guests": "true", "deactivated": "true"}
+QUERY = {"limit": "1000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
 
 
 def test_a_ca_of_ones_own(server: Server, run: Run, tmp_path: Path) -> None:
     server.whoami(verify=str(tmp_path))
-    server.get(USERS, {"users": []}, query=QUERY, verify=str(tmp_path))
+    server.get(USERS, {"users": [], "total": 0}, query=QUERY, verify=str(tmp_path))
     run("synapse_users_info", {"ca_path": str(tmp_path), "gather": []})
 
 
 def test_no_verification_wins_over_a_ca(server: Server, run: Run, tmp_path: Path) -> None:
     server.whoami(verify=False)
-    server.get(USERS, {"users": []}, query=QUERY, verify=False)
+    server.get(USERS, {"users": [], "total": 0}, query=QUERY, verify=False)
     run("synapse_users_info", {"ca_path": str(tmp_path), "validate_certs": False, "gather": []})
 
 
@@ -65,7 +67,7 @@ def test_url_and_token_from_the_environment(server: Server, run: Run, monkeypatc
     monkeypatch.setenv("SYNAPSE_BASE_URL", BASE_URL)
     monkeypatch.setenv("SYNAPSE_ACCESS_TOKEN", "from_the_environment")
     server.whoami(token="from_the_environment")
-    server.get(USERS, {"users": []}, query=QUERY, token="from_the_environment")
+    server.get(USERS, {"users": [], "total": 0}, query=QUERY, token="from_the_environment")
     run("synapse_users_info", {"server_name": "example.org", "gather": []}, bare=True)
 
 
@@ -165,6 +167,7 @@ def test_on_another_server_nothing_is_done(server: Server, run: Run, name: str, 
         f"No changes made: the server at {BASE_URL} is example.com, not 'example.org'. Correct base_url"
         " (decommission_base_url) or server_name (decommission_confirm)"
     )
+    assert result["errcode"] == "INVALID_OPTION"
 
 
 @pytest.mark.parametrize("name", MINIMAL)
@@ -213,7 +216,9 @@ def test_a_login_wins_over_a_token(server: Server, run: Run, monkeypatch: pytest
     monkeypatch.setenv("SYNAPSE_ACCESS_TOKEN", "from the environment")
     server.post("/_matrix/client/v3/login", LOGIN, {"access_token": "fresh"}, token=None)
     server.whoami(token="fresh")
-    assert run("synapse_session", PASSWORD)["access_token"] == "fresh"
+    key = new_key()
+    sealed = run("synapse_session", {**PASSWORD, "one_time_key": key})["sealed_token"]
+    assert unseal(key, sealed) == b"fresh"
 
 
 # Two controllers
@@ -233,16 +238,52 @@ def lease(holder: str, until: int, *former: str) -> Json:
     return {"holder": holder, "until": until, "former": list(former), "server_name": "example.org"}
 
 
-def test_a_module_holds_the_lease(server: Server, run: Run) -> None:
+@pytest.fixture
+def no_renewals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A renewal would be an unexpected request."""
+    monkeypatch.setattr(policy, "RENEWAL", 3600.0)
+
+
+def acquire(server: Server) -> None:
+    """Declare the requests by which a run of the ID C(me) acquires the lease."""
     server.whoami()
     server.get(f"{STATE}.lease", lease("me", 0))
     server.date()
-    server.put(f"{STATE}.lease", lease("me", NOW + 15))
+    server.put(f"{STATE}.lease", lease("me", NOW + policy.LENGTH))
+    server.get(f"{STATE}.lease", lease("me", NOW + policy.LENGTH))
+
+
+def mark(server: Server) -> None:
     server.get(STATE, matrix_error("M_NOT_FOUND", "none"), status=404)
-    server.put(STATE, {"server_name": "example.org", "milestones": {"started": NOW}})
-    server.get(f"{STATE}.lease", lease("me", NOW + 15))
-    server.put(f"{STATE}.lease", lease("me", NOW + 5))
+    then = NOW + int(policy.SETTLING)
+    server.put(STATE, {"server_name": "example.org", "milestones": {"started": then}})
+    server.get(STATE, {"server_name": "example.org", "milestones": {"started": then}})
+
+
+def test_a_module_holds_the_lease(server: Server, run: Run, no_renewals: None) -> None:
+    acquire(server)
+    mark(server)
     assert run("synapse_decommission_state", {"mark": ["started"], "lease": "me"})["changed"]
+
+
+def test_release_of_the_lease(server: Server, run: Run, no_renewals: None) -> None:
+    acquire(server)
+    mark(server)
+    server.get(f"{STATE}.lease", lease("me", NOW + policy.LENGTH))
+    server.put(f"{STATE}.lease", lease("me", 0))
+    assert run("synapse_decommission_state", {"mark": ["started"], "lease": "me", "release_lease": True})["changed"]
+
+
+def test_release_of_the_lease_alone(server: Server, run: Run) -> None:
+    server.whoami()
+    read_state(server)
+    server.get(f"{STATE}.lease", lease("me", NOW + policy.LENGTH))
+    server.put(f"{STATE}.lease", lease("me", 0))
+    assert not run("synapse_decommission_state", {"lease": "me", "release_lease": True})["changed"]
+
+
+def test_a_release_needs_the_id(run: Run) -> None:
+    assert "lease" in run("synapse_decommission_state", {"release_lease": True})["msg"]
 
 
 def test_a_module_without_the_lease_does_nothing(server: Server, run: Run) -> None:
@@ -250,10 +291,12 @@ def test_a_module_without_the_lease_does_nothing(server: Server, run: Run) -> No
     server.get(f"{STATE}.lease", lease("other", NOW, "me"))
     result = run("synapse_user_deactivate", {"all_users": True, "lease": "me"})
     assert result["failed"] and result["errcode"] == "LEASE_TAKEN"
-    assert "Another run has taken over on example.org" in result["msg"]
+    assert "Another run has taken over the lease on example.org" in result["msg"]
 
 
-@pytest.mark.parametrize(("options", "check"), [({}, False), ({"mark": ["started"]}, True)])
+@pytest.mark.parametrize(
+    ("options", "check"), [({}, False), ({"mark": ["started"]}, True), ({"release_lease": True}, True)]
+)
 def test_who_only_reads_needs_no_lease(server: Server, run: Run, options: Json, check: bool) -> None:
     server.whoami()
     read_state(server)

@@ -12,6 +12,7 @@ from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     OPERATOR,
     OVERRIDE,
     TOKENS,
+    USERS,
     Json,
     Server,
     matrix_error,
@@ -30,6 +31,10 @@ NOTHING: Json = {"left": [], "rejected": [], "retracted": [], "failed": [], "not
 def admins(server: Server) -> None:
     server.whoami()
     server.users(user("alice"), user("op", admin=True), user("root", admin=True))
+
+
+def no_account(server: Server, user_id: str) -> None:
+    server.get(f"{USERS}/{quoted(user_id)}", matrix_error("M_NOT_FOUND", "User not found"), status=404)
 
 
 def test_all_admins_leave(server: Server, run: Run) -> None:
@@ -75,6 +80,7 @@ def test_check_mode_only_reads(server: Server, run: Run, unlisted: bool) -> None
         server.members("r1", ROOT, "@bot:example.org")
         server.members("r2", "@bot:example.org", "@someone:other.example")
         server.members("r3", "@bot:example.org")
+        no_account(server, "@bot:example.org")
     result = run("synapse_admin_leave_rooms", {"unlisted": unlisted, "concurrency": 1}, check=True)
     assert result["changed"]
     bots = [{**NOTHING, "user_id": "@bot:example.org", "left": [R2, R3]}]
@@ -189,6 +195,7 @@ def test_unlisted(server: Server, run: Run) -> None:
     server.users(user("alice"))
     server.rooms({"room_id": R1, "joined_local_members": 1})
     server.members("r1", "@bot:example.org")
+    no_account(server, "@bot:example.org")
     server.whoami()
     sent = {"purge": False, "block": False}
     server.delete(f"/_synapse/admin/v2/rooms/{quoted(R1)}", {"delete_id": "d"}, sent=sent)
@@ -208,7 +215,7 @@ def test_an_error_with_the_unlisted_is_reported_with_what_was_done(server: Serve
     server.leave("r1")
     server.joined(OPERATOR)
     server.delete(OVERRIDE)
-    query = {"limit": "1000", "locked": "true", "guests": "true", "deactivated": "true"}
+    query = {"limit": "1000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
     server.get("/_synapse/admin/v2/users", matrix_error("M_UNKNOWN", "broken"), status=500, query=query)
     result = run("synapse_admin_leave_rooms", {"user_ids": [OPERATOR], "unlisted": True})
     assert result["failed"]

@@ -38,6 +38,7 @@ def test_read(server: Server, run: Run) -> None:
 def test_mark(server: Server, run: Run) -> None:
     recorded(server)
     server.put(PATH, record(started=NOW))
+    server.get(PATH, record(started=NOW))
     result = run("synapse_decommission_state", {"mark": ["started"]})
     assert result["changed"]
     assert result["milestones"] == {"started": NOW}
@@ -54,6 +55,7 @@ def test_mark_and_clear(server: Server, run: Run, check: bool) -> None:
     recorded(server, started=1, left_federated_rooms=2)
     if not check:
         server.put(PATH, record(started=1))
+        server.get(PATH, record(started=1))
     result = run("synapse_decommission_state", {"mark": ["started"], "clear": ["left_federated_rooms"]}, check=check)
     assert result["changed"]
     assert result["diff"] == {"before": {"started": 1, "left_federated_rooms": 2}, "after": {"started": 1}}

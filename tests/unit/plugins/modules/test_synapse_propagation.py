@@ -13,6 +13,7 @@ from typing import Any, Callable, Iterator
 
 import pytest
 import yaml
+from ansible_collections.matrixops.synapse.plugins.module_utils import _propagation_module
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import propagation
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghosts import GhostRun
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import Pair, PairResult
@@ -42,6 +43,7 @@ class Federation:
         self.error: Exception | None = None
         self.connected: list[tuple[str, str, Settings, list[str]]] = []
         self.dry_runs: list[bool] = []
+        self.clock_offsets: list[float] = []
 
     @contextmanager
     def connect(self, server_name: str, key: str, settings: Settings, servers: list[str]) -> Iterator[Any]:
@@ -73,7 +75,7 @@ class FakeRun(GhostRun):
 @pytest.fixture
 def federation(monkeypatch: pytest.MonkeyPatch) -> Federation:
     federation = Federation()
-    monkeypatch.setattr(module, "connect", federation.connect)
+    monkeypatch.setattr(_propagation_module, "connect", federation.connect)
     monkeypatch.setattr(propagation, "GhostRun", FakeRun)
     return federation
 
@@ -123,19 +125,20 @@ def test_options_are_passed_on(homeserver: Homeserver, federation: Federation, r
     assert "proxy:3128" not in str(result)
 
 
-def test_how_to_wait() -> None:
-    params = {
-        "period": 1,
-        "early_exit": True,
-        "unreachable_after": 2,
-        "poll_interval": 3,
-        "recheck": True,
-        "ignore": [A],
-        "broken_rooms": {R: "500"},
-    }
-    assert module.options_of(params) == propagation.Options(1, True, 2, 3, True, frozenset([A]), {R: "500"})
-    assert module.options_of({**params, "broken_rooms": None}).broken_rooms is None
-    assert module.options_of({**params, "broken_rooms": {}}).broken_rooms == {}
+@pytest.mark.parametrize(("given", "broken"), [(None, None), ({}, {}), ({R: "500"}, {R: "500"})])
+def test_options_of_the_propagation(
+    homeserver: Homeserver, run: Run, monkeypatch: pytest.MonkeyPatch, given: Json | None, broken: Json | None
+) -> None:
+    passed = []
+
+    def start(_client: object, options: propagation.Options, **_more: object) -> None:
+        passed.append(options)
+        raise OSError("not needed")
+
+    monkeypatch.setattr(_propagation_module, "Propagation", start)
+    options = {"early_exit": True, "unreachable_after": 2, "poll_interval": 3, "recheck": True, "ignore": [A]}
+    run(NAME, {"period": 1, **options, "broken_rooms": given})
+    assert passed == [propagation.Options(1, True, 2, 3, True, frozenset([A]), broken)]
 
 
 def test_ghosts_are_removed(homeserver: Homeserver, federation: Federation, run: Run, options: Json) -> None:
@@ -184,6 +187,7 @@ def test_nobody_has_left(homeserver: Homeserver, federation: Federation, run: Ru
 def test_no_key(homeserver: Homeserver, federation: Federation, run: Run, options: Json) -> None:
     result = run(NAME, {**options, "signing_key_path": "/nowhere/signing.key"})
     assert result["failed"] and "/nowhere/signing.key" in result["msg"]
+    assert result["errcode"] == "INVALID_OPTION"
     assert (result["changed"], result["removed"]) == (False, 0)
 
 
@@ -233,6 +237,7 @@ def test_an_address_that_is_none(homeserver: Homeserver, run: Run, options: Json
 def test_nonsense_is_refused_in_words(run: Run, options: Json, more: Json, words: str) -> None:
     result = run(NAME, {**options, **more})
     assert result["failed"] and words in result["msg"]
+    assert result["errcode"] == "INVALID_OPTION"
 
 
 @pytest.mark.parametrize(("clock", "ok"), [(NOW + 300, True), (NOW + 301, False), (NOW - 301, False)])

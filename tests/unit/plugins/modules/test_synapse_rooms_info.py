@@ -62,7 +62,7 @@ def test_impact(server: Server, run: Run, only_joined: bool) -> None:
 
 def test_an_error(server: Server, run: Run) -> None:
     server.whoami()
-    query = {"limit": "1000", "order_by": "joined_local_members"}
+    query = {"limit": "1000", "order_by": "version"}
     server.get(ROOMS, matrix_error("M_FORBIDDEN", "You are not a server admin"), status=403, query=query)
     result = run("synapse_rooms_info")
     assert result["failed"]

@@ -26,6 +26,7 @@ def test_server_info(server: Server, run: Run, check: bool) -> None:
     server.whoami()
     server.get("/_synapse/admin/v1/server_version", {"server_version": "1.163.2"})
     server.get(USERS, {"users": [user("op")]}, query={"limit": "1", "guests": "false"})
+    server.way_to_synapse()
     server.get(TOKENS, {"registration_tokens": []})
     refusal = matrix_error("M_FORBIDDEN", "Registration has been disabled")
     query = {"username": "matrixops.synapse"}

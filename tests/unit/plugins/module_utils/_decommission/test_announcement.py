@@ -152,14 +152,14 @@ def test_a_server_that_stops_answering_ends_it(simulate: Simulate, lone_client: 
 
 def test_nobody_else_is_told_before_one_was_seen(simulate: Simulate, lone_client: Client, clock: Clock) -> None:
     server = simulate(user("alice"))
-    server.faults["GET rooms v1"] = [(200, {"rooms": []})] * 4
+    server.faults["GET rooms v1"] = [(200, {"rooms": [], "total_rooms": 0})] * 4
     assert tell(lone_client) == dict.fromkeys((OPERATOR, ALICE))
     assert clock.waits[:4] == [0, 0.5, 1, 2]
 
 
 def test_without_statistics_it_ends_with_one(simulate: Simulate, lone_client: Client) -> None:
     server = simulate(user("alice"))
-    server.faults["GET rooms v1"] = (200, {"rooms": []})
+    server.faults["GET rooms v1"] = (200, {"rooms": [], "total_rooms": 0})
     with pytest.raises(SynapseError, match="enable Synapse's statistics"):
         tell(lone_client)
     assert server.notices == {OPERATOR: 1}

@@ -858,6 +858,69 @@ def test_single_events_that_could_not_be_redacted_keep_nobody_open(simulate: Sim
     assert "PUT redact $3" in simulation.writes
 
 
+@pytest.mark.parametrize(
+    ("status", "errcode"),
+    [
+        (500, "M_UNKNOWN"),
+        (429, "M_LIMIT_EXCEEDED"),
+        (401, "M_UNKNOWN_TOKEN"),
+        (403, "M_USER_SUSPENDED"),
+        (403, "M_RESOURCE_LIMIT_EXCEEDED"),
+        (404, "M_UNRECOGNIZED"),
+    ],
+)
+def test_an_account_with_events_that_could_be_redacted_later_stays_active(
+    simulate: Simulate, lone_client: Client, status: int, errcode: str
+) -> None:
+    simulation = sent_by_a(simulate)
+    simulation.faults["PUT redact $3"] = [(status, matrix_error(errcode, "not now"))] * 999
+    result = run(lone_client, [A], redact=True)
+    assert result.deactivated == {}
+    assert "not now" in result.failed[A]
+    assert simulation.joined == {A: [R1]}
+    assert not simulation.accounts[A]["deactivated"]
+    assert "PUT redact $1" in simulation.writes
+
+
+def test_one_event_for_later_counts_more_than_others_for_never(simulate: Simulate, lone_client: Client) -> None:
+    simulation = sent_by_a(simulate)
+    simulation.faults["PUT redact $1"] = [(403, FORBIDDEN)]
+    simulation.faults["PUT redact $3"] = [(500, BROKEN)]
+    result = run(lone_client, [A], redact=True)
+    assert result.failed[A].startswith("1 of its events are not redacted yet, so it stays active. The reason of one: ")
+    assert "broken" in result.failed[A]
+    assert result.not_redacted[A][0] == 2
+    assert not simulation.accounts[A]["deactivated"]
+
+
+def test_events_that_are_redacted_in_the_next_pass_are_reported_no_more(
+    simulate: Simulate, lone_client: Client
+) -> None:
+    simulation = sent_by_a(simulate)
+    simulation.faults["PUT redact $3"] = [(500, BROKEN)]
+    result = run(lone_client, None, redact=True)
+    assert result.passes == 2
+    assert result.deactivated == {A: "active"}
+    assert (result.failed, result.not_redacted) == ({}, {})
+    assert simulation.writes.count("PUT redact $3") == 2
+
+
+def test_thousands_of_events_outlast_a_session(simulate: Simulate, lone_client: Client, clock: Clock) -> None:
+    simulation = simulate(OP, user("a"), a=["r1"])
+    simulation.events[R1] = [message(f"${number}", A) for number in range(3_000)]
+
+    def two_seconds() -> None:
+        clock.now += 2
+        simulation.now += 2
+
+    simulation.faults.update({f"PUT redact ${number}": two_seconds for number in range(3_000)})
+    result = run(lone_client, [A], redact=True)
+    assert (result.failed, result.not_redacted) == ({}, {})
+    assert result.deactivated == {A: "active"}
+    assert not any(event["content"] for event in simulation.events[R1])
+    assert simulation.writes.count(f"POST login {A}") == 2
+
+
 def test_a_guest_redacts_as_well(simulate: Simulate, lone_client: Client) -> None:
     simulation = simulate(OP, guest("g"), g=["r1"])
     simulation.events[R1] = [message("$1", G)]
@@ -876,9 +939,9 @@ def test_everybody_but_admins_and_those_kept(simulate: Simulate, lone_client: Cl
 
 
 def test_all_are_listed_before_the_first_is_closed(server: Server, client: Client) -> None:
-    query = {"limit": "1000", "locked": "true", "guests": "true", "deactivated": "true"}
-    server.get("/_synapse/admin/v2/users", {"users": [OP, user("a")], "next_token": "2"}, query=query)
-    server.get("/_synapse/admin/v2/users", {"users": [user("b")]}, query={**query, "from": "2"})
+    query = {"limit": "1000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
+    server.get("/_synapse/admin/v2/users", {"users": [OP, user("a")], "next_token": "2", "total": 3}, query=query)
+    server.get("/_synapse/admin/v2/users", {"users": [user("b")], "total": 3}, query={**query, "from": "2"})
     server.joined(A)
     server.joined(B)
     server.check_and_deactivate(A)
@@ -892,14 +955,14 @@ def test_who_registers_between_two_pages_of_the_listing(simulate: Simulate, lone
     simulation.page_size = 2
     simulation.faults["GET users v2"] = [None, lambda: simulation.register("a")]
     result = run(lone_client, None)
-    assert len(result.deactivated) == 6 and result.passes == 2
+    assert len(result.deactivated) == 6 and result.passes == 1
     active = [user_id for user_id, account in simulation.accounts.items() if not account["deactivated"]]
     assert active == [OPERATOR]
 
 
 def test_a_listing_that_breaks_off_closes_nobody(server: Server, client: Client) -> None:
-    query = {"limit": "1000", "locked": "true", "guests": "true", "deactivated": "true"}
-    server.get("/_synapse/admin/v2/users", {"users": [OP, user("a")], "next_token": "2"}, query=query)
+    query = {"limit": "1000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
+    server.get("/_synapse/admin/v2/users", {"users": [OP, user("a")], "next_token": "2", "total": 3}, query=query)
     server.get("/_synapse/admin/v2/users", FORBIDDEN, status=403, query={**query, "from": "2"})
     with pytest.raises(SynapseError, match="forbids"):
         run(client, None)
@@ -926,6 +989,7 @@ def test_who_keeps_being_opened_again(server: Server, client: Client) -> None:
         server.users(OP, user("a"))
         close(server, A)
     server.users(OP, user("a"))
+    server.user(user("a"))
     result = close_only(client, None, max_passes=2)
     assert result.passes == 2
     assert list(result.failed) == [A]
@@ -937,6 +1001,7 @@ def test_there_is_no_more_than_one_pass_if_no_more_is_wanted(server: Server, cli
     server.users(OP, user("a"))
     close(server, A)
     server.users(OP, closed("a"), user("b"))
+    server.user(user("b"))
     result = close_only(client, None, max_passes=max_passes)
     assert (list(result.deactivated), list(result.failed), result.passes) == ([A], [B], 1)
 
@@ -974,7 +1039,7 @@ def test_everybody_who_is_closed_is_looked_at_once_more(simulate: Simulate, lone
 
 def test_who_came_back_is_found_by_no_statistics(simulate: Simulate, lone_client: Client) -> None:
     simulation = simulate(OP, user("a"), user("b"), a=["r1"], b=["r1"])
-    simulation.faults["GET rooms v1"] = [(200, {"rooms": []})] * 99
+    simulation.faults["GET rooms v1"] = [(200, {"rooms": [], "total_rooms": 0})] * 99
     simulation.faults["GET users v2"] = [lambda: None, lambda: simulation.join(A, "r2")]
     result = run(lone_client, None)
     assert (result.passes, result.left_all_rooms, result.verified, result.still_joined) == (2, 3, 2, {})
@@ -1104,6 +1169,22 @@ def test_whom_the_server_would_not_close_is_tried_once_more(simulate: Simulate, 
     result = run(lone_client, None, log=log)
     assert result == outcome(deactivated={B: "active", A: "active"}, left_all_rooms=2, verified=2, reads=ANY, passes=2)
     assert [result for result, _more in log.of(A)] == ["left", "failed", "left", "deactivated", "left_all_rooms"]
+
+
+@pytest.mark.parametrize("user_ids", [None, [A, B]])
+def test_an_account_that_somebody_else_deactivates_has_not_failed(
+    simulate: Simulate, lone_client: Client, user_ids: list[str] | None
+) -> None:
+    simulation = simulate(OP, user("a"), user("b"))
+    simulation.faults[f"POST deactivate {A}"] = [(403, FORBIDDEN)] * 9
+
+    class Meanwhile(Log):
+        def write(self, user_id: str, result: str, **more: object) -> None:
+            if result == "failed":
+                simulation.accounts[user_id] = closed(user_id)
+
+    result = run(lone_client, user_ids, log=Meanwhile())
+    assert (result.deactivated, result.failed, result.unchanged) == ({B: "active"}, {}, 1)
 
 
 def test_who_fails_twice_is_hopeless(simulate: Simulate, lone_client: Client) -> None:
@@ -1242,7 +1323,7 @@ def test_an_error_of_a_later_look_ends_the_drain(simulate: Simulate, lone_client
 def test_an_error_of_a_later_listing_is_reported_with_what_was_done(server: Server, client: Client) -> None:
     server.users(OP, user("a"))
     close(server, A)
-    query = {"limit": "1000", "locked": "true", "guests": "true", "deactivated": "true"}
+    query = {"limit": "1000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
     server.get("/_synapse/admin/v2/users", DEAD_TOKEN, status=401, query=query)
     result = close_only(client, None)
     assert result.deactivated == {A: "active"}

@@ -35,6 +35,7 @@ def test_nothing_recorded(server: Server, client: Client) -> None:
         ({"server_name": "example.org", "milestones": {"started": 1.5, "unknown": 1}}, {}),
         ({"server_name": "example.org", "milestones": {"left_federated_rooms": 3}}, {"left_federated_rooms": 3}),
         ({}, {}),
+        ({"server_name": "example.org", "milestones": {"started": 10**30, "left_federated_rooms": -1}}, {}),
         ({"server_name": "example.org", "milestones": {"left_federated_rooms": True}}, {}),
     ],
 )
@@ -51,6 +52,7 @@ def test_an_error_is_not_an_empty_record(server: Server, client: Client) -> None
 
 def test_write(server: Server, client: Client) -> None:
     server.put(PATH, {"server_name": "example.org", "milestones": {"started": 1}})
+    server.get(PATH, {"server_name": "example.org", "milestones": {"started": 1}})
     store.write(client, {"started": 1})
 
 

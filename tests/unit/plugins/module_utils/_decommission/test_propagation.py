@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any, Callable
@@ -39,7 +40,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.re
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.retry_schedule import MAX_BACKOFF
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import STATES, Pair, PairResult
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
-from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import SynapseError
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import FatalError, SynapseError
 from ansible_collections.matrixops.synapse.plugins.module_utils._text import printable
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import BASE_URL, NOW, SERVER, TOKEN, Clock, Json, room_id
 from ansible_collections.matrixops.synapse.tests.stubs.homeserver import BROKEN, Homeserver
@@ -66,6 +67,7 @@ class Remote:
     """
 
     def __init__(self) -> None:
+        self.clock_offsets: list[float] = []
         self.listed: dict[tuple[str, str], set[str]] = {}
         self.answers: dict[Any, tuple[str, str]] = {}
         self.asked: list[tuple[str, str]] = []
@@ -351,6 +353,41 @@ def test_the_last_leaves_have_a_moment_to_arrive(world: World, clock: Clock, ago
     assert clock.waits == []
 
 
+# Clocks
+
+DAYS = 8 * 86400.0 + 60
+
+
+@pytest.mark.parametrize(
+    ("ahead", "words"), [([DAYS], "8 d ahead of"), ([-DAYS], "8 d behind"), ([DAYS, DAYS, 0.0], "8 d ahead of")]
+)
+def test_a_clock_that_differs_from_those_of_remote_servers(world: World, ahead: list[float], words: str) -> None:
+    """The controller may be wrong alike. What was recorded by that clock is discarded."""
+    world.room("r", A)
+    world.remote.clock_offsets = [world.homeserver.now - time.time() - seconds for seconds in ahead]
+    with pytest.raises(FatalError, match=words):
+        world.poll()
+    with pytest.raises(FatalError, match="run the stages drain and leave_rooms first"):
+        world.poll()
+
+
+@pytest.mark.parametrize("ahead", [[], [0.0], [299.0], [-299.0], [0.0, 0.0, DAYS], [DAYS, 0.0, -DAYS]])
+def test_a_clock_is_compared_with_most_remote_servers(world: World, ahead: list[float]) -> None:
+    world.room("r", A)
+    world.remote.clock_offsets = [world.homeserver.now - time.time() - seconds for seconds in ahead]
+    assert world.poll()["checked"]
+
+
+def test_a_dry_run_discards_nothing(world: World) -> None:
+    world.room("r", A)
+    offsets = [world.homeserver.now - time.time() - DAYS]
+    world.remote.clock_offsets = offsets
+    with pytest.raises(FatalError, match="ahead of"):
+        world.poll(dry_run=True)
+    world.remote.clock_offsets = []
+    assert world.poll()["checked"]
+
+
 # Which accounts may be removed
 
 
@@ -362,6 +399,21 @@ def test_accounts_joined_on_this_server_are_not_removed(world: World) -> None:
     assert world.remote.removed == [ALICE]
     assert (row(result, A)["state"], row(result, A)["open_rooms"][0]["ghosts"]) == ("ghosts", 1)
     assert row(result, A)["text"] == "a.example: ghosts removed (1); lists accounts in 1 room; confirmed, 0 of 1 room"
+
+
+def test_without_the_lease_no_ghost_is_removed(world: World) -> None:
+    """A leave to a remote server is a write too."""
+    world.room("r", A)
+    world.lists(A, R, ALICE)
+    propagation = world.start()
+
+    def refuse() -> None:
+        raise FatalError("the lease is lost")
+
+    propagation.client.before_write = refuse
+    with pytest.raises(FatalError, match="the lease is lost"):
+        propagation.check(world.remote)  # type: ignore[arg-type]
+    assert world.remote.removed == []
 
 
 def test_in_a_broken_room_ghosts_are_removed_all_the_same(world: World) -> None:

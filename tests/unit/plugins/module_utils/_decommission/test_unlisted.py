@@ -10,7 +10,9 @@ import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import unlisted
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.leaving import Departure
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import FatalError
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
+    USERS,
     Json,
     Server,
     matrix_error,
@@ -33,7 +35,32 @@ def test_unlisted_members(server: Server, client: Client) -> None:
     server.members("r1", BOT, ALICE)
     server.members("r2", BOT, REMOTE)
     server.members("r3", "@notices:example.org", BOT)
+    no_account(server, BOT, "@notices:example.org")
     assert unlisted.unlisted_members(client) == {R2: [BOT], R3: [BOT, "@notices:example.org"]}
+
+
+def no_account(server: Server, *user_ids: str) -> None:
+    for user_id in user_ids:
+        server.get(f"{USERS}/{quoted(user_id)}", matrix_error("M_NOT_FOUND", "User not found"), status=404)
+
+
+def test_a_member_that_the_listing_has_missed_is_an_error(server: Server, client: Client) -> None:
+    server.users(user("op", admin=True))
+    server.rooms(room("r1", 1), room("r2", 1))
+    server.members("r1", BOT)
+    server.members("r2", ALICE)
+    server.user(user("alice"))
+    no_account(server, BOT)
+    with pytest.raises(FatalError, match="the listing of accounts has missed 1 accounts, for example @alice:"):
+        unlisted.unlisted_members(client)
+
+
+def test_a_guest_that_no_listing_has_is_an_unlisted_member(server: Server, client: Client) -> None:
+    server.users(user("op", admin=True))
+    server.rooms(room("r1", 1))
+    server.members("r1", ALICE)
+    server.user(user("alice", is_guest=True))
+    assert unlisted.unlisted_members(client) == {R1: [ALICE]}
 
 
 def clear(server: Server, name: str, *statuses: Json) -> None:
@@ -61,6 +88,7 @@ def test_a_shutdown_that_is_refused_does_not_keep_from_the_next(server: Server, 
     server.rooms(room("r1", 1), room("r2", 1))
     server.members("r1", BOT)
     server.members("r2", BOT)
+    no_account(server, BOT)
     sent = {"purge": False, "block": False}
     server.whoami()
     server.delete(f"/_synapse/admin/v2/rooms/{quoted(R1)}", FORBIDDEN, status=403, sent=sent)
@@ -77,6 +105,7 @@ def test_depart_unlisted(server: Server, client: Client) -> None:
     server.rooms(room("r1", 1), room("r2", 1))
     server.members("r1", BOT)
     server.members("r2", BOT)
+    no_account(server, BOT)
     clear(server, "r1", {"status": "complete"})
     server.members("r1")
     clear(server, "r2", {"status": "failed", "error": "corrupt"})
@@ -90,6 +119,7 @@ def test_what_would_become_of_the_unlisted(server: Server, client: Client) -> No
     server.members("r1", BOT, "@notices:example.org")
     server.members("r2", BOT, REMOTE)
     server.members("r3", BOT, ALICE)
+    no_account(server, BOT, "@notices:example.org")
     planned = sorted(unlisted.plan_unlisted(client), key=lambda departure: departure.user_id)
     assert planned == [Departure(BOT, left=[R1, R2]), Departure("@notices:example.org", left=[R1])]
     assert set(server.methods) == {"GET"}

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import pytest
+from ansible_collections.matrixops.synapse.plugins.module_utils import _http
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation import transport as module
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.discovery import Endpoint
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import (
@@ -171,7 +172,7 @@ def test_a_stream_is_read_as_it_comes(transport: Transport, serve: Serve) -> Non
     go_on = threading.Event()
 
     def pieces(_request: Request) -> Iterator[bytes]:
-        yield b"HTTP/1.1 200 OK\r\n\r\n" + b"a" * module.CHUNK
+        yield b"HTTP/1.1 200 OK\r\n\r\n" + b"a" * _http.CHUNK
         go_on.wait(GENEROUS)
         yield b"b" * 10
 
@@ -180,7 +181,7 @@ def test_a_stream_is_read_as_it_comes(transport: Transport, serve: Serve) -> Non
         assert answer.status == 200
         first = next(answer.chunks)
         go_on.set()
-        assert first + b"".join(answer.chunks) == b"a" * module.CHUNK + b"b" * 10
+        assert first + b"".join(answer.chunks) == b"a" * _http.CHUNK + b"b" * 10
 
 
 def test_a_stream_that_is_left_does_not_spoil_the_next_request(transport: Transport, serve: Serve) -> None:

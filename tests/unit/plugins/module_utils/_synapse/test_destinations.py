@@ -50,8 +50,8 @@ def test_times_are_in_seconds(
 
 def test_a_destination_that_moves_to_the_next_page_comes_once(server: Server, client: Client) -> None:
     query = {"limit": "1000"}
-    server.get(DESTINATIONS, {"destinations": [row("a"), row("b")], "next_token": "2"}, query=query)
-    server.get(DESTINATIONS, {"destinations": [row("b", **DOWN), row("c")]}, query={**query, "from": "2"})
+    server.get(DESTINATIONS, {"destinations": [row("a"), row("b")], "next_token": "2", "total": 2}, query=query)
+    server.get(DESTINATIONS, {"destinations": [row("b", **DOWN), row("c")], "total": 3}, query={**query, "from": "2"})
     found = list(list_destinations(client))
     assert [destination.name for destination in found] == ["a", "b", "c"]
     assert not any(destination.failing for destination in found)

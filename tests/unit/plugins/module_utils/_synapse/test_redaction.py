@@ -13,8 +13,12 @@ from unittest.mock import ANY
 import pytest
 import requests
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
-from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import FatalError, SynapseError
-from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.redaction import redact_events
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import (
+    FatalError,
+    RefusedError,
+    SynapseError,
+)
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.redaction import is_permanent, redact_events
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.sessions import Session
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     OPERATOR,
@@ -67,7 +71,7 @@ class FreshSession(Session):
         self.user_id = ALICE
 
 
-def redact(client: Client, *names: str) -> dict[str, str]:
+def redact(client: Client, *names: str) -> dict[str, RefusedError]:
     return redact_events(client, FreshSession(), map(room_id, names))
 
 
@@ -155,7 +159,7 @@ def test_one_event_that_fails_does_not_keep_from_the_others(server: Server, clie
     redaction(server, "r2", "$3", 3)
     failed = redact(client, "r1", "r2")
     assert list(failed) == ["$1"]
-    assert "403 M_FORBIDDEN: no power to redact" in failed["$1"]
+    assert "403 M_FORBIDDEN: no power to redact" in str(failed["$1"])
 
 
 def test_a_redaction_without_an_answer_is_sent_again_as_the_same(server: Server, client: Client) -> None:
@@ -196,4 +200,31 @@ def test_a_server_that_is_gone_is_an_error(server: Server, client: Client) -> No
 def test_an_answer_that_makes_no_sense_is_an_error(server: Server, client: Client, events: list[Any]) -> None:
     page(server, "r1", *events)
     with pytest.raises(SynapseError, match="the answer has"):
+        redact(client, "r1")
+
+
+@pytest.mark.parametrize(
+    ("status", "errcode", "permanent"),
+    [
+        (403, "M_FORBIDDEN", True),
+        (403, "M_GUEST_ACCESS_FORBIDDEN", True),
+        (404, "M_NOT_FOUND", True),
+        (403, "M_USER_SUSPENDED", False),
+        (403, "M_RESOURCE_LIMIT_EXCEEDED", False),
+        (403, "ORG_MATRIX_EXPIRED_ACCOUNT", False),
+        (403, None, False),
+        (404, "M_UNRECOGNIZED", False),
+        (429, "M_LIMIT_EXCEEDED", False),
+        (500, "M_UNKNOWN", False),
+        (None, None, False),
+    ],
+)
+def test_which_events_can_never_be_redacted(status: int | None, errcode: str | None, permanent: bool) -> None:
+    assert is_permanent(RefusedError("no", status=status, errcode=errcode)) is permanent
+
+
+def test_a_session_that_is_no_longer_valid_ends_the_redaction(server: Server, client: Client) -> None:
+    page(server, "r1", message("$1", ALICE), message("$2", ALICE))
+    redaction(server, "r1", "$1", 1, matrix_error("M_UNKNOWN_TOKEN", "Invalid access token"), status=401)
+    with pytest.raises(RefusedError, match="401 M_UNKNOWN_TOKEN"):
         redact(client, "r1")

@@ -36,21 +36,29 @@ BOT = "@bot:example.org"
 REMOTE = "@remote:example.com"
 R1, R2, R3 = (room_id(name) for name in ("r1", "r2", "r3"))
 FORBIDDEN = matrix_error("M_FORBIDDEN", "You are banned")
-LIST = {"limit": "1000", "order_by": "joined_local_members"}
+LIST = {"limit": "1000", "order_by": "version"}
 
 
 # Listing
 
 
 def test_all_rooms_are_listed(server: Server, client: Client) -> None:
-    server.get(ROOMS, {"rooms": [room("r1", 2), room("r2", 0)], "next_batch": 2}, query=LIST)
-    server.get(ROOMS, {"rooms": [room("r3", 0)]}, query={**LIST, "from": "2"})
+    server.get(ROOMS, {"rooms": [room("r1", 2), room("r2", 0)], "next_batch": 2, "total_rooms": 3}, query=LIST)
+    server.get(ROOMS, {"rooms": [room("r3", 0)], "total_rooms": 3}, query={**LIST, "from": "2"})
     assert [found["room_id"] for found in rooms.list_rooms(client)] == [R1, R2, R3]
 
 
-def test_occupied_rooms_come_first_and_no_further_page_is_read(server: Server, client: Client) -> None:
-    server.get(ROOMS, {"rooms": [room("r1", 2), room("r2", 0)], "next_batch": 2}, query=LIST)
-    assert [found["room_id"] for found in rooms.list_rooms(client, occupied=True)] == [R1]
+def test_occupied_rooms_may_be_on_every_page(server: Server, client: Client) -> None:
+    server.get(ROOMS, {"rooms": [room("r1", 2), room("r2", 0)], "next_batch": 2, "total_rooms": 3}, query=LIST)
+    server.get(ROOMS, {"rooms": [room("r3", 1)], "total_rooms": 3}, query={**LIST, "from": "2"})
+    assert [found["room_id"] for found in rooms.list_rooms(client, occupied=True)] == [R1, R3]
+
+
+def test_memberships_are_counted_up_to_the_first_room_without_local_members(server: Server, client: Client) -> None:
+    query = {"limit": "1000", "order_by": "joined_local_members"}
+    server.get(ROOMS, {"rooms": [room("r1", 2)], "next_batch": 1}, query=query)
+    server.get(ROOMS, {"rooms": [room("r2", 1), room("r3", 0)], "next_batch": 3}, query={**query, "from": "1"})
+    assert rooms.count_memberships(client) == 3
 
 
 def test_local_members_are_those_of_this_server(server: Server, client: Client) -> None:

@@ -4,15 +4,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+from unittest.mock import ANY
+
 import pytest
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import record
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
-from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import SynapseError
-from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.server import server_info
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import FatalError, SynapseError
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.server import LARGEST_BODY, server_info
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     LOGIN,
+    NO_ROOMS,
     OPERATOR,
+    SYNC,
     TOKENS,
     USERS,
+    WITH_SLASH,
     Json,
     Server,
     matrix_error,
@@ -29,6 +36,7 @@ PASSWORD = {"type": "m.login.password"}
 def describe(server: Server, version: str = "1.163.2") -> None:
     server.get(VERSION, {"server_version": version})
     server.get(USERS, {"users": [user("op")]}, query={"limit": "1", "guests": "false"})
+    server.way_to_synapse()
 
 
 def registration_paths(server: Server, client: Client, *flows: Json) -> dict[str, tuple[bool | None, str]]:
@@ -123,3 +131,67 @@ def test_what_cannot_be_found_out_is_an_error(server: Server, client: Client, st
     server.get(TOKENS, matrix_error("M_UNKNOWN", "broken"), status=status)
     with pytest.raises(SynapseError, match="broken"):
         server_info(client)
+
+
+# The way to Synapse
+
+
+def admin(server: Server) -> None:
+    server.get(VERSION, {"server_version": "1.163.2"})
+    server.get(USERS, {"users": [user("op")]}, query={"limit": "1", "guests": "false"})
+
+
+@pytest.mark.parametrize("found", [0, 1])
+@pytest.mark.parametrize(("answer", "status"), [(UNRECOGNIZED, 404), (b"<html></html>", 404), (b"<html></html>", 400)])
+def test_a_proxy_that_decodes_slashes(server: Server, client: Client, found: int, answer: Any, status: int) -> None:
+    admin(server)
+    for path in WITH_SLASH[:found]:
+        server.get(path, matrix_error("M_NOT_FOUND", "not found"), status=404)
+    server.get(WITH_SLASH[found], answer, status=status)
+    with pytest.raises(FatalError) as caught:
+        server_info(client)
+    assert "A reverse proxy in front of Synapse decodes or refuses %2F" in caught.value.advice
+    assert "set base_url (in the role: decommission_base_url) to the listener of Synapse" in caught.value.advice
+
+
+def test_an_account_and_an_alias_with_that_name_show_that_slashes_are_kept(server: Server, client: Client) -> None:
+    admin(server)
+    server.get(WITH_SLASH[0], user("matrixops/synapse"))
+    server.get(WITH_SLASH[1], {"room_id": "!r:example.org", "servers": []})
+    server.post("/_matrix/client/v3/keys/query", ANY)
+    server.get(SYNC, query=NO_ROOMS)
+    server.get(TOKENS, UNRECOGNIZED, status=404)
+    assert server_info(client)["server_name"] == "example.org"
+
+
+def test_a_check_of_slashes_that_is_refused_for_another_reason(server: Server, client: Client) -> None:
+    admin(server)
+    server.get(WITH_SLASH[0], matrix_error("M_FORBIDDEN", "words"), status=403)
+    with pytest.raises(FatalError) as caught:
+        server_info(client)
+    assert "reverse proxy" not in caught.value.advice
+
+
+def test_a_proxy_with_a_limit_for_the_size(server: Server, client: Client) -> None:
+    admin(server)
+    for path in WITH_SLASH:
+        server.get(path, matrix_error("M_NOT_FOUND", "not found"), status=404)
+    server.post("/_matrix/client/v3/keys/query", ANY, b"<html>413</html>", status=413)
+    with pytest.raises(FatalError, match=r": 413: answered with application/json") as caught:
+        server_info(client)
+    assert "raise its limit (nginx: client_max_body_size 10m)" in caught.value.advice
+
+
+def test_a_server_that_blocks_its_accounts(server: Server, client: Client) -> None:
+    admin(server)
+    for path in WITH_SLASH:
+        server.get(path, matrix_error("M_NOT_FOUND", "not found"), status=404)
+    server.post("/_matrix/client/v3/keys/query", ANY)
+    server.get(SYNC, matrix_error("M_RESOURCE_LIMIT_EXCEEDED", ""), status=403, query=NO_ROOMS)
+    with pytest.raises(FatalError, match="403 M_RESOURCE_LIMIT_EXCEEDED") as caught:
+        server_info(client)
+    assert "set hs_disabled to false or raise max_mau_value" in caught.value.advice
+
+
+def test_the_largest_piece_of_a_record_is_smaller_than_what_is_tested() -> None:
+    assert record.MAX_PIECE + 100_000 < LARGEST_BODY

@@ -130,7 +130,7 @@ RESULTS: dict[str, Json] = {
     },
     "propagate": {"propagation": PROPAGATION},
     "verify": VERIFIED,
-    "power_off": {**VERIFIED, "gate": PROPAGATION},
+    "power_off": {**VERIFIED, "gate": PROPAGATION, "host_off": {"verified": True}},
 }
 
 
@@ -158,7 +158,7 @@ def of_all_stages(**propagation: Any) -> Json:
     """
     certificate = record.new(SERVER, NOW)
     result = {**PROPAGATION, **propagation}
-    changed = {"propagate": {"propagation": result}, "power_off": {**VERIFIED, "gate": result}}
+    changed = {"propagate": {"propagation": result}, "power_off": {**RESULTS["power_off"], "gate": result}}
     for stage, registered in {**RESULTS, **changed}.items():
         record.start_stage(certificate, stage, NOW)
         add_results(certificate, stage, registered, NOW + 1)

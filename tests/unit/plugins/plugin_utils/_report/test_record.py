@@ -66,3 +66,12 @@ def test_an_attempt_does_not_end_before_its_start() -> None:
 def test_version_of_a_checkout() -> None:
     assert collection_version() == concluded(of_all_stages())["collection"]["version"]
     assert str(collection_version()).count(".") == 2
+
+
+def test_the_period_of_the_certificate_has_all_stages_in_it() -> None:
+    """The preflight starts before there is a certificate, and the clock of the controller may be set back."""
+    certificate = new(SERVER, NOW)
+    start_stage(certificate, "preflight", NOW - 70)
+    end_stage(certificate, "preflight", "done", NOW + 500)
+    certificate = concluded(certificate)
+    assert (certificate["created"], certificate["updated"]) == (NOW - 70, NOW + 500)

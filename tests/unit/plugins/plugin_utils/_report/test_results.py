@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+import pytest
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.record import end_stage, new, start_stage
-from ansible_collections.matrixops.synapse.tests.stubs.helpers import NOW, OPERATOR, SERVER, room_id
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import NOW, OPERATOR, SERVER, Json, room_id
 from ansible_collections.matrixops.synapse.tests.unit.plugins.plugin_utils._report.sample import (
     HOSTILE,
     PROPAGATION,
@@ -138,3 +139,25 @@ def test_an_earlier_runs_work_stays_listed() -> None:
     # What is not handed over is as the newest run says.
     assert certificate["not_handed_over"] == [{"room_id": room_id("u")}]
     assert (certificate["handed_over_total"], certificate["not_handed_over_total"]) == (2, 1)
+
+
+UNVERIFIED: Json = {"verified": False, "reason": "through a jump host"}
+
+
+@pytest.mark.parametrize(
+    ("checks", "expected"),
+    [
+        ({"host_off": {"verified": True}}, (True, None)),
+        ({"host_off": {"verified": True}, "homeserver_off": {"verified": True}}, (True, None)),
+        ({"host_off": UNVERIFIED, "homeserver_off": {"verified": True}}, (False, "through a jump host")),
+        ({"host_off": {"skipped": True}, "homeserver_off": UNVERIFIED}, (False, "through a jump host")),
+        ({"homeserver_off": {"verified": False, "failed": True}}, (False, "something still answers")),
+        ({"host_off": {"changed": True}}, None),
+    ],
+)
+def test_whether_the_host_is_off(checks: Json, expected: tuple[bool, str | None] | None) -> None:
+    certificate = new(SERVER, NOW)
+    start_stage(certificate, "power_off", NOW)
+    add_results(certificate, "power_off", checks, NOW)
+    found = certificate.get("power_off")
+    assert found == (expected and {"at": NOW, "verified": expected[0], "reason": expected[1]})

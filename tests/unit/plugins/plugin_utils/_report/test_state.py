@@ -5,8 +5,13 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.record import end_stage, start_stage
-from ansible_collections.matrixops.synapse.tests.stubs.helpers import NOW
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.record import (
+    end_stage,
+    new,
+    start_stage,
+)
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.state import is_finished, is_off_verified
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import NOW, SERVER, Json
 from ansible_collections.matrixops.synapse.tests.unit.plugins.plugin_utils._report.sample import (
     concluded,
     of_all_stages,
@@ -22,22 +27,22 @@ def test_a_preflight_that_succeeded_changes_no_state() -> None:
     assert concluded(certificate)["state"] == "waiting"
 
 
-@pytest.mark.parametrize(
-    ("result", "state"), [("failed", "powered_off"), ("started", "powered_off"), ("done", "incomplete")]
-)
-def test_a_preflight_that_fails_after_the_power_off_changes_no_state(result: str, state: str) -> None:
-    certificate = of_all_stages()
-    start_stage(certificate, "preflight", NOW + 3)
-    end_stage(certificate, "preflight", result, NOW + 3)
-    # The host is on again.
-    if result == "done":
-        start_stage(certificate, "drain", NOW + 4)
-    assert concluded(certificate)["state"] == state
-
-
 @pytest.mark.parametrize(("finished", "state"), [(True, "verified"), (False, "waiting")])
 def test_verified_before_the_checks_have_finished_it_is_waiting(finished: bool, state: str) -> None:
     certificate = of_all_stages(finished=finished)
     start_stage(certificate, "verify", NOW + 3)
     end_stage(certificate, "verify", "done", NOW + 3)
     assert concluded(certificate)["state"] == state
+
+
+def test_a_certificate_is_finished_after_the_power_off() -> None:
+    assert is_finished(concluded(of_all_stages()))
+    assert not is_finished(concluded(new(SERVER, NOW)))
+
+
+@pytest.mark.parametrize(
+    ("power_off", "verified"),
+    [({}, False), ({"power_off": {"verified": False}}, False), ({"power_off": {"verified": True}}, True)],
+)
+def test_off_is_verified_only_if_it_was_checked(power_off: Json, verified: bool) -> None:
+    assert is_off_verified({**new(SERVER, NOW), **power_off}) is verified
