@@ -51,16 +51,16 @@ else:
 MAX_BYTES = 128 * 1024 * 1024
 """Maximum size of an answer in bytes: twice that of a page with the largest events that Synapse accepts."""
 _ERRORS: tuple[type[Exception], ...] = (BodyError, *HTTP_ERRORS)
+OBEYING: dict[type, type] = {socket.socket: DeadlineSocket, ssl.SSLSocket: DeadlineTlsSocket}
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def _obeying(sock: Any) -> Any:
     """The same socket, which obeys the budget of the thread from now on. TLS within TLS, of a proxy, stays as it is."""
     # requests and urllib3 open the socket, and in their own way for each version, proxy and certificate.
-    if type(sock) is socket.socket:
-        sock.__class__ = DeadlineSocket
-    elif type(sock) is ssl.SSLSocket:
-        sock.__class__ = DeadlineTlsSocket
+    obeying = OBEYING.get(sock.__class__)
+    if obeying is not None:
+        sock.__class__ = obeying
     return sock
 
 

@@ -21,7 +21,7 @@ def test_a_secret_is_decrypted_again(secret: bytes) -> None:
 def test_nothing_of_the_secret_is_in_the_text() -> None:
     key, other = new_key(), new_key()
     assert key != other and seal(key, SECRET) != seal(other, SECRET)
-    assert len({seal(new_key(), bytes(64)) for _ in range(20)}) == 20
+    assert len({seal(new_key(), bytes(64)) for _attempt in range(20)}) == 20
     content = base64.b64decode(seal(key, SECRET))
     assert b"YJDBA9" not in content and base64.b64decode(key) not in content
 
