@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import resource
+import time
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -174,6 +176,16 @@ def test_429_once(client: FederationClient, remote: StartServer) -> None:
     server = remote(Room({ALICE: "join"}))
     server.inject("*", faults.rate_limited(), times=1)
     assert removed_by(client, server)[server.server_name].removed == (ALICE,)
+
+
+def test_clocks_of_remote_servers(client: FederationClient, remote: StartServer) -> None:
+    """A date that is none, or in no calendar, says nothing about a clock."""
+    dates = [formatdate(time.time() + 600, usegmt=True), "yesterday", "Fri, 31 Dec 9999 23:59:59 GMT"]
+    for date in dates:
+        server = remote()
+        server.inject("version", faults.instead(Answer.of(200, {}, Date=date)))
+        client.get(server.server_name, "/_matrix/federation/v1/version")
+    assert client.clock_offsets == [pytest.approx(600, abs=TIMEOUT)]
 
 
 def test_memory_stays_bounded(client: FederationClient, remote: StartServer) -> None:

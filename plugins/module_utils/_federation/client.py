@@ -10,16 +10,14 @@ Not urllib3's C(Retry): that shares neither the rate limit nor a failure between
 
 from __future__ import annotations
 
-import email.utils
 import json
 import threading
-import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Dict, Iterator, Mapping
 from urllib.parse import quote, urlencode
 
-from .._http import retry_after
+from .._http import http_date, retry_after, seconds_until
 from .discovery import Discovery
 from .errors import AnswerError, InvalidNameError, UnreachableError
 from .pacing import Limiters
@@ -96,12 +94,11 @@ class FederationClient:
             return list(self._clock_offsets.values())
 
     def _note_clock(self, server: str, date: str) -> None:
-        try:
-            offset = email.utils.parsedate_to_datetime(date).timestamp() - time.time()
-        except (TypeError, ValueError, OverflowError):
+        parsed = http_date(date)
+        if parsed is None:
             return
         with self._lock:
-            self._clock_offsets[server] = offset
+            self._clock_offsets[server] = seconds_until(parsed)
 
     def max_concurrent(self, server: str) -> int:
         """Return how many requests to this server may be under way at this moment."""
