@@ -18,9 +18,7 @@ from .._synapse.answer import JsonDict
 from .._synapse.client import Client
 from .._synapse.rooms import joined_rooms, with_local_members
 from .._text import join_names
-
-PROTECTED = ("operator", "admin")
-"""Classes of accounts that stay active until the power-off."""
+from .eligibility import Eligibility
 
 
 @dataclass(frozen=True)
@@ -67,9 +65,7 @@ def read_accounts(client: Client, demands: Demands) -> Accounts:
     found = Accounts()
     accounts = list(list_accounts(client))
     found.total = len(accounts)
-    for account in accounts:
-        if account.account_class in PROTECTED or account.user_id in demands.keep:
-            continue
+    for account in Eligibility(demands.keep).eligible(accounts):
         if not account.is_deactivated:
             found.active.append(account.user_id)
         elif demands.erase and account.state != "erased":
