@@ -356,8 +356,12 @@ class DrainRun:
 
     def _drop_resolved_failures(self) -> None:
         """Forget failures of accounts that are deactivated by now, for example by another admin."""
-        for user_id in list(self._result.failed):
-            if reason_of(partial(self._assert_done, user_id)) is None:
+
+        def why_not(user_id: str) -> str | None:
+            return reason_of(partial(self._assert_done, user_id))
+
+        for user_id, reason in self._client.map(why_not, list(self._result.failed)):
+            if reason is None:
                 del self._result.failed[user_id]
                 self._result.unchanged += 1
 
