@@ -6,15 +6,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import contextmanager
+from typing import Any, Iterator
 
 from ._decommission.propagation import Options, Propagation
 from ._federation.connect import Settings, connect
-from ._federation.errors import SigningKeyError
+from ._federation.errors import FederationError, SigningKeyError
 from ._federation.signing import DEBIAN_KEY, read_key_file
 from ._module import INVALID_OPTION, SynapseModule
 from ._synapse.client import Client
-from ._synapse.errors import FatalError
+from ._synapse.errors import FatalError, SynapseError
 from ._synapse.server import check_clock
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -69,6 +70,15 @@ class PropagationModule(SynapseModule):
         if self.params["ghost_checks"]:
             self._check(propagation)
         return propagation.finish()
+
+    @contextmanager
+    def reporting_removals(self, propagation: Propagation) -> Iterator[None]:
+        """Fail the module after an error in the context, with the number of ghosts that were removed before it."""
+        try:
+            yield
+        except (FederationError, SynapseError, OSError, ValueError) as error:
+            cause = error if isinstance(error, SynapseError) else None
+            self.end({"changed": bool(propagation.removed), "removed": propagation.removed}, str(error), cause)
 
     def _check(self, propagation: Propagation) -> None:
         servers = propagation.servers

@@ -16,8 +16,8 @@ description:
     O(erase=true); that no account is joined to a room, except rooms in O(broken_rooms); that propagation has finished;
     and that no remote server lists an account when it is checked again, as
     M(matrixops.synapse.synapse_propagation) does with O(matrixops.synapse.synapse_propagation#module:recheck=true).
-  - In a task, the result is also kept for P(matrixops.synapse.gate#lookup) and M(matrixops.synapse.power_off), which
-    refuse without it.
+  - In a task, the result is also kept for P(matrixops.synapse.gate#lookup), which fails without it. The role powers a
+    host off only with that. M(matrixops.synapse.power_off) alone does not demand it.
   - Variables that begin with C(_decommission_) are refused on the command line, since the role takes values from them.
 author:
   - matrixops (@matrixops)
@@ -146,9 +146,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ga
     problems,
     read_accounts,
 )
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import FederationError
 from ansible_collections.matrixops.synapse.plugins.module_utils._propagation_module import PropagationModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import SynapseError
 
 
 def demands_of(params: dict[str, Any]) -> Demands:
@@ -172,14 +170,10 @@ def main() -> None:
     demands = demands_of(module.params)
     with module.client(changes=True) as client:
         propagation = module.propagation(client, recheck=True)
-        try:
+        with module.reporting_removals(propagation):
             polled = module.poll(propagation)
             # Last, so that nothing takes time between these reads and the decision.
             accounts = read_accounts(client, demands)
-        except (FederationError, SynapseError, OSError, ValueError) as error:
-            # Ghosts may have been removed before the error.
-            cause = error if isinstance(error, SynapseError) else None
-            module.end({"changed": bool(propagation.removed), "removed": propagation.removed}, str(error), cause)
     found = problems(accounts, polled, demands)
     result = {
         **as_result(accounts, polled, found),

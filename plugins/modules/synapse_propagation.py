@@ -198,9 +198,7 @@ history:
   sample: [[1795416420, 0, 0, 0, 1, 12], [1795416450, 12, 0, 0, 1, 0]]
 """
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import FederationError
 from ansible_collections.matrixops.synapse.plugins.module_utils._propagation_module import PropagationModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import SynapseError
 
 
 def main() -> None:
@@ -209,12 +207,8 @@ def main() -> None:
     )
     with module.client(changes=True) as client:
         propagation = module.propagation(client, recheck=module.params["recheck"])
-        try:
+        with module.reporting_removals(propagation):
             result = module.poll(propagation)
-        except (FederationError, SynapseError, OSError, ValueError) as error:
-            # Ghosts may have been removed before the error.
-            cause = error if isinstance(error, SynapseError) else None
-            module.end({"changed": bool(propagation.removed), "removed": propagation.removed}, str(error), cause)
     module.exit_json(**result)
 
 
