@@ -24,13 +24,12 @@ from ._federation.errors import FederationError, InvalidNameError, MissingRequir
 from ._federation.names import ServerName, check_room_id, check_user_id
 from ._federation.pacing import Pacing
 from ._federation.signing import DEBIAN_KEY, read_key_file
+from ._results import MAX_NAMES
 from ._synapse.client import Client
 from ._synapse.connection import REQUESTS_IMPORT_ERROR
 from ._synapse.errors import FatalError, SynapseError
-from ._text import printable
+from ._text import printable, with_advice
 
-MAX_NAMES = 1000
-"""Maximum number of pairs and servers in a result. There may be 100,000."""
 MAX_SIZE = 200_000
 """Maximum size of each list in a result in bytes. Names have up to 255 bytes, and reasons quote remote servers."""
 MAX_ACCOUNTS = 10
@@ -111,7 +110,7 @@ class FederationModule(AnsibleModule):
             key = self.params["signing_key"]
             yield read_key_file(self.params["signing_key_path"]) if key is None else key
         except SynapseError as error:
-            message = f"{error}. {error.advice}" if error.advice else str(error)
+            message = with_advice(str(error), error.advice)
             self.fail_json(msg=message, status=error.status, errcode=error.errcode, changed=self._has_written())
         except (FederationError, OSError, ValueError) as error:
             self.fail_json(msg=str(error), changed=self._has_written())

@@ -15,7 +15,7 @@ from ._decommission.lease import Lease
 from ._synapse.client import Client
 from ._synapse.connection import REQUESTS_IMPORT_ERROR
 from ._synapse.errors import FatalError, SynapseError
-from ._text import printable
+from ._text import printable, with_advice
 
 CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
     "base_url": {
@@ -48,12 +48,6 @@ def _printable_diff(result: dict[str, Any]) -> dict[str, Any]:
         return result
     lines = {key: "\n".join(map(printable, text.split("\n"))) for key, text in diff.items() if isinstance(text, str)}
     return {**result, "diff": {**diff, **lines}}
-
-
-def _with_advice(message: str, error: SynapseError | None) -> str:
-    if error is None or not error.advice:
-        return message
-    return f"{message.rstrip('.')}. {error.advice}"
 
 
 class SynapseModule(AnsibleModule):
@@ -99,7 +93,7 @@ class SynapseModule(AnsibleModule):
         except OSError as error:
             self.fail_json(msg=str(error))
         except SynapseError as error:
-            self.fail_json(msg=_with_advice(str(error), error), status=error.status, errcode=error.errcode)
+            self.fail_json(msg=with_advice(str(error), error.advice), status=error.status, errcode=error.errcode)
 
     def _require_requests(self) -> None:
         if REQUESTS_IMPORT_ERROR is not None:
@@ -141,7 +135,7 @@ class SynapseModule(AnsibleModule):
         :param error: the cause of the problem, if it was a request.
         """
         if problem:
-            problem = _with_advice(problem, error)
+            problem = with_advice(problem, error.advice if error else "")
             self.fail_json(msg=problem, status=error and error.status, errcode=error and error.errcode, **result)
         self.exit_json(**result)
 

@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, Mapping
 
 MAX_NAMES = 1000
-"""Maximum number of accounts or rooms that a list of a result has: a server may have 200,000."""
+"""Maximum number of names that a list of a result has: a server may have 200,000 accounts."""
 
 
 def with_reasons(key: str, reasons: Mapping[str, str], most: int = MAX_NAMES) -> list[dict[str, Any]]:

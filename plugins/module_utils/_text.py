@@ -39,6 +39,16 @@ def _first(names: Iterable[str], most: int) -> Iterable[str]:
     return (name for name, _number in zip(names, range(most)))
 
 
+def with_advice(message: str, advice: str) -> str:
+    """Return a message, followed by what to do about it unless that is empty."""
+    return f"{message.rstrip('.')}. {advice}" if advice else message
+
+
+def plural(number: int, one: str, many: str) -> str:
+    """Return a number with its noun."""
+    return f"1 {one}" if number == 1 else f"{number:,} {many}"
+
+
 def duration(seconds: float) -> str:
     """Return a number of seconds with its two largest units: C(2 d 3 h), C(4 min 5 s), C(0.4 s)."""
     for size, unit, smaller_size, smaller in ((86400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):

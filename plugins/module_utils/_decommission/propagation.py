@@ -294,7 +294,7 @@ class Propagation:
 
     def _add_to_history(self, summary: JsonDict) -> None:
         """Add the numbers of servers by state to the history, if they have changed."""
-        point = [self.now, *(summary[state] for state in ("confirmed", *SEVERITY[:-1]))]
+        point = [self.now, *(summary[state] for state in STATES)]
         if not self.record.history or self.record.history[-1][1:] != point[1:]:
             self.record.history = downsample([*self.record.history, point], HISTORY)
 

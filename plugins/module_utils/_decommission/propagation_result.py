@@ -13,7 +13,7 @@ from typing import Any, Collection, Iterable, Mapping
 
 from .._federation.checks import STATES
 from .._synapse.answer import JsonDict
-from .._text import date, printable
+from .._text import date, plural, printable
 from .record import UNCHECKED, RecordedResult, RecordedRoom, Retry
 
 SEVERITY = ("ghosts", "refused", "unreachable", "unconfirmed", "confirmed")
@@ -99,13 +99,13 @@ def describe(row: Mapping[str, Any], counts: Mapping[str, int]) -> str:
     """
     parts = [f"ghosts removed ({row['removed']:,})"] if row["removed"] else []
     parts += [_describe_state(row, state, counts[state]) for state in STATE_TEXTS if counts[state]]
-    parts.append(f"confirmed, {row['confirmed_rooms']:,} of {_rooms(row['rooms'])}")
+    parts.append(f"confirmed, {row['confirmed_rooms']:,} of {plural(row['rooms'], 'room', 'rooms')}")
     return printable(f"{row['server']}: {'; '.join(parts)}")
 
 
 def _describe_state(row: Mapping[str, Any], state: str, count: int) -> str:
     """Return in how many rooms a server has a state, and the reason in one of them."""
-    text = f"{STATE_TEXTS[state]} in {_rooms(count)}"
+    text = f"{STATE_TEXTS[state]} in {plural(count, 'room', 'rooms')}"
     if state == "unreachable" and row["unreachable_since"]:
         text += f" since {date(row['unreachable_since'])}"
     example = next((room for room in row["open_rooms"] if room["state"] == state), None)
@@ -118,10 +118,6 @@ def _describe_state(row: Mapping[str, Any], state: str, count: int) -> str:
 
 def _shortened(reason: str) -> str:
     return reason if len(reason) <= MAX_REASON_IN_TEXT else f"{reason[: MAX_REASON_IN_TEXT - 1]}…"
-
-
-def _rooms(number: int) -> str:
-    return "1 room" if number == 1 else f"{number:,} rooms"
 
 
 def summary_of(states: Mapping[str, str], by_server: Mapping[str, Rooms], ignored: Collection[str]) -> JsonDict:

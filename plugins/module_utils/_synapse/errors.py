@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .._text import printable
+from .._text import printable, with_advice
 
 BASE_URL = "base_url (in the role: decommission_base_url)"
 OWN_LISTENER = f"set {BASE_URL} to the listener of Synapse itself, for example http://localhost:8008"
@@ -117,7 +117,7 @@ class SynapseError(Exception):
     @property
     def reason(self) -> str:
         """The error of one account or room, with what the operator can do about it if the answer shows that."""
-        return f"{str(self).rstrip('.')}. {self._specific_advice}" if self._specific_advice else str(self)
+        return with_advice(str(self), self._specific_advice)
 
     @property
     def _specific_advice(self) -> str:

@@ -10,10 +10,10 @@ import math
 from itertools import accumulate
 from typing import Any, Dict, Iterable, Mapping, NamedTuple, Sequence, Tuple
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._text import duration
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import STATES as REMOTE_STATES
+from ansible_collections.matrixops.synapse.plugins.module_utils._text import duration, plural
 
 from .schema import Certificate
-from .summary import REMOTE_STATES, plural
 
 WIDTH, HEIGHT = 640, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 20, 16, 44

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterator, Mapping, Tuple
 
+from ansible_collections.matrixops.synapse.plugins.module_utils._text import plural
+
 from .schema import Certificate
 from .state import is_finished, is_off_verified, last_attempt
-from .summary import REMOTE_CHECKS, failures_total, plural, servers_total, some_of, unconfirmed
+from .summary import REMOTE_CHECKS, failures_total, servers_total, some_of, unconfirmed
 
 Finding = Tuple[str, str]
 """The kind of a finding, and its text."""

@@ -10,8 +10,10 @@ import json
 from dataclasses import dataclass, field
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
+from ansible_collections.matrixops.synapse.plugins.module_utils._text import plural
+
 from .schema import Certificate
-from .summary import JOINED_ROOMS, REMOTE_CHECKS, ROOMS, USERS, plural
+from .summary import JOINED_ROOMS, REMOTE_CHECKS, ROOMS, USERS
 
 MAX_DRAINS = 20
 LISTS = (

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._text import join_names, printable
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import STATES as REMOTE_STATES
+from ansible_collections.matrixops.synapse.plugins.module_utils._text import join_names, plural, printable
 
 from .schema import Certificate
 from .state import STATES, is_finished, is_off_verified
 
-REMOTE_STATES = ("confirmed", "ghosts", "refused", "unreachable", "unconfirmed")
-"""The states of a remote server, in the order of the history."""
 MAX_NAMES = 5
 """Maximum number of names in one text: a finding or a summary is read at a glance, and the tables have the others."""
 USERS = "GET /_synapse/admin/v2/users"
@@ -29,11 +28,6 @@ class Figure(NamedTuple):
     key: str
     value: str
     label: str
-
-
-def plural(number: int, one: str, many: str) -> str:
-    """Return a number with its noun."""
-    return f"1 {one}" if number == 1 else f"{number:,} {many}"
 
 
 def some_of(names: Sequence[str], total: int) -> str:
