@@ -83,8 +83,9 @@ def test_a_process_that_was_not_forked_is_not_watched(process: Process, monkeypa
 
 
 def test_children_and_their_children() -> None:
+    # By another descriptor, since a shell gives /dev/null as stdin to what it runs in the background.
     with subprocess.Popen(
-        ["sh", "-c", "cat & echo $!; wait"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        ["sh", "-c", "exec 3<&0; cat <&3 & echo $!; wait"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as child:
         assert child.stdout is not None and child.stdin is not None
         grandchild = int(child.stdout.readline())
