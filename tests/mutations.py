@@ -261,6 +261,20 @@ MUTATIONS = [
         f"{UNIT}/module_utils/_decommission/test_propagation.py",
     ),
     Mutation(
+        "7 the gate: the period",
+        f"{DECOMMISSION}/propagation.py",
+        "self._start_again(left) if self.options.recheck else left",
+        "left",
+        f"{UNIT}/module_utils/_decommission/test_propagation.py",
+    ),
+    Mutation(
+        "7 the gate: the period",
+        f"{DECOMMISSION}/period_start.py",
+        "if start < received <= now",
+        "if False",
+        f"{INTEGRATION}/test_propagation.py::test_an_account_that_joined_and_left_again_between_two_runs",
+    ),
+    Mutation(
         "7 the gate: checked afresh",
         f"{DECOMMISSION}/propagation.py",
         "        if self.options.recheck:\n            yield from",

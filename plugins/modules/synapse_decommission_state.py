@@ -31,7 +31,9 @@ options:
     description:
       - Milestones to record with the current time. V(started) is the start of the drain. V(left_federated_rooms) is the
         time when all accounts had left the federated rooms, and the start of the propagation period.
-      - A milestone that is recorded already keeps its time, unless it is in O(clear).
+      - A milestone that is recorded already keeps its time, unless it is in O(clear). V(left_federated_rooms) is
+        compared with the rooms of the server then, with one request for each. If an account has joined a federated room
+        again since, and has left it, the milestone gets the time of the newest event in it.
     type: list
     elements: str
     choices: [started, left_federated_rooms]
@@ -88,6 +90,8 @@ now:
 """
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import milestones as store
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.period_start import period_start
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.record import read_record
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.server import check_clock
 
@@ -110,6 +114,8 @@ def main() -> None:
         before = store.read(client)
         now = int(client.time().timestamp())
         after = store.changed(before, mark=module.params["mark"], clear=module.params["clear"], now=now)
+        if store.LEFT in before and store.LEFT in module.params["mark"] and store.LEFT not in module.params["clear"]:
+            after[store.LEFT] = period_start(client, before[store.LEFT], read_record(client))
         if after != before and not module.check_mode:
             store.write(client, after)
     module.exit_json(changed=after != before, diff={"before": before, "after": after}, milestones=after, now=now)

@@ -48,6 +48,8 @@ options:
     description:
       - Whether to check confirmed pairs of server and room again, for example before a step that can't be undone. Of
         more than 10,000 pairs, a random sample of 10,000 is checked.
+      - The start of the period is compared with the rooms of the server as well, with one request for each. If an
+        account has joined a federated room again since, and has left it, the period starts at the newest event in it.
     type: bool
     default: false
 seealso:

@@ -10,6 +10,7 @@ Whom another server lists is what its own admin API says.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -161,6 +162,29 @@ def test_servers_that_are_down(net: Net, run: Run) -> None:
     assert f"{net['d'].server_name}: ghosts removed (" in output, output
     assert net.listed_by("d") == {}
     assert "changed=0 " in run(decommission_power_off=False)
+
+
+@pytest.mark.parametrize("more", [{"decommission_stages": ["power_off"]}, {}], ids=["power_off", "all stages"])
+def test_an_account_that_joined_and_left_again_between_two_runs(net: Net, run: Run, more: dict[str, Any]) -> None:
+    """The period starts again, although each account is deactivated and in no room whenever the role reads them."""
+    run(decommission_wait=False, decommission_early_exit=False)
+    a, room = net["a"], net.rooms["b"]
+    user_id = a.user_id("user00")
+    a.admin("PUT", f"/v2/users/{quote(user_id)}", json={"deactivated": False, "password": "restored"})
+    a.join(a.login_as(user_id).token, room, via=net["b"].server_name)
+    wait_until(lambda: net.listed_by("b") == {room: [user_id]}, "b lists the account")
+    before = int(time.time())
+    a.deactivate(user_id, erase=True)
+    wait_until(lambda: not a.joined_rooms(user_id), "the account has left")
+    # As if the first run had been a day ago.
+    path = f"/_matrix/client/v3/user/{quote(a.operator.user_id)}/account_data/io.github.matrixops.decommission"
+    record = a.call("GET", path, token=a.admin_token)
+    record["milestones"]["left_federated_rooms"] -= 86400
+    a.call("PUT", path, token=a.admin_token, json=record)
+
+    run(decommission_wait=False, decommission_early_exit=False, **more)
+    assert not net.is_off
+    assert before <= a.call("GET", path, token=a.admin_token)["milestones"]["left_federated_rooms"] <= time.time()
 
 
 @nightly

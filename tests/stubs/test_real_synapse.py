@@ -217,10 +217,14 @@ def ask_of_deactivation(ask: Asked, alice: str) -> None:
     room = f"{ROOMS}/{{}}"
     ask("members of an empty room", "GET", f"{room}/members", place.room, of=lambda answer: answer["members"])
     ask("state of an empty room", "GET", f"{room}/state", place.room, of=lambda answer: answer["state"])
-    newest = ask("newest event", "GET", f"{room}/forward_extremities", place.room, of=lambda answer: answer["count"])
+    newest = ask("newest event", "GET", f"{room}/forward_extremities", place.room, of=times_of_events)
     event = newest["results"][0]["event_id"]
     context = f"{room}/context/{{}}"
     ask("state at it", "GET", context, place.room, event, params={"limit": "0"}, of=memberships)
+
+
+def times_of_events(answer: Json) -> list[bool]:
+    return [isinstance(event["received_ts"], int) for event in answer["results"]]
 
 
 def memberships(answer: Json) -> list[list[str]]:

@@ -17,7 +17,7 @@ from .._synapse.client import ADMIN, Client
 from .._synapse.destinations import destination_rooms, list_destinations
 from .._synapse.errors import RefusedError, SynapseError
 from .._synapse.room_state import CREATE, MEMBER, POWER_LEVELS, Powers, as_state
-from .._synapse.rooms import list_rooms
+from .._synapse.rooms import list_rooms, newest_events
 from .ghosts import Room
 
 PENDING = ("invite", "knock")
@@ -141,13 +141,13 @@ def _membership_before(event: Answer) -> object:
 def _state_events(client: Client, room_id: str) -> Iterator[Answer]:
     """Yield the state of a room. Once all local accounts have left, Synapse only returns that of the newest event.
 
-    API: C(GET /_synapse/admin/v1/rooms/<room_id>/state), C(…/forward_extremities) and C(…/context/<event_id>).
+    API: C(GET /_synapse/admin/v1/rooms/<room_id>/state) and C(…/context/<event_id>).
     """
     room = f"{ADMIN}/v1/rooms/{{}}"
     events = client.get(f"{room}/state", room_id).objects("state")
     if events:
         yield from events
         return
-    for extremity in client.get(f"{room}/forward_extremities", room_id).objects("results")[:1]:
-        event_id = extremity.take("event_id", str)
+    for newest in newest_events(client, room_id)[:1]:
+        event_id = newest.take("event_id", str)
         yield from client.get(f"{room}/context/{{}}", room_id, event_id, params={"limit": 0}).objects("state")

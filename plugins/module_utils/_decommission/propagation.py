@@ -28,6 +28,7 @@ from .._text import duration
 from . import milestones
 from .ghosts import GhostRun
 from .pairs import read_rooms, who_can_kick
+from .period_start import period_start
 from .progress import ProgressFile, downsample
 from .propagation_result import (
     MAX_NAMES,
@@ -69,7 +70,7 @@ class Options:
     :ivar early_exit: whether to end before that, once all servers that answer have confirmed.
     :ivar unreachable_after: how long to retry unreachable servers with I(early_exit).
     :ivar poll_interval: minimum time from one check of a server to the next.
-    :ivar recheck: whether to check confirmed pairs again.
+    :ivar recheck: whether to check confirmed pairs again, and whether the period has started again since.
     :ivar ignore: servers that need not confirm.
     :ivar broken_rooms: rooms that could not be left here, with the reason of each; C(None): as they were recorded.
     """
@@ -107,7 +108,7 @@ class Propagation:
         self._before: dict[Pair, RecordedResult] = {}
         self._total = 0
         self._progress = ProgressFile(progress_path)
-        left = milestones.read(self.client).get("left_federated_rooms")
+        left = milestones.read(self.client).get(milestones.LEFT)
         if left is None:
             raise FatalError(
                 "No record that all accounts have left the federated rooms: run the stages drain and leave_rooms first,"
@@ -115,10 +116,17 @@ class Propagation:
             )
         self.now = int(self.client.time().timestamp())
         self._clock_offset = self.now - time.time()
-        self._left_at = left
-        self.ends = left + self.options.period
         self.record = read_record(self.client)
+        self._left_at = self._start_again(left) if self.options.recheck else left
+        self.ends = self._left_at + self.options.period
         self._merge()
+
+    def _start_again(self, recorded: int) -> int:
+        """Return the start of the period. It is recorded if it is not the one on record."""
+        left = period_start(self.client, recorded, self.record, self.options.broken_rooms)
+        if left != recorded and not self.dry_run:
+            milestones.write(self.client, {**milestones.read(self.client), milestones.LEFT: left})
+        return left
 
     def _merge(self) -> None:
         """Add the rooms that Synapse knows now to the record, once after each drain."""
@@ -184,9 +192,7 @@ class Propagation:
         if abs(difference) <= MAX_CLOCK_DIFFERENCE:
             return
         if not self.dry_run:
-            kept = milestones.changed(
-                milestones.read(self.client), mark=(), clear=("left_federated_rooms",), now=self.now
-            )
+            kept = milestones.changed(milestones.read(self.client), mark=(), clear=(milestones.LEFT,), now=self.now)
             milestones.write(self.client, kept)
         raise FatalError(
             f"The clock of {self.client.server_name} is {duration(abs(difference))}"

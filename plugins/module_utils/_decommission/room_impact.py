@@ -16,7 +16,7 @@ from typing import Iterator
 
 from .._synapse.aliases import local_aliases
 from .._synapse.answer import JsonDict
-from .._synapse.client import ADMIN, Client
+from .._synapse.client import Client
 from .._synapse.errors import RefusedError
 from .._synapse.room_state import (
     CANONICAL_ALIAS,
@@ -29,7 +29,7 @@ from .._synapse.room_state import (
     is_of,
     read_room,
 )
-from .._synapse.rooms import list_rooms
+from .._synapse.rooms import list_rooms, newest_events
 from .power_levels import elevated_accounts, is_orphaned
 
 TYPES = (CREATE, POWER_LEVELS, CANONICAL_ALIAS, TOMBSTONE, SPACE_PARENT)
@@ -157,11 +157,9 @@ def _links(room: Room, event_type: str) -> Iterator[tuple[str, list[str]]]:
 def is_broken(client: Client, room_id: str) -> bool:
     """Whether a room has no forward extremities: Synapse cannot create events in it, so no local account can leave.
 
-    False if Synapse does not report their number.
-
-    API: C(GET /_synapse/admin/v1/rooms/<room_id>/forward_extremities).
+    False if Synapse does not list them.
     """
     try:
-        return client.get(f"{ADMIN}/v1/rooms/{{}}/forward_extremities", room_id).take("count", int) == 0
+        return not newest_events(client, room_id)
     except RefusedError:
         return False

@@ -186,6 +186,16 @@ def visible_memberships(client: Client, user_id: str) -> Memberships:
     return found
 
 
+def newest_events(client: Client, room_id: str) -> list[Answer]:
+    """The forward extremities of a room, each with C(event_id) and C(received_ts), in milliseconds since 1970.
+
+    Synapse keeps them after the last local account has left. A room without any is broken.
+
+    API: C(GET /_synapse/admin/v1/rooms/<room_id>/forward_extremities).
+    """
+    return client.get(f"{ADMIN}/v1/rooms/{{}}/forward_extremities", room_id).objects("results")
+
+
 def leave(client: Client, room_id: str, token: str | None = None) -> None:
     """Leave a room, reject an invite, or retract a knock. An invite to server notices can only be joined, and left."""
     try:

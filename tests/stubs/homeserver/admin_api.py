@@ -214,7 +214,8 @@ def room_state(state: State, request: Request, room: str) -> Reply:
 
 @endpoints("GET admin/v1/rooms/{}/forward_extremities")
 def forward_extremities(state: State, request: Request, room: str) -> Reply:
-    results = [] if known(state, room) in state.broken else [{"event_id": "$newest"}]
+    newest = {"event_id": "$newest", "received_ts": state.received.get(room, 0)}
+    results = [] if known(state, room) in state.broken else [newest]
     return 200, {"count": len(results), "results": results}
 
 

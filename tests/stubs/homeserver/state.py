@@ -45,6 +45,7 @@ class State:
     :ivar members: memberships by user ID, by room ID.
     :ivar state: the state events of each room but its memberships, by room ID.
     :ivar events: what was sent to each room, by room ID.
+    :ivar received: when the newest event of each room was received, in milliseconds since 1970, by room ID.
     :ivar directory: room IDs by alias.
     :ivar published: the rooms in the public directory.
     :ivar unlisted_rooms: rooms that the listing lacks, since the statistics that it comes from lag behind.
@@ -78,6 +79,7 @@ class State:
         self.members: dict[str, dict[str, str]] = {}
         self.state: dict[str, list[Json]] = {}
         self.events: dict[str, list[Json]] = {}
+        self.received: dict[str, int] = {}
         self.directory: dict[str, str] = {}
         self.published: set[str] = set()
         self.unlisted_rooms: set[str] = set()
@@ -139,6 +141,12 @@ class State:
         """Let all accounts of this server leave, without anything being sent."""
         for members in self.members.values():
             members.update(dict.fromkeys(filter(self.is_local, members), "leave"))
+
+    @property
+    def milestones(self) -> Json:
+        """The recorded milestones."""
+        milestones: Json = self.account_data[self.operator, RECORD]["milestones"]
+        return milestones
 
     def left_at(self, time: int | None) -> None:
         """Record when all accounts have left the federated rooms."""

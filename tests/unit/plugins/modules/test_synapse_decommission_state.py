@@ -7,7 +7,8 @@ from __future__ import annotations
 from typing import Callable
 
 import pytest
-from ansible_collections.matrixops.synapse.tests.stubs.helpers import NOW, Json, Server, matrix_error
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import NOW, Json, Server, matrix_error, room_id
+from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeserver
 
 Run = Callable[..., Json]
 
@@ -60,6 +61,29 @@ def test_mark_and_clear(server: Server, run: Run, check: bool) -> None:
     assert result["changed"]
     assert result["diff"] == {"before": {"started": 1, "left_federated_rooms": 2}, "after": {"started": 1}}
     assert result["milestones"] == {"started": 1}
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_an_account_that_was_in_a_room_since(homeserver: Homeserver, run: Run, check: bool) -> None:
+    homeserver.federate("r")
+    homeserver.left_at(NOW - 9)
+    homeserver.received[room_id("r")] = (NOW - 5) * 1000
+    mark = {"mark": ["left_federated_rooms"]}
+    result = run("synapse_decommission_state", mark, check=check)
+    assert result["diff"] == {
+        "before": {"left_federated_rooms": NOW - 9},
+        "after": {"left_federated_rooms": NOW - 5},
+    }
+    assert result["changed"]
+    assert homeserver.milestones["left_federated_rooms"] == NOW - (9 if check else 5)
+    # The second time, nothing changes.
+    assert run("synapse_decommission_state", mark)["changed"] is check
+
+
+def test_clearing_and_marking_need_no_look_at_the_rooms(homeserver: Homeserver, run: Run) -> None:
+    homeserver.left_at(NOW - 9)
+    both = ["left_federated_rooms"]
+    assert run("synapse_decommission_state", {"mark": both, "clear": both})["milestones"]["left_federated_rooms"] == NOW
 
 
 def test_an_unknown_milestone(run: Run) -> None:

@@ -614,6 +614,28 @@ def test_a_recheck_asks_all(world: World) -> None:
     assert world.remote.take_asked() == [(A, Q), (A, R), (B, R)]
 
 
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_the_period_starts_again_when_an_account_was_in_a_room_after_its_start(world: World, dry_run: bool) -> None:
+    """The account has joined, left and is deactivated again. Only the right start is recorded, if anything is."""
+    world.room("r", A)
+    world.homeserver.left_at(NOW - WEEK)
+    assert world.poll(recheck=True, dry_run=True)["finished"]
+    world.homeserver.received[R] = (NOW - HOUR) * 1000
+    assert world.poll(dry_run=True)["finished"], "the rooms are read right before the power-off"
+    result = world.poll(recheck=True, dry_run=dry_run)
+    assert (result["finished"], result["ends"]) == (False, NOW - HOUR + WEEK)
+    start = NOW - (WEEK if dry_run else HOUR)
+    assert world.homeserver.milestones == {"left_federated_rooms": start}
+
+
+def test_an_account_that_was_in_a_room_after_the_start_of_the_period_resets_the_results(world: World) -> None:
+    world.room("r", A)
+    world.poll()
+    world.homeserver.received[R] = (NOW - MINUTE) * 1000
+    world.remote.answers[A] = UNREACHABLE
+    assert row(world.poll(recheck=True), A)["state"] == "unreachable"
+
+
 def test_a_recheck_of_very_many_is_a_random_sample(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_RECHECKED", 3)
     for number in range(12):
