@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Generate docs/reference/variables.md and modules.md from argument_specs and module documentation: ``make docs``."""
+"""Generate the pages of docs/reference about variables and modules from argument_specs and module documentation:
+``make docs``."""
 
 from __future__ import annotations
 
@@ -33,6 +34,12 @@ The playbooks and the role take the same variables. The role refuses to run if a
 The options of an entry point that is not `main` are a subset of these.
 
 """
+SITE_VARIABLES = """# Variables of the role `site`
+
+The playbook `matrixops.synapse.site` and the role take the same variables. `site_hosts` belongs to the playbook only:
+an inventory group or pattern, by default `matrix_site`. Set it with `-e`.
+
+"""
 MODULES = """# Modules
 
 All modules support check mode. `ansible-doc matrixops.synapse.<module>` also shows attributes and examples.
@@ -41,7 +48,7 @@ All modules support check mode. `ansible-doc matrixops.synapse.<module>` also sh
 SHARED = {
     "connection": "Options of all `synapse_*` modules. Set them once with `module_defaults` for"
     " `group/matrixops.synapse.synapse`.",
-    "federation": "Options of all `matrix_*` modules. Set them once with `module_defaults` for"
+    "federation": "Options of all `matrix_*` modules with a signing key. Set them once with `module_defaults` for"
     " `group/matrixops.synapse.federation`.",
     "federation.ghosts": "Options of `matrix_ghosts` and `matrix_ghosts_info`.",
 }
@@ -59,13 +66,14 @@ def main() -> int:
 def rendered() -> dict[Path, str]:
     """All generated pages."""
     return {
-        ROOT / "docs/reference/variables.md": HEADER + VARIABLES + "\n".join(_variables()) + "\n",
+        ROOT / "docs/reference/variables.md": HEADER + VARIABLES + "\n".join(_variables("decommission")) + "\n",
+        ROOT / "docs/reference/site-variables.md": HEADER + SITE_VARIABLES + "\n".join(_variables("site")) + "\n",
         ROOT / "docs/reference/modules.md": HEADER + MODULES + "\n".join(_modules()) + "\n",
     }
 
 
-def _variables() -> Iterator[str]:
-    specs = yaml.safe_load((ROOT / "roles/decommission/meta/argument_specs.yml").read_text())["argument_specs"]
+def _variables(role: str) -> Iterator[str]:
+    specs = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())["argument_specs"]
     yield from _options(specs["main"]["options"])
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import subprocess
+import time
 from pathlib import Path
 from typing import Any, Mapping, Protocol
 
@@ -17,7 +18,7 @@ from ansible.parsing.vault import VaultLib, get_file_vault_secret
 from ansible.plugins.action import ActionBase
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.signing import DEBIAN_KEY
 from ansible_collections.matrixops.synapse.plugins.module_utils._sealed import new_key, unseal
-from ansible_collections.matrixops.synapse.plugins.plugin_utils import _archive
+from ansible_collections.matrixops.synapse.plugins.plugin_utils import _archive, _server_key
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.files import Directory
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._secrets import debug_refusal
 
@@ -25,6 +26,8 @@ KEYS_FILES = {"vault_password_file": "signing.key.vault", "age_recipient": "sign
 """The name of the encrypted file, by the option that says how to encrypt it."""
 RECORD = "signing.key.json"
 """Describes the encrypted file in the clear: its digest, the public keys, and the recipient."""
+KEY_ANSWER = "server_key.json"
+"""The key answer of the static site."""
 AGE_TIMEOUT = 60
 """In seconds, after which the program age is ended."""
 AGE_HEADER = "-----BEGIN AGE ENCRYPTED FILE-----"
@@ -46,6 +49,8 @@ class ActionModule(ActionBase):
                 # It names a file, and is no secret.
                 "vault_password_file": {"type": "path", "no_log": False},
                 "age_recipient": {"type": "str"},
+                "key_valid_for": {"type": "int", "no_log": False},
+                "published_keys": {"type": "dict", "default": {}, "no_log": False},
             },
             mutually_exclusive=[tuple(KEYS_FILES)],
         )
@@ -57,9 +62,14 @@ class ActionModule(ActionBase):
         try:
             certificate = Directory(arguments["directory"]).read(name)
             aliases = _archive.known_aliases(certificate, variables.get("_decommission_aliases"))
-            texts = _archive.archive_files(name, aliases, keys_file)
+            has_site = arguments["key_valid_for"] is not None
+            texts = _archive.archive_files(name, aliases, keys_file, has_site=has_site)
             if keys_file:
                 texts.update(self._encrypted_keys(path, arguments, variables))
+                if has_site:
+                    result["key_answer"] = json.loads(texts[KEY_ANSWER])
+            elif has_site:
+                raise ValueError("key_valid_for needs vault_password_file or age_recipient. Set one of them")
             else:
                 result["warnings"] = [
                     f"The signing keys of {name} are not archived: set vault_password_file or age_recipient, or back up"
@@ -81,10 +91,12 @@ class ActionModule(ActionBase):
             encryption = _AgeEncryption(arguments["age_recipient"])
         keys = self._read_keys(arguments, variables)
         try:
-            public = _archive.verify_keys(keys)
+            archived = _Archived(path, encryption, keys, _server_key.verify_keys(keys))
         except ValueError as error:
             raise ValueError(f"{key_path} {error}. Set signing_key_path as in homeserver.yaml") from None
-        return _encrypted(path, encryption, keys, public)
+        if arguments["key_valid_for"] is None:
+            return archived.encrypted()
+        return archived.with_new_key(arguments["server_name"], arguments["published_keys"], arguments["key_valid_for"])
 
     def _read_keys(self, arguments: Mapping[str, Any], variables: Mapping[str, Any]) -> bytes:
         """Read the signing keys on the host. They are encrypted on their way here: Ansible may print that."""
@@ -107,8 +119,8 @@ class _Encryption(Protocol):
 
     def encrypt(self, keys: bytes) -> str: ...
 
-    def decrypts_to(self, text: str, keys: bytes, /) -> bool | None:
-        """Return whether I(text) is of these keys for the same recipient, or C(None) if only the recipient knows."""
+    def decrypt(self, text: str, /) -> bytes | None:
+        """Return the keys, empty if I(text) is not for the same recipient, or C(None) if only the recipient can."""
 
 
 class _VaultEncryption:
@@ -125,11 +137,11 @@ class _VaultEncryption:
     def encrypt(self, keys: bytes) -> str:
         return str(self._vault.encrypt(keys, secret=self._secret).decode())
 
-    def decrypts_to(self, text: str, keys: bytes, /) -> bool | None:
+    def decrypt(self, text: str, /) -> bytes | None:
         try:
-            return bool(self._vault.decrypt(text) == keys)
+            return bytes(self._vault.decrypt(text))
         except AnsibleError:
-            return False
+            return b""
 
 
 class _AgeEncryption:
@@ -154,44 +166,74 @@ class _AgeEncryption:
             raise ValueError(f"age cannot encrypt to {self.recipient!r}: {reason}. Correct age_recipient")
         return text
 
-    def decrypts_to(self, _text: str, _keys: bytes, /) -> bool | None:
+    def decrypt(self, _text: str, /) -> bytes | None:
         return None
 
 
-def _encrypted(path: Path, encryption: _Encryption, keys: bytes, public: dict[str, str]) -> dict[str, str]:
-    """Return the encrypted keys and their record. An encrypted file of the same keys for the same recipient stays.
+class _Archived:
+    """The encrypted keys in the archive, and their record."""
 
-    :raises ValueError: if there is a file that may have other keys.
-    """
-    target = path / encryption.file_name
-    text, record = _archive.read(target), _archive.read(path / RECORD)
-    if text is None or not _is_current(encryption, text, keys, record == _record(encryption, text, public)):
-        if text is not None and not _describes(record, text, public):
+    def __init__(self, path: Path, encryption: _Encryption, keys: bytes, public: Mapping[str, str]) -> None:
+        """
+        :param keys: the signing keys of the homeserver.
+        :param public: their public parts by key ID.
+        :raises ValueError: if there is a file that may have other keys.
+        """
+        self._path, self._encryption, self._keys, self._public = path, encryption, keys, public
+        target = path / encryption.file_name
+        self._text, self._record = _archive.read(target), _parse(_archive.read(path / RECORD))
+        recorded = self._record.get("verify_keys")
+        self._recorded: dict[str, str] = recorded if isinstance(recorded, dict) else {}
+        decrypted = None if self._text is None else encryption.decrypt(self._text)
+        # A new key of the static site may precede those of the homeserver.
+        has_keys = decrypted is not None and decrypted.endswith(keys)
+        is_described = public.items() <= self._recorded.items() and self._record.get("sha256") == _sha256(self._text)
+        if self._text is not None and not (has_keys or is_described):
             raise ValueError(f"{target} exists and may contain other keys. Move it to another directory")
-        text = encryption.encrypt(keys)
-    # The record first: one without its encrypted file does no harm.
-    return {RECORD: _record(encryption, text, public), encryption.file_name: text}
+        self._is_complete = is_described if decrypted is None else has_keys
+
+    def encrypted(self) -> dict[str, str]:
+        """Return the encrypted keys and their record. A file of the same keys for the same recipient stays."""
+        if self._text is not None and self._is_complete and self._is_recorded(self._recorded):
+            return self._files(self._text, self._recorded)
+        return self._files(self._encryption.encrypt(self._keys), self._public)
+
+    def with_new_key(self, server_name: str, published: Mapping[str, Any], valid_for: int) -> dict[str, str]:
+        """Return the encrypted keys with a new one, their record, and the key answer. A current answer stays."""
+        now = int(time.time())
+        before = _parse(_archive.read(self._path / KEY_ANSWER))
+        public = {**_server_key.current_keys(before), **self._public}
+        is_current = (
+            self._is_complete and self._is_recorded(public) and _server_key.is_current(before, self._public, now)
+        )
+        if self._text is not None and is_current:
+            return {**self._files(self._text, public), KEY_ANSWER: _archive.to_json(before)}
+        new = _server_key.generate()
+        known = {**_server_key.all_keys(before), **published}
+        answer = _server_key.key_answer(server_name, new, self._public, known, now=now, valid_for=valid_for)
+        text = self._encryption.encrypt(new.line + self._keys)
+        return {**self._files(text, {new.key_id: new.public, **self._public}), KEY_ANSWER: _archive.to_json(answer)}
+
+    def _is_recorded(self, public: Mapping[str, str]) -> bool:
+        return self._text is not None and self._record == self._described(self._text, public)
+
+    def _files(self, text: str, public: Mapping[str, str]) -> dict[str, str]:
+        # The record first: one without its encrypted file does no harm.
+        return {RECORD: _archive.to_json(self._described(text, public)), self._encryption.file_name: text}
+
+    def _described(self, text: str, public: Mapping[str, str]) -> dict[str, Any]:
+        described = {"file": self._encryption.file_name, "sha256": _sha256(text)}
+        return {**described, "recipient": self._encryption.recipient, "verify_keys": dict(public)}
 
 
-def _is_current(encryption: _Encryption, text: str, keys: bytes, recorded: bool) -> bool:
-    decrypted = encryption.decrypts_to(text, keys)
-    return recorded if decrypted is None else decrypted
-
-
-def _record(encryption: _Encryption, text: str, public: dict[str, str]) -> str:
-    described = {"file": encryption.file_name, "sha256": _sha256(text)}
-    return _archive.to_json({**described, "recipient": encryption.recipient, "verify_keys": public})
-
-
-def _describes(record: str | None, text: str, public: dict[str, str]) -> bool:
-    """Return whether a record says that the encrypted file is of these keys."""
+def _parse(text: str | None) -> dict[str, Any]:
+    """Return an object in a JSON file, empty if there is none."""
     try:
-        described = json.loads(record or "")
+        value = json.loads(text or "")
     except ValueError:
-        return False
-    found = (described.get("sha256"), described.get("verify_keys")) if isinstance(described, dict) else ()
-    return found == (_sha256(text), public)
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _sha256(text: str | None) -> str:
+    return hashlib.sha256((text or "").encode()).hexdigest()

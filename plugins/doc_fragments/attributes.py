@@ -43,6 +43,21 @@ attributes:
       - The module only reads.
 """
 
+    STANDALONE = r"""
+options: {}
+attributes:
+  check_mode:
+    description: Can run in C(check_mode), and predicts its changes without making them.
+  diff_mode:
+    description: Returns its changes, or predicted changes, in diff mode.
+  idempotent:
+    description: Makes no changes when run again with the same options.
+  platform:
+    description: Platforms of the host that runs the module.
+    platforms: posix
+    support: full
+"""
+
     FEDERATION = r"""
 options: {}
 attributes:

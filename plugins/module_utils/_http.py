@@ -55,6 +55,10 @@ class BodyError(Exception):
         self.problem = problem
 
 
+class BodySizeError(BodyError):
+    """A body that is larger than what is asked for."""
+
+
 class _Budget(threading.local):
     """The remaining time and bytes of the request of this thread. C(DeadlineSocket) obeys them."""
 
@@ -140,9 +144,8 @@ def read_chunks(raw: Any, headers: Mapping[str, str], deadline: float, max_bytes
     encoding = headers.get("content-encoding", "identity")
     if encoding.strip().lower() != "identity":
         raise BodyError(f"the answer is compressed ({encoding}), which was not requested", "compressed")
-    length = headers.get("content-length")
-    announced = int(length) if length and re.fullmatch("[0-9]{1,18}", length) else 0
-    too_large = BodyError(f"the answer has more than {max_bytes} bytes")
+    announced = announced_length(headers) or 0
+    too_large = BodySizeError(f"the answer has more than {max_bytes} bytes")
     if announced > max_bytes:
         raise too_large
     size = 0
@@ -162,6 +165,12 @@ def read_chunks(raw: Any, headers: Mapping[str, str], deadline: float, max_bytes
         yield chunk
     if size < announced:
         raise BodyError(f"the answer is not complete: {size} of {announced} bytes")
+
+
+def announced_length(headers: Mapping[str, str]) -> int | None:
+    """Return the size of a body in bytes by its C(Content-Length); C(None) if there is no valid one."""
+    length = headers.get("content-length")
+    return int(length) if length and re.fullmatch("[0-9]{1,18}", length) else None
 
 
 def causes(error: BaseException) -> Iterator[BaseException]:

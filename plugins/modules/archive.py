@@ -10,8 +10,8 @@ module: archive
 short_description: Write the archive of a decommissioned server on the controller
 version_added: 1.0.0
 description:
-  - Writes a directory C(<server>-archive) on the controller. It has configuration for web servers that answer for the
-    server name, a page to publish there, the released aliases, a README file, and the encrypted signing keys.
+  - Writes a directory C(<server>-archive) on the controller. It has the encrypted signing keys, the released aliases,
+    and a README file. Nothing in it is to be published.
   - The signing keys are read on the host, and encrypted there with a key for this task, since Ansible prints what comes
     from a host with C(-vvv). On the controller, they are encrypted again in memory. They are not archived if neither
     O(vault_password_file) nor O(age_recipient) is set. They are not read if C(ANSIBLE_DEBUG) is set, with which Ansible
@@ -48,6 +48,18 @@ options:
       - Recipient to encrypt the signing keys to with the program C(age), which must be installed on the controller.
       - Mutually exclusive with O(vault_password_file).
     type: str
+  key_valid_for:
+    description:
+      - Seconds for which the key answer of the static site is valid. With it, the signing keys are archived with a new
+        key before them, which removes ghosts later, and RV(key_answer) is returned. Either O(vault_password_file) or
+        O(age_recipient) is required then.
+    type: int
+  published_keys:
+    description:
+      - Other keys that the server has published, for the key answer, as
+        RV(matrixops.synapse.matrix_federation_info#module:published_keys) has them.
+    type: dict
+    default: {}
   one_time_key:
     description:
       - Key that the signing keys are encrypted with on their way from the host. The action plugin of this module
@@ -67,7 +79,7 @@ attributes:
     support: full
     details:
       - An encrypted file of the same keys for the same recipient stays as it is. The module fails if there is one that
-        may have other keys.
+        may have other keys. With O(key_valid_for), after an hour a new key replaces the one before.
   platform:
     description: Where it can be run.
     platforms: posix
@@ -92,6 +104,12 @@ keys_path:
   description: Path of the encrypted signing keys, or null if they are not archived.
   returned: always
   type: str
+key_answer:
+  description:
+    - The key answer of the static site. The signing keys of the server are expired in it, and the new key signs it. An
+      answer in the archive that is less than an hour old is returned again. It is also in the file C(server_key.json).
+  returned: with O(key_valid_for)
+  type: dict
 files:
   description: Files that were written or, in check mode, would be, relative to RV(path).
   returned: success
@@ -128,6 +146,8 @@ def main() -> None:
             "signing_key_path": {"type": "str", "default": DEBIAN_KEY, "no_log": False},
             "vault_password_file": {"type": "path", "no_log": False},
             "age_recipient": {"type": "str"},
+            "key_valid_for": {"type": "int", "no_log": False},
+            "published_keys": {"type": "dict", "default": {}, "no_log": False},
             "one_time_key": {"type": "str", "no_log": True},
         },
         supports_check_mode=True,

@@ -57,6 +57,13 @@ key_id:
   returned: success
   type: str
   sample: "ed25519:a_abcd"
+published_keys:
+  description:
+    - The keys that are published for O(server_name), by key ID, with the C(expired_ts) of old ones in milliseconds
+      since 1970. If nothing answers under the name, those that a remote server has stored.
+  returned: success
+  type: dict
+  sample: {"ed25519:a_abcd": {"key": "XGX0JRS2Af3be3knz2fBiRbApjm2Dh61gXDJA8kcJNI"}}
 homeserver:
   description:
     - Name and version of the homeserver that answers under O(server_name).
@@ -126,6 +133,7 @@ def main() -> None:
     module.exit_json(
         changed=False,
         key_id=client.key.key_id,
+        published_keys=connection.published.as_json(),
         homeserver=connection.homeserver,
         servers=[{"server": printable(s), "answers": not problems[s], "reason": problems[s]} for s in servers],
     )

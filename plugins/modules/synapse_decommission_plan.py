@@ -110,6 +110,22 @@ plan:
       description: The aliases of this server, each with the ID of its room.
       type: dict
       sample: {"#lounge:example.org": "!abcdefg:example.org"}
+    site:
+      description: What remote servers need the name of this server for, after its power-off. A static site has it.
+      type: dict
+      contains:
+        rooms_created:
+          description: Number of federated rooms that were created on this server. To join one, its keys are needed.
+          type: int
+        aliases:
+          description: Number of aliases of federated rooms.
+          type: int
+        media_files:
+          description: Number of all local media, also of rooms that no remote server is in.
+          type: int
+        media_bytes:
+          description: Size of these in bytes.
+          type: int
     estimated_seconds:
       description:
         - Estimated duration of the drain in seconds, from the current response time of the server. The actual duration
@@ -135,7 +151,7 @@ plan:
           type: str
           sample: "Set decommission_handover: true and decommission_handover_to"
 text:
-  description: The plan as at most 25 lines for a terminal.
+  description: The plan as at most 26 lines for a terminal.
   returned: success
   type: list
   elements: str

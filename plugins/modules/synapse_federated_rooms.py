@@ -31,12 +31,20 @@ attributes:
   idempotent:
     support: full
 options:
+  record_avatars:
+    description:
+      - Whether to record the avatars that accounts of the homeserver have, or ever had in these rooms, so that
+        M(matrixops.synapse.synapse_media) never downloads them. Run it before accounts are erased.
+      - V(true) sends one request for each 1,000 membership events of a room.
+    type: bool
+    default: false
   concurrency:
     description:
       - Maximum number of concurrent requests.
     type: int
     default: 8
 seealso:
+  - module: matrixops.synapse.synapse_media
   - module: matrixops.synapse.synapse_propagation
 """
 
@@ -63,6 +71,10 @@ memberships:
 pending:
   description: Number of recorded invites and knocks.
   returned: success
+  type: int
+avatars:
+  description: Number of recorded avatars.
+  returned: O(record_avatars=true)
   type: int
 message:
   description: The numbers in one line.
@@ -92,6 +104,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.re
     read_record,
     write_record,
 )
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.site_media import record_avatars
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
 from ansible_collections.matrixops.synapse.plugins.module_utils._results import with_reasons
 
@@ -107,13 +120,20 @@ def counts(record: Record) -> dict[str, int]:
 
 
 def main() -> None:
-    module = SynapseModule({"concurrency": {"type": "int", "default": 8}})
+    module = SynapseModule(
+        {"record_avatars": {"type": "bool", "default": False}, "concurrency": {"type": "int", "default": 8}}
+    )
+    avatars = {}
     with module.client(changes=True) as client:
         record = read_record(client)
         rooms, unreadable = list_federated_rooms(client)
         changed = record.add(rooms)
         if changed and not module.check_mode:
             write_record(client, record)
+        if module.params["record_avatars"]:
+            joined = {room_id: room.joined for room_id, room in record.rooms.items()}
+            is_new, avatars["avatars"] = record_avatars(client, joined, dry_run=module.check_mode)
+            changed = changed or is_new
     found = counts(record)
     module.exit_json(
         changed=changed,
@@ -121,6 +141,7 @@ def main() -> None:
         f" {found['memberships']:,} memberships, {found['pending']:,} invites and knocks",
         unreadable_rooms=with_reasons("room_id", unreadable),
         **found,
+        **avatars,
     )
 
 

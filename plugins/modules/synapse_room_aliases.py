@@ -45,6 +45,18 @@ options:
     type: str
     choices: [absent]
     default: absent
+  keep_federated:
+    description:
+      - Whether to keep all aliases of rooms that remote servers are in, for a static site that answers for them. See
+        M(matrixops.synapse.synapse_site).
+    type: bool
+    default: false
+  keep:
+    description:
+      - Aliases of such rooms to keep, if O(keep_federated) is false.
+    type: list
+    elements: str
+    default: []
   concurrency:
     description:
       - Maximum number of requests at the same time.
@@ -78,6 +90,11 @@ aliases:
     room_id:
       description: ID of the room that it points to, or pointed to before the release.
       type: str
+kept:
+  description: The aliases that were kept for a static site.
+  returned: when the rooms could be listed
+  type: list
+  elements: str
 released:
   description: The aliases that were deleted, or would be in check mode.
   returned: when the rooms could be listed
@@ -116,7 +133,7 @@ failures:
 
 from typing import Any
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.aliases import Release, release
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.aliases import Kept, Release, release
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
 
 
@@ -124,6 +141,7 @@ def as_result(outcome: Release) -> dict[str, Any]:
     return {
         "changed": outcome.changed,
         "aliases": [{"alias": alias, "room_id": room_id} for alias, room_id in sorted(outcome.recorded.items())],
+        "kept": outcome.kept,
         "released": sorted(outcome.released),
         "renamed": sorted(outcome.renamed),
         "not_renamed": [
@@ -162,11 +180,14 @@ def main() -> None:
     module = SynapseModule(
         {
             "state": {"type": "str", "choices": ["absent"], "default": "absent"},
+            "keep_federated": {"type": "bool", "default": False},
+            "keep": {"type": "list", "elements": "str", "default": []},
             "concurrency": {"type": "int", "default": 8},
         }
     )
+    kept = Kept(module.params["keep_federated"], frozenset(module.params["keep"]))
     with module.client(changes=True) as client:
-        outcome = release(client, dry_run=module.check_mode)
+        outcome = release(client, kept, dry_run=module.check_mode)
     module.end(as_result(outcome), problem(outcome), outcome.aborted)
 
 

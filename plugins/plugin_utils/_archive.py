@@ -6,26 +6,18 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import io
 import json
-import re
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping
 
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import InvalidNameError
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.names import ServerName
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.files import Directory, file_name
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.page import render
-from markupsafe import Markup
 
-SERVER_NAME = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]{2,45}\]|[0-9A-Za-z.-]{1,255})(:(?P<port>[0-9]{1,5}))?")
-"""As in U(https://spec.matrix.org/latest/appendices/#server-name). Nothing else gets into a configuration file."""
-ADDRESS = re.compile(r"\[.*|[0-9]{1,3}(\.[0-9]{1,3}){3}")
-ANSWER = {"errcode": "M_UNRECOGNIZED", "error": "This Matrix server has been decommissioned."}
-TEMPLATES = ("README.md", "nginx.conf", "Caddyfile", "traefik.yml")
-WWW = "www"
-WELL_KNOWN = f"{WWW}/.well-known/matrix"
-FEDERATION_PORT = "8448"
+README = "README.md"
 
 
 def archive_path(path: str, server_name: str) -> Path:
@@ -36,34 +28,21 @@ def archive_path(path: str, server_name: str) -> Path:
     return Directory(path).path / f"{file_name(server_name)}-archive"
 
 
-def archive_files(server_name: str, aliases: list[dict[str, Any]], keys_file: str | None) -> dict[str, str]:
+def archive_files(
+    server_name: str, aliases: list[dict[str, Any]], keys_file: str | None, *, has_site: bool = False
+) -> dict[str, str]:
     """Return the contents of the archive by path, but for the encrypted signing keys.
 
     :param keys_file: the name of the file with the signing keys, if they are archived.
     :raises ValueError: if that is no valid server name.
     """
-    found = SERVER_NAME.fullmatch(server_name)
-    if not found:
-        raise ValueError(f"{server_name!r} is not a valid Matrix server name. Correct server_name")
-    host, port = found["host"], found["port"]
-    variables = {
-        "name": server_name,
-        "host": host,
-        # Remote servers request a well-known only if the name has no port and is no address.
-        "port": port or (FEDERATION_PORT if ADDRESS.fullmatch(host) else None),
-        "answer": Markup(json.dumps(ANSWER)),  # noqa: S704 - our own
-        "aliases": len(aliases),
-        "keys_file": keys_file,
-    }
-    texts = {
-        name: render(f"archive/{Path(name).name}.j2", **variables) + "\n" for name in (*TEMPLATES, f"{WWW}/index.html")
-    }
-    texts[f"{WELL_KNOWN}/support"] = to_json({"support_page": f"https://{host}/"})
-    if not variables["port"]:
-        texts[f"{WELL_KNOWN}/server"] = to_json({"m.server": f"{host}:443"})
-    texts["aliases.json"] = to_json(aliases)
-    texts["aliases.csv"] = _csv(aliases)
-    return texts
+    try:
+        host = ServerName.parse(server_name).host
+    except InvalidNameError:
+        raise ValueError(f"{server_name!r} is not a valid Matrix server name. Correct server_name") from None
+    variables = {"name": server_name, "host": host, "aliases": len(aliases)}
+    readme = render("archive/README.md.j2", **variables, keys_file=keys_file, has_site=has_site)
+    return {README: readme + "\n", "aliases.json": to_json(aliases), "aliases.csv": _csv(aliases)}
 
 
 def known_aliases(*sources: Any) -> list[dict[str, Any]]:
@@ -109,31 +88,6 @@ def read(path: Path) -> str | None:
         return path.read_bytes().decode("utf-8", "replace")
     except FileNotFoundError:
         return None
-
-
-def verify_keys(signing_keys: bytes) -> dict[str, str]:
-    """Return the public part of each key in a file of Synapse's signing keys, by its key ID.
-
-    :raises ValueError: if one of them is invalid, or there is none. The message has nothing of the contents.
-    """
-    # Ansible requires it for ansible-vault; ansible-test, which imports this file, does not have it.
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-    from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-
-    public = {}
-    try:
-        for line in signing_keys.decode("ascii").splitlines():
-            algorithm, version, seed = line.split()
-            if algorithm != "ed25519" or not re.fullmatch(r"\w+", version):
-                raise ValueError
-            key = Ed25519PrivateKey.from_private_bytes(base64.b64decode(seed + "=" * (-len(seed) % 4), validate=True))
-            raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-            public[f"ed25519:{version}"] = base64.b64encode(raw).decode().rstrip("=")
-    except ValueError:
-        public = {}
-    if not public:
-        raise ValueError("contains no valid Synapse signing keys")
-    return public
 
 
 def to_json(value: Any) -> str:

@@ -92,7 +92,7 @@ def seen_by(server: Homeserver, other: Homeserver) -> tuple[int, int]:
     return sum(map(len, rooms.values())), len(rooms)
 
 
-def inventory(retiring: Homeserver) -> Path:
+def inventory(retiring: Homeserver, directory: Path = DIRECTORY, **more: Any) -> Path:
     """Write an inventory, as in an infrastructure repository."""
     variables = {
         "ansible_connection": "local",
@@ -102,12 +102,13 @@ def inventory(retiring: Homeserver) -> Path:
         # The run does not wait any more once the remote server has confirmed.
         "decommission_early_exit": True,
         "decommission_poll_interval": 2,
-        "decommission_report_dir": str(DIRECTORY / "decommission-reports"),
+        "decommission_report_dir": str(directory / "decommission-reports"),
         "decommission_power_off_tasks": str(HERE / "power_off.yml"),
         "homeserver_pid": retiring.pid,
         "homeserver_port": retiring.base_url.rpartition(":")[2],
+        **more,
     }
-    path = DIRECTORY / "inventory.yml"
+    path = directory / "inventory.yml"
     write_private(path, {"matrix_decommission": {"hosts": {"retiring": variables}}})
     return path
 

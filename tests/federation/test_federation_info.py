@@ -45,6 +45,7 @@ def test_servers_that_answer_and_one_that_is_down(us: Us, run_module: RunModule,
     assert_documented(yaml.safe_load(matrix_federation_info.RETURN), result)
     assert result == {
         "key_id": us.own.key.key_id,
+        "published_keys": us.own.key.verify_keys,
         "homeserver": "",
         "servers": [
             {"server": up.server_name, "answers": True, "reason": ""},
@@ -122,6 +123,7 @@ def test_without_servers_only_the_key_is_checked(us: Us, run_module: RunModule, 
     assert result == {
         "changed": False,
         "key_id": us.own.key.key_id,
+        "published_keys": us.own.key.verify_keys,
         "homeserver": "Synapse 1.163.2",
         "servers": [],
     }

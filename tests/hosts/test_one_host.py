@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import requests
 from lab import ApiError, MissingError
-from lab.api import PASSWORD, Account, Json
+from lab.api import PASSWORD, Account, Json, quote
 from lab.hosts import Host, HostLab, populate
 
 from .test_fleet import AT_ONCE, DRAIN_LOG, STAYING, Fleet, found_on_disk
@@ -253,6 +254,34 @@ def test_no_secret_is_shown(fleet: Fleet, users: dict[str, list[Account]], pipel
     assert debugged.endswith("\n0"), debugged
     assert debugged.count("No changes made: ANSIBLE_DEBUG is set") >= 4
     assert found_secrets(fleet, debugged) == []
+
+
+def test_media(fleet: Fleet) -> None:
+    """Files in more than one part, by an ordinary user and with become, with and without pipelining."""
+    homeserver = fleet["a"].homeserver
+    alice = fleet.users["a"][0]
+    (room, *_more) = fleet.lab[STAYING].homeserver.members_of(homeserver.server_name)
+    contents = [bytes(range(256)) * size for size in (1, 40_000)]
+    stored = {}
+    for number, content in enumerate(contents):
+        headers = {"Authorization": f"Bearer {alice.token}", "Content-Type": "image/png"}
+        url = f"{homeserver.base_url}/_matrix/media/v3/upload"
+        uri = requests.post(url, data=content, headers=headers, timeout=60).json()["content_uri"]
+        path = f"/_matrix/client/v3/rooms/{quote(room)}/send/m.room.message/media{number}"
+        homeserver.call("PUT", path, token=alice.token, json={"msgtype": "m.image", "body": "x", "url": uri})
+        stored[f"{uri.rpartition('/')[2]}.png"] = content
+    for become in (False, True):
+        for pipelining in ("true", "false"):
+            directory = fleet.directory / f"media-{become}-{pipelining}"
+            media = {"select": "all", "directory": str(directory), "boundary": "0123456789abcdef"}
+            task = {"matrixops.synapse.synapse_media": media, "become": become}
+            output = run_tasks(fleet, [task], ANSIBLE_PIPELINING=pipelining)
+            assert output.endswith("\n0"), output
+            assert homeserver.admin_token not in output
+            plain = {path.name: path.read_bytes() for path in directory.iterdir() if path.suffix == ".png"}
+            assert plain == stored
+            left = fleet["a"].ssh("find /tmp /var/tmp /home /root -name 'matrixops.synapse-*'").stdout
+            assert left == ""
 
 
 def test_a_machine_with_two_homeservers_stays_on(fleet: Fleet) -> None:

@@ -134,6 +134,8 @@ def test_the_impact_names_each_room(federation: Federation, rooms: Rooms, run_mo
     assert plan["impact"] == result["impact"]
     assert plan["aliases"] == {f"#{name}:{rooms.server_name}": r for name, r in named.items()}
     assert plan["to_deactivate"] == len(federation.to_close)
+    assert (plan["site"]["aliases"], plan["site"]["media_files"]) == (1, 0)
+    assert 0 < plan["site"]["rooms_created"] < plan["rooms"]["federated"]
     assert (plan["servers"]["total"], plan["servers"]["sample"]) == (1, [federation.staying.server_name])
     warned = {warning["topic"]: warning["message"] for warning in plan["warnings"]}
     assert warned.keys() - {"cordon"} == {kind for kind in result["impact"] if result["impact"][kind]} - {

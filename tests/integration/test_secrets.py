@@ -56,6 +56,7 @@ SIGNING: dict[str, dict[str, Any]] = {
 OPTIONS: dict[str, dict[str, Any]] = {
     **SIGNING,
     "synapse_decommission_state": {"mark": ["started", "left_federated_rooms"], "lease": "me"},
+    "synapse_media": {"select": "all", "directory": "{{ media }}", "boundary": "0123456789abcdef"},
     "synapse_session": {"login_user": "operator", "login_password": "{{ password }}"},
     "synapse_user_deactivate": {"user_ids": ["{{ user_id }}"], "redact": True},
     "synapse_users_info": {"gather": ["details", "joined_rooms"]},
@@ -180,6 +181,7 @@ def test_modules(
         "password": PASSWORD,
         "user_id": federation.population.users[0],
         "staying": federation.staying.server_name,
+        "media": str(tmp_path / "media"),
     }
     with processes() as seen:
         result = run_playbook(playbook, {"a": host}, "-vvvv", **talkative)

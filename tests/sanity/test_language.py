@@ -24,12 +24,14 @@ VERBS = CHECKS | {
     "Close",
     "Compute",
     "Configure",
+    "Copy",
     "Count",
     "Deactivate",
     "Decommission",
     "Delete",
     "Demote",
     "Determine",
+    "Download",
     "Drain",
     "Finish",
     "Generate",
@@ -42,6 +44,7 @@ VERBS = CHECKS | {
     "Notify",
     "Open",
     "Power",
+    "Put",
     "Read",
     "Release",
     "Record",
@@ -59,7 +62,7 @@ VERBS = CHECKS | {
     "Write",
 }
 NEXT_STEP = re.compile(
-    r"\b(add|check|close|correct|remove|run|set|stop)\b.*\b(again|decommission_\w+|stages?|Synapse|variable|path)\b"
+    r"\b(add|check|close|correct|remove|run|set|stop)\b.*\b(again|(decommission|site)_\w+|stages?|Synapse|variable|path)\b"
     r"|\bdecommission_\w+",
     re.IGNORECASE | re.DOTALL,
 )
@@ -139,9 +142,8 @@ def messages(path: Path) -> Iterator[tuple[str, str]]:
         for module in ("ansible.builtin.assert", "ansible.builtin.fail"):
             if module in task:
                 text = task[module].get("fail_msg") or task[module].get("msg") or ""
-                quoted = (
-                    task.get("vars", {}).get("_decommission_problems") if "_decommission_problems" in text else None
-                )
+                problems = re.search(r"\b_\w+_problems\b", text)
+                quoted = task.get("vars", {}).get(problems[0]) if problems else None
                 for message in quoted or [text]:
                     yield task["name"], message
 

@@ -18,6 +18,8 @@ import yaml
 ROOT = Path(__file__).parents[2]
 ASSERTION = "assert_hosts.yml"
 PLAYBOOKS = sorted(path.stem for path in ROOT.glob("playbooks/*.yml") if path.name != ASSERTION)
+VARIABLES = {"site": "site_hosts"}
+"""The variable with the hosts of a playbook, if it is not decommission_hosts."""
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 INVENTORY = {
     "all": {"vars": LOCAL},
@@ -47,7 +49,8 @@ def fails(directory: Path, playbook: str, *arguments: str) -> str:
     """Run a playbook that has no hosts, and return its output."""
     code, output = run(directory, playbook, *arguments)
     assert code == 2, output
-    assert output.count("PLAY [") == 1 and "No changes made: no host matches decommission_hosts: " in output, output
+    variable = VARIABLES.get(playbook.rpartition(".")[2], "decommission_hosts")
+    assert output.count("PLAY [") == 1 and f"No changes made: no host matches {variable}: " in output, output
     return output
 
 
@@ -59,7 +62,8 @@ def test_the_first_play_asserts_that_there_are_hosts(playbook: str) -> None:
 
 @pytest.mark.parametrize("playbook", PLAYBOOKS)
 def test_a_group_that_does_not_exist(tmp_path: Path, playbook: str) -> None:
-    output = fails(tmp_path, f"matrixops.synapse.{playbook}", "-e", "decommission_hosts=matrix_decomission")
+    variable = VARIABLES.get(playbook, "decommission_hosts")
+    output = fails(tmp_path, f"matrixops.synapse.{playbook}", "-e", f"{variable}=matrix_decomission")
     assert "'matrix_decomission'. Groups of the inventory: matrix_decommission, nothing, web." in output
 
 
@@ -76,6 +80,13 @@ def test_a_group_that_does_not_exist(tmp_path: Path, playbook: str) -> None:
 )
 def test_no_host(tmp_path: Path, arguments: list[str]) -> None:
     fails(tmp_path, "matrixops.synapse.status", *arguments)
+
+
+def test_the_group_of_web_servers(tmp_path: Path) -> None:
+    """That of the homeservers does not count, nor does their variable."""
+    output = fails(tmp_path, "matrixops.synapse.site", "-e", "decommission_hosts=matrix_decommission")
+    assert "no host matches site_hosts: 'matrix_site'" in output and "or set site_hosts to another one" in output
+    fails(tmp_path, "matrixops.synapse.site", "-e", "site_hosts=web", "--limit", "m")
 
 
 def test_an_empty_inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from typing import Any, Callable, NamedTuple
 from urllib.parse import quote
 
 import requests
+from lab import Homeserver as RealServer
 from lab import Lab, MissingError, Settings
 from lab.waiting import wait_until
 
@@ -25,7 +26,8 @@ USERS, ROOMS = f"{ADMIN}/v2/users", f"{ADMIN}/v1/rooms"
 class Place(NamedTuple):
     """A server with the operator, alice, bob and carol, a guest, and a room that alice has made and carol is in.
 
-    Bob is locked. The room has an alias, and a message by alice.
+    Bob is locked. The room has an alias, and a message by alice. She has uploaded two files, one of which is
+    quarantined, and the other is the avatar of the room.
     """
 
     url: str
@@ -35,6 +37,8 @@ class Place(NamedTuple):
     guest: str
     room: str
     event: str
+    media: str
+    quarantined: str
 
     def user(self, name: str) -> str:
         return f"@{name}:{self.server_name}"
@@ -69,9 +73,11 @@ class Asked:
         return body
 
     def _without_name(self, value: Any) -> Any:
-        """The same without the names of the server, the room and the guest."""
+        """The same without the names of the server, the room, the guest and the files."""
         if isinstance(value, str):
-            for name, plain in ((self.place.guest, "guest"), (self.place.room, "room"), (self.place.operator, "op")):
+            place = self.place
+            names = {place.guest: "guest", place.room: "room", place.operator: "op", place.media: "media"}
+            for name, plain in names.items():
                 value = value.replace(name, plain)
             return value.replace(self.place.server_name, "server")
         if isinstance(value, dict):
@@ -202,6 +208,32 @@ def ask_of_notices(ask: Asked, alice: str) -> None:
     ask("and leave", "POST", leave, room, token=alice, json={})
 
 
+def ask_of_media(ask: Asked) -> None:
+    place = ask.place
+    in_room = f"{ADMIN}/v1/room/{{}}/media"
+    ask("media of the room", "GET", in_room, place.room, of=dict)
+    ask("media of a room that is not", "GET", in_room, "!none:elsewhere.example", of=dict)
+    info, download = f"{ADMIN}/v1/media/{{}}/{{}}", "/_matrix/client/v1/media/download/{}/{}"
+    old_download = "/_matrix/media/v3/download/{}/{}"
+    described = ("media_id", "media_type", "media_length", "quarantined_by")
+    for what, media_id in (("a file", place.media), ("a missing file", "missing")):
+        ask(what, "GET", info, place.server_name, media_id, of=lambda a: [a["media_info"][key] for key in described])
+        ask(f"download {what} by the old way", "GET", old_download, place.server_name, media_id)
+    ask("download a missing file", "GET", download, place.server_name, "missing")
+    ask("a quarantined file", "GET", info, place.server_name, place.quarantined, of=is_quarantined)
+    ask("download a quarantined file", "GET", download, place.server_name, place.quarantined)
+    ask("download without a token", "GET", download, place.server_name, place.media, token="")
+    headers = {"Authorization": f"Bearer {place.token}"}
+    url = place.url + download.format(quote(place.server_name), place.media)
+    answer = requests.get(url, headers=headers, timeout=60)
+    kept = [answer.headers[name] for name in ("Content-Type", "Content-Disposition", "Content-Length")]
+    ask.found["download a file"] = (answer.status_code, answer.content, kept)
+
+
+def is_quarantined(answer: Json) -> bool:
+    return bool(answer["media_info"]["quarantined_by"])
+
+
 def ask_of_deactivation(ask: Asked, alice: str) -> None:
     place = ask.place
     ask("deactivate", "POST", f"{ADMIN}/v1/deactivate/{{}}", place.user("alice"), json={"erase": True})
@@ -215,6 +247,7 @@ def ask_of_deactivation(ask: Asked, alice: str) -> None:
     ask("alice after that", "GET", f"{USERS}/{{}}", place.user("alice"), of=flags)
     ask("a session that the operator opened", "GET", f"{CLIENT}/account/whoami", token=alice)
     room = f"{ROOMS}/{{}}"
+    ask("media of an empty room", "GET", f"{ADMIN}/v1/room/{{}}/media", place.room, of=dict)
     ask("members of an empty room", "GET", f"{room}/members", place.room, of=lambda answer: answer["members"])
     ask("state of an empty room", "GET", f"{room}/state", place.room, of=lambda answer: answer["state"])
     newest = ask("newest event", "GET", f"{room}/forward_extremities", place.room, of=times_of_events)
@@ -239,6 +272,7 @@ def ask_everything(place: Place) -> dict[str, Any]:
     ask_of_the_operator(ask)
     ask_of_rooms(ask, alice)
     ask_of_notices(ask, alice)
+    ask_of_media(ask)
     ask_of_deactivation(ask, alice)
     return ask.found
 
@@ -251,7 +285,9 @@ def fake(homeserver: Homeserver) -> Place:
     room = homeserver.add_room("r", [alice, carol], create("10", alice), levels({alice: 100}), aliases=[alias])
     homeserver.set_content(room, "m.room.canonical_alias", {"alias": alias})
     homeserver.events[room] = [message("$event", alice)]
-    return Place(BASE_URL, SERVER, TOKEN, OPERATOR, guest, room, "$event")
+    homeserver.set_content(room, "m.room.avatar", {"url": homeserver.upload("media", b"content", "text/plain")})
+    homeserver.upload("quarantined", quarantined=True)
+    return Place(BASE_URL, SERVER, TOKEN, OPERATOR, guest, room, "$event", "media", "quarantined")
 
 
 def real(lab: Lab) -> Place:
@@ -264,9 +300,29 @@ def real(lab: Lab) -> Place:
     server.join(carol.token, room)
     server.send(alice.token, room, "hello")
     (event,) = (e["event_id"] for e in server.messages(alice.token, room) if e["type"] == "m.room.message")
+    # With the same content, both would be quarantined.
+    media, quarantined = (upload(server, alice.token, content) for content in (b"content", b"other"))
+    server.set_state(alice.token, room, "m.room.avatar", {"url": f"mxc://{server.server_name}/{media}"})
+    server.admin("POST", f"/v1/media/quarantine/{quote(server.server_name)}/{quarantined}", json={})
     return Place(
-        server.base_url, server.server_name, server.admin_token, server.operator.user_id, guest.user_id, room, event
+        server.base_url,
+        server.server_name,
+        server.admin_token,
+        server.operator.user_id,
+        guest.user_id,
+        room,
+        event,
+        media,
+        quarantined,
     )
+
+
+def upload(server: RealServer, token: str, content: bytes) -> str:
+    """Upload a file; return its media ID."""
+    url = f"{server.base_url}/_matrix/media/v3/upload"
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "text/plain"}
+    answer = requests.post(url, data=content, headers=headers, timeout=60)
+    return str(answer.json()["content_uri"]).rpartition("/")[2]
 
 
 def test_both_answer_the_same(skip_or_fail: Callable[[str], None]) -> None:

@@ -18,16 +18,21 @@ from ansible_collections.matrixops.synapse.tests.stubs.helpers import Json
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = "ansible_collections.matrixops.synapse.plugins"
-ON_THE_CONTROLLER = ("archive", "certificate", "power_off")
+ON_THE_CONTROLLER = ("archive", "certificate", "power_off", "site")
 """Action plugins. Their modules have the documentation; that of the archive also reads the keys."""
 MODULES = sorted({path.stem for path in (ROOT / "plugins/modules").glob("*.py")} - set(ON_THE_CONTROLLER))
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
-ACTION_GROUPS = {"federation": {name for name in MODULES if name.startswith("matrix_")}}
+UNSIGNED = {"matrix_site_info", "matrix_site_log_info"}
+"""Modules without a signing key, which do not have the options of the action group."""
+ACTION_GROUPS = {"federation": {name for name in MODULES if name.startswith("matrix_")} - UNSIGNED}
 ACTION_GROUPS["synapse"] = {name for name in MODULES if name.startswith("synapse_")}
 SECRETS = {
     **{name: {"access_token", "login_password"} for name in ACTION_GROUPS["synapse"]},
     **{name: {"access_token", "signing_key", "proxy"} for name in ACTION_GROUPS["federation"]},
     "matrix_federation_info": {"signing_key", "proxy"},
+    "matrix_site_info": {"proxy"},
+    "matrix_site_log_info": set(),
+    "site_deployment": set(),
     "synapse_session": {"access_token", "login_password", "one_time_key"},
     "archive": {"one_time_key"},
     **{
@@ -86,9 +91,9 @@ def shape(option: Json) -> Json:
     }
 
 
-def test_there_are_modules_and_a_role() -> None:
+def test_there_are_modules_and_roles() -> None:
     assert MODULES
-    assert ROLES == ["decommission"]
+    assert ROLES == ["decommission", "site"]
 
 
 @pytest.mark.parametrize("name", [*MODULES, "archive"])
@@ -112,7 +117,8 @@ def test_environment_variables_are_documented(name: str, monkeypatch: pytest.Mon
     spec = arguments(name, monkeypatch)["argument_spec"]
     fallbacks = {key: option["fallback"][1] for key, option in spec.items() if "fallback" in option}
     expected = {"base_url": ["SYNAPSE_BASE_URL"], "access_token": ["SYNAPSE_ACCESS_TOKEN"]}
-    assert fallbacks == ({} if name in ("archive", "matrix_federation_info") else expected)
+    without = {"matrix_federation_info", "site_deployment", *UNSIGNED}
+    assert fallbacks == ({} if name in without else expected)
     for key, variables in fallbacks.items():
         for variable in variables:
             assert f"E({variable})" in str(documented[key]["description"])

@@ -96,6 +96,7 @@ WITH_REAL_SERVERS = {
     "_federation/client.py": "test_checks.py",
     "_federation/connect.py": "test_connect.py",
     "_federation/removal.py": "test_checks.py",
+    "_federation/site_checks.py": "test_site_info.py",
 }
 """Which file of tests/federation tests a module that is only used with remote servers."""
 

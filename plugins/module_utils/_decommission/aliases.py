@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Iterable, NamedTuple, Sequence
+from typing import Collection, Iterable, Mapping, NamedTuple, Sequence
 
 from .._synapse.account_data import ACCOUNT_DATA_TYPE, read_data, write_data
 from .._synapse.aliases import delete_alias, local_aliases
@@ -18,6 +18,7 @@ from .._synapse.errors import RefusedError, SynapseError
 from .._synapse.room_state import CANONICAL_ALIAS, CREATE, POWER_LEVELS, Powers, is_of, read_state
 from .._synapse.rooms import list_rooms, local_members, unlimited_messages
 from .actors import Actors
+from .pairs import is_shared
 
 ALIASES_TYPE = f"{ACCOUNT_DATA_TYPE}.aliases"
 MAX_SENDERS = 3
@@ -36,12 +37,34 @@ def write_aliases(client: Client, aliases: dict[str, str]) -> None:
     write_data(client, ALIASES_TYPE, {"aliases": aliases})
 
 
+@dataclass(frozen=True)
+class Kept:
+    """The aliases to keep, since a static site will answer for them: those of rooms that remote servers are in.
+
+    :ivar all_federated: whether all of these are kept.
+    :ivar names: those to keep otherwise.
+    """
+
+    all_federated: bool = False
+    names: Collection[str] = frozenset()
+
+    def __bool__(self) -> bool:
+        return self.all_federated or bool(self.names)
+
+    def __contains__(self, alias: object) -> bool:
+        return self.all_federated or alias in self.names
+
+
+NOTHING = Kept()
+
+
 @dataclass
 class Release:
     """The result of a release.
 
     :ivar recorded: all recorded aliases, those of previous runs included, each with its room ID.
     :ivar found: the aliases that were in the directory, each with its room ID.
+    :ivar kept: the aliases that a static site will answer for.
     :ivar released: the deleted aliases.
     :ivar renamed: the rooms whose canonical alias was changed, each with the content before and after.
     :ivar not_renamed: the rooms whose canonical alias could not be changed, each with the reason.
@@ -50,6 +73,7 @@ class Release:
 
     recorded: dict[str, str] = field(default_factory=dict)
     found: dict[str, str] = field(default_factory=dict)
+    kept: list[str] = field(default_factory=list)
     released: list[str] = field(default_factory=list)
     renamed: dict[str, tuple[JsonDict, JsonDict]] = field(default_factory=dict)
     not_renamed: dict[str, str] = field(default_factory=dict)
@@ -61,10 +85,12 @@ class Release:
         return bool(self.released or self.renamed)
 
 
-def release(client: Client, *, dry_run: bool) -> Release:
+def release(client: Client, kept: Kept = NOTHING, *, dry_run: bool) -> Release:
     """Record all aliases of this server, remove them from the state of rooms, then delete them from the directory."""
     rooms = {room["room_id"]: room for room in list_rooms(client)}
-    outcome = Release(found=_find_aliases(client, rooms))
+    found = _find_aliases(client, rooms)
+    outcome = Release(kept=_find_kept(client, found, kept))
+    outcome.found = {alias: room_id for alias, room_id in found.items() if alias not in outcome.kept}
     before = read_aliases(client)
     outcome.recorded = {**before, **outcome.found}
     if outcome.recorded != before and not dry_run:
@@ -92,6 +118,15 @@ def _find_aliases(client: Client, room_ids: Iterable[str]) -> dict[str, str]:
     return {alias: room_id for room_id, aliases in answers for alias in aliases if _is_local(client, alias)}
 
 
+def _find_kept(client: Client, found: Mapping[str, str], kept: Kept) -> list[str]:
+    """The aliases to keep. Their rooms are read, since the site names remote servers in them."""
+    wanted = {alias: room_id for alias, room_id in found.items() if alias in kept}
+    shared = {
+        room_id for room_id, is_in in client.map(lambda room_id: is_shared(client, room_id), wanted.values()) if is_in
+    }
+    return sorted(alias for alias, room_id in wanted.items() if room_id in shared)
+
+
 def _is_local(client: Client, alias: object) -> bool:
     return isinstance(alias, str) and is_of(client.server_name, alias)
 
@@ -114,7 +149,7 @@ class _Change(NamedTuple):
 def _changes(client: Client, rooms: Iterable[JsonDict], outcome: Release) -> list[_Change]:
     """The changes that remove the aliases of this server from these rooms. Records the rooms that cannot be changed."""
     changes = []
-    for room, change in client.map(lambda room: _change(client, room), rooms):
+    for room, change in client.map(lambda room: _change(client, room, outcome), rooms):
         if isinstance(change, str):
             outcome.not_renamed[room["room_id"]] = change
         elif change is not None:
@@ -122,13 +157,13 @@ def _changes(client: Client, rooms: Iterable[JsonDict], outcome: Release) -> lis
     return changes
 
 
-def _change(client: Client, room: JsonDict) -> _Change | str | None:
+def _change(client: Client, room: JsonDict, outcome: Release) -> _Change | str | None:
     """The change for a room, or the reason why it cannot be changed; C(None) if it names no alias of this server."""
     room_id = room["room_id"]
     try:
         state = read_state(client, room_id, (CREATE, POWER_LEVELS, CANONICAL_ALIAS), room.get("state_events") or 0)
         before = state.get((CANONICAL_ALIAS, ""), {})
-        after = _without_local_aliases(client, before)
+        after = _without_local_aliases(client, before, outcome.kept)
         if after == before:
             return None
         members = local_members(client, room_id)
@@ -144,13 +179,16 @@ def _change(client: Client, room: JsonDict) -> _Change | str | None:
     return _Change(room_id, before, after, senders)
 
 
-def _without_local_aliases(client: Client, content: JsonDict) -> JsonDict:
+def _without_local_aliases(client: Client, content: JsonDict, kept: Collection[str]) -> JsonDict:
+    def stays(alias: object) -> bool:
+        return alias in kept or not _is_local(client, alias)
+
     after = dict(content)
-    if _is_local(client, content.get("alias")):
+    if not stays(content.get("alias")):
         del after["alias"]
     alternatives = content.get("alt_aliases")
     if isinstance(alternatives, list):
-        after["alt_aliases"] = [alias for alias in alternatives if not _is_local(client, alias)]
+        after["alt_aliases"] = list(filter(stays, alternatives))
     return after
 
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Callable, Iterator
+from typing import Callable, Iterable, Iterator
 
 from .._federation.checks import KnownAccounts
 from .._federation.errors import InvalidNameError
@@ -72,14 +72,14 @@ def _may_be_shared(room: JsonDict) -> bool:
 def read_room(client: Client, room_id: str) -> Room | None:
     """Return a room by its state; C(None) if Synapse does not have it any more."""
     try:
-        events = list(_state_events(client, room_id))
+        events = list(state_events(client, room_id))
     except SynapseError as error:
         if error.status != 404:
             raise
         return None
     servers: set[str] = set()
     ours: defaultdict[str, list[str]] = defaultdict(list)
-    for user_id, event in _member_events(events):
+    for user_id, event in member_events(events):
         server = server_of(user_id)
         if server == client.server_name:
             ours[_kind_of_membership(event)].append(user_id)
@@ -88,7 +88,16 @@ def read_room(client: Client, room_id: str) -> Room | None:
     return Room(room_id, tuple(servers), KnownAccounts(tuple(sorted(ours["joined"])), tuple(sorted(ours["pending"]))))
 
 
-def _member_events(events: list[Answer]) -> Iterator[tuple[str, Answer]]:
+def is_shared(client: Client, room_id: str) -> bool:
+    """Whether remote servers are in a room, also after all local accounts have left. True if it can't be read."""
+    try:
+        room = read_room(client, room_id)
+    except RefusedError:
+        return True
+    return room is not None and bool(room.servers)
+
+
+def member_events(events: Iterable[Answer]) -> Iterator[tuple[str, Answer]]:
     """Yield the membership events of valid user IDs. Any member of a room may have sent events for others."""
     for event in events:
         user_id = event.get("state_key")
@@ -106,7 +115,7 @@ def _kind_of_membership(event: Answer) -> str:
 
 def who_can_kick(client: Client, room_id: str) -> list[str]:
     """Return the accounts of remote servers that can kick others, by the last room state that Synapse knows."""
-    state = as_state(_state_events(client, room_id), (CREATE, POWER_LEVELS, MEMBER))
+    state = as_state(state_events(client, room_id), (CREATE, POWER_LEVELS, MEMBER))
     powers = Powers.in_room(state)
     joined = [key for (kind, key), content in state.items() if kind == MEMBER and content.get("membership") == "join"]
     return sorted(
@@ -138,7 +147,7 @@ def _membership_before(event: Answer) -> object:
     return before.get("membership") if isinstance(before, dict) else None
 
 
-def _state_events(client: Client, room_id: str) -> Iterator[Answer]:
+def state_events(client: Client, room_id: str) -> Iterator[Answer]:
     """Yield the state of a room. Once all local accounts have left, Synapse only returns that of the newest event.
 
     API: C(GET /_synapse/admin/v1/rooms/<room_id>/state) and C(…/context/<event_id>).

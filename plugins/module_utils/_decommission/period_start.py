@@ -15,7 +15,7 @@ from typing import Collection
 from .._synapse.client import Client
 from .._synapse.errors import RefusedError
 from .._synapse.rooms import list_rooms, newest_events
-from .pairs import read_room
+from .pairs import is_shared
 from .record import Record
 
 
@@ -34,7 +34,7 @@ def period_start(client: Client, recorded: int, record: Record, broken_rooms: Co
     start = recorded
     for room_id, received in client.map(lambda room_id: _newest(client, room_id), room_ids):
         # What is later than now was received while the clock was wrong.
-        if start < received <= now and (room_id in record.rooms or _is_shared(client, room_id)):
+        if start < received <= now and (room_id in record.rooms or is_shared(client, room_id)):
             start = received
     return start
 
@@ -46,12 +46,3 @@ def _newest(client: Client, room_id: str) -> int:
     except RefusedError:
         return 0
     return max((event.take("received_ts", int) // 1000 for event in events), default=0)
-
-
-def _is_shared(client: Client, room_id: str) -> bool:
-    """Whether remote servers are in a room. True if the room can't be read."""
-    try:
-        room = read_room(client, room_id)
-    except RefusedError:
-        return True
-    return room is not None and bool(room.servers)

@@ -17,9 +17,11 @@ from .._synapse.answer import JsonDict
 from .._synapse.client import Client
 from .._synapse.destinations import list_destinations
 from .._synapse.errors import FatalError
+from .._synapse.media import count_media
+from .._synapse.room_state import is_of
 from .._synapse.rooms import joined_rooms, still_joined
 from .._synapse.server import server_info
-from .._text import duration, join_names, printable
+from .._text import duration, join_names, plural, printable
 from .drain import drain
 from .drain_run import Options
 from .progress import DrainLog
@@ -64,6 +66,7 @@ class Plan:
     servers: JsonDict = field(default_factory=dict)
     impact: Mapping[str, list[str]] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
+    site: dict[str, int] = field(default_factory=dict)
     estimated_seconds: float | None = None
     warnings: list[PlanWarning] = field(default_factory=list)
 
@@ -87,6 +90,7 @@ def make_plan(client: Client, options: Options) -> Plan:
     _check_statistics(client, {room["room_id"] for room in impact.rooms}, accounts)
     _add_rooms(plan, impact)
     plan.servers = _servers(client, _shared_rooms(impact))
+    plan.site = _site(client, impact)
     plan.estimated_seconds = _estimate(client, sorted(to_deactivate), plan.memberships)
     plan.warnings = list(_warnings(plan, _room_labels(impact)))
     return plan
@@ -154,6 +158,18 @@ def _servers(client: Client, shared: Counter[str]) -> JsonDict:
         "sample": sorted(shared, key=lambda name: (-shared[name], name))[:SAMPLE_SERVERS],
         "unreachable": {name: row.failing_since for name, row in sorted(known.items()) if row.failing},
         "never_contacted": sorted(shared.keys() - known.keys()),
+    }
+
+
+def _site(client: Client, impact: RoomImpact) -> dict[str, int]:
+    """What remote servers need the name of this server for, after its power-off."""
+    federated = [room for room in _occupied(impact) if room["federated"]]
+    files, size = count_media(client)
+    return {
+        "rooms_created": sum(is_of(client.server_name, str(room.get("creator"))) for room in federated),
+        "aliases": sum(len(room.get("aliases", ())) for room in federated),
+        "media_files": files,
+        "media_bytes": size,
     }
 
 
@@ -304,7 +320,7 @@ _IMPACT_WARNINGS = {
 
 
 def as_text(plan: Plan) -> list[str]:
-    """The plan as lines for a terminal, at most 25: one for each topic of warnings, and at most eight others."""
+    """The plan as lines for a terminal, at most 26: one for each topic of warnings, and at most nine others."""
     lines = [
         f"Server: {plan.server['server_name']}, Synapse {plan.server['version']}, operator {plan.server['operator']}",
         f"Accounts: {', '.join(_class(kind, states) for kind, states in plan.accounts.items())}",
@@ -315,6 +331,12 @@ def as_text(plan: Plan) -> list[str]:
         f"Remote servers in these rooms: {plan.servers['total']:,}; {len(plan.servers['unreachable']):,} unreachable,"
         f" {len(plan.servers['never_contacted']):,} never contacted",
     ]
+    site = plan.site
+    lines.append(
+        f"For a static site: {plural(site['rooms_created'], 'federated room', 'federated rooms')} created here,"
+        f" {plural(site['aliases'], 'alias', 'aliases')} of federated rooms,"
+        f" {plural(site['media_files'], 'media file', 'media files')} ({site['media_bytes'] / 1e6:,.1f} MB)"
+    )
     if plan.estimated_seconds is not None:
         shortest, longest = duration(plan.estimated_seconds / 2), duration(2 * plan.estimated_seconds)
         lines.append(f"Estimate: the drain takes {shortest} to {longest} at the current response time")

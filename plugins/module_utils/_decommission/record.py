@@ -172,25 +172,36 @@ class Record:
 
 def read_record(client: Client) -> Record:
     """Read the record. A missing or damaged one is empty, and is then filled from the rooms that Synapse knows."""
-    index = read_data(client, KIND)
     try:
-        names = [f"{KIND}.{index['side']}.{number}" for number in range(index["pieces"])]
-        text = "".join(read_data(client, name)["text"] for name in names)
-        if hashlib.sha256(text.encode()).hexdigest() != index["sha256"]:
-            return Record()
-        content = zlib.decompressobj().decompress(base64.b64decode(text), MAX_SIZE)
-        return Record.from_json(json.loads(content))
-    except (KeyError, ValueError, TypeError, AttributeError, zlib.error):
+        return Record.from_json(json.loads(read_pieces(client, KIND) or b""))
+    except (KeyError, ValueError, TypeError, AttributeError):
         return Record()
 
 
 def write_record(client: Client, record: Record) -> None:
-    """Write the record to the unused side, and then switch to that side."""
-    index = read_data(client, KIND)
+    write_pieces(client, KIND, json.dumps(record.as_json()).encode())
+
+
+def read_pieces(client: Client, kind: str) -> bytes | None:
+    """Read account data that C(write_pieces) has written; C(None) if there is none, or it is damaged."""
+    index = read_data(client, kind)
+    try:
+        names = [f"{kind}.{index['side']}.{number}" for number in range(index["pieces"])]
+        text = "".join(read_data(client, name)["text"] for name in names)
+        if hashlib.sha256(text.encode()).hexdigest() != index["sha256"]:
+            return None
+        return zlib.decompressobj().decompress(base64.b64decode(text), MAX_SIZE)
+    except (KeyError, ValueError, TypeError, AttributeError, zlib.error):
+        return None
+
+
+def write_pieces(client: Client, kind: str, content: bytes) -> None:
+    """Write compressed account data in pieces to the unused side, and then switch to that side."""
+    index = read_data(client, kind)
     side = SIDES[index.get("side") == SIDES[0]]
-    text = base64.b64encode(zlib.compress(json.dumps(record.as_json()).encode())).decode()
+    text = base64.b64encode(zlib.compress(content)).decode()
     pieces = [text[start : start + MAX_PIECE] for start in range(0, len(text), MAX_PIECE)]
     for number, piece in enumerate(pieces):
-        write_data(client, f"{KIND}.{side}.{number}", {"text": piece})
+        write_data(client, f"{kind}.{side}.{number}", {"text": piece})
     digest = hashlib.sha256(text.encode()).hexdigest()
-    write_checked(client, KIND, {"side": side, "pieces": len(pieces), "sha256": digest})
+    write_checked(client, kind, {"side": side, "pieces": len(pieces), "sha256": digest})

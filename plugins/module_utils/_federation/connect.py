@@ -54,10 +54,12 @@ class Connection(NamedTuple):
 
     :ivar homeserver: for example C(Synapse 1.163.2). Empty if only keys are served there, or if this host can't reach
         the homeserver under its name.
+    :ivar published: the keys that are published under the server name, or that a remote server has stored.
     """
 
     client: FederationClient
     homeserver: str
+    published: KeyAnswer
 
 
 @contextmanager
@@ -88,13 +90,14 @@ def connect(
         remote = client(settings.ip_allowlist)
         # The name of the homeserver may resolve to this host, or into a private network.
         own = client(EVERYWHERE)
-        _assert_published(own, remote, remote_servers)
-        yield Connection(remote, _homeserver(own))
+        published = _assert_published(own, remote, remote_servers)
+        yield Connection(remote, _homeserver(own), published)
 
 
-def _assert_published(own: FederationClient, remote: FederationClient, remote_servers: Iterable[str]) -> None:
+def _assert_published(own: FederationClient, remote: FederationClient, remote_servers: Iterable[str]) -> KeyAnswer:
     """Assert that the key is published under its server name, or that a remote server has stored it.
 
+    :returns: the answer with the key.
     :raises SigningKeyError: if not.
     """
     name = own.server_name
@@ -104,12 +107,13 @@ def _assert_published(own: FederationClient, remote: FederationClient, remote_se
         problems = [str(error)]
     else:
         assert_published(own.key, published, time.time())
-        return
+        return published
     refusals = []
     for server in islice(remote_servers, MAX_NOTARIES):
         try:
-            assert_published(own.key, _seen_by(remote, server), time.time())
-            return
+            seen = _seen_by(remote, server)
+            assert_published(own.key, seen, time.time())
+            return seen
         except SigningKeyError as error:
             # Any server can invent keys and sign them. One such server must not prevent the check at others.
             refusals.append(SigningKeyError(f"according to {server}, {error}"))

@@ -53,6 +53,7 @@ class RedirectError(AnswerError):
 
     def __init__(self, status: int, location: str) -> None:
         super().__init__(f"redirected (HTTP {status}) to {location or 'nowhere'}")
+        self.status = status
         self.location = location
 
 

@@ -10,7 +10,7 @@ Specified in U(https://spec.matrix.org/latest/server-server-api/), "Retrieving s
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .errors import AnswerError, SigningKeyError
 from .signing import JsonDict, SigningKey, require_signedjson
@@ -30,12 +30,23 @@ MAX_KEYS = 100
 
 @dataclass(frozen=True)
 class KeyAnswer:
-    """The keys that a server publishes: unpadded base64 by key ID. C(valid_until_ts) is in ms since 1970."""
+    """The keys that a server publishes: unpadded base64 by key ID. All times are in ms since 1970.
+
+    :ivar expired_ts: when each of C(old_verify_keys) has expired, as far as the server says.
+    """
 
     server_name: str
     verify_keys: dict[str, str]
     old_verify_keys: dict[str, str]
     valid_until_ts: int
+    expired_ts: dict[str, int] = field(default_factory=dict)
+
+    def as_json(self) -> JsonDict:
+        """Return all keys in the form of C(old_verify_keys). Those that are valid have no C(expired_ts)."""
+        keys: JsonDict = {key_id: {"key": key} for key_id, key in {**self.old_verify_keys, **self.verify_keys}.items()}
+        for key_id, expired_ts in self.expired_ts.items():
+            keys[key_id]["expired_ts"] = expired_ts
+        return keys
 
 
 def parse_key_answer(body: JsonDict, server_name: str) -> KeyAnswer:
@@ -53,12 +64,11 @@ def parse_key_answer(body: JsonDict, server_name: str) -> KeyAnswer:
     valid_until_ts = body.get("valid_until_ts")
     if not isinstance(valid_until_ts, int) or isinstance(valid_until_ts, bool):
         raise AnswerError(f"key answer of {server_name}: valid_until_ts is not an integer")
-    answer = KeyAnswer(
-        server_name,
-        verify_keys=_public_keys(body, "verify_keys", server_name),
-        old_verify_keys=_public_keys(body, "old_verify_keys", server_name),
-        valid_until_ts=valid_until_ts,
-    )
+    valid = _public_keys(body, "verify_keys", server_name)
+    old = _public_keys(body, "old_verify_keys", server_name)
+    expired = {key_id: body["old_verify_keys"][key_id].get("expired_ts") for key_id in old if key_id not in valid}
+    times = {key_id: expired_ts for key_id, expired_ts in expired.items() if type(expired_ts) is int}
+    answer = KeyAnswer(server_name, valid, old, valid_until_ts, times)
     _verify(body, answer)
     return answer
 

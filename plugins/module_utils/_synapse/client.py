@@ -11,10 +11,11 @@ user_id)). Identifiers are always percent-encoded whole, since a C(/) in one wou
 from __future__ import annotations
 
 import datetime
+import itertools
 import json as json_format
 import time
 from collections import Counter
-from typing import Callable, Iterable, Iterator
+from typing import Callable, Iterable, Iterator, Mapping, TypeVar
 from urllib.parse import quote
 
 from .._concurrency import Item, Result, map_concurrent
@@ -22,7 +23,7 @@ from .._http import http_date, retry_after
 from .._text import printable
 from .answer import Answer, JsonDict
 from .base_url import check_base_url
-from .connection import Connections, Received
+from .connection import Connections, Received, Sink
 from .errors import FatalError, RefusedError, SynapseError, request_error
 from .limiter import AdaptiveLimiter
 from .retries import Retries
@@ -32,8 +33,15 @@ ADMIN = "/_synapse/admin"
 CLIENT = "/_matrix/client"
 LOGOUT = f"{CLIENT}/v3/logout"
 
+NOT_YET_UPLOADED = "M_NOT_YET_UPLOADED"
+"""The errcode with which Synapse answers 504 for media that does not exist yet. No retry makes it exist."""
+MAX_INCOMPLETE = 2
+"""How many times a download may break off, after which the file itself is the probable cause."""
 MAX_ERROR = 1000
 """Maximum length of the error of an answer in characters."""
+
+
+Answered = TypeVar("Answered")
 
 
 class Client:
@@ -255,14 +263,39 @@ class Client:
         :param repeat: whether the request may be sent again when it may have been carried out already.
         :raises SynapseError: for any answer but 200, and for 200 with something else than a JSON object.
         """
-        url = self.base_url + path.format(*map(_quote, segments))
+        url = self._url(path, segments)
+        return self._with_retries(path, lambda: self._attempt(method, url, params, json, token), repeat)
+
+    def download(self, sink: Sink, path: str, *segments: str, params: JsonDict | None = None) -> Mapping[str, str]:
+        """Send a GET request, and write the body of the answer to a file. Retries are as for C(request).
+
+        :returns: the headers of the answer, with names in lower case.
+        :raises SynapseError: for any answer but 200, and for one that is larger than the sink allows.
+        """
+        url = self._url(path, segments)
+        incomplete = itertools.count(1)
+
+        def attempt() -> Mapping[str, str]:
+            try:
+                return self._attempt_download(sink, url, params)
+            except SynapseError as error:
+                if error.status is None and error.unanswered and next(incomplete) >= MAX_INCOMPLETE:
+                    raise RefusedError(str(error)) from error
+                raise
+
+        return self._with_retries(path, attempt)
+
+    def _url(self, path: str, segments: Iterable[str]) -> str:
+        return self.base_url + path.format(*map(_quote, segments))
+
+    def _with_retries(self, path: str, attempt: Callable[[], Answered], repeat: bool = True) -> Answered:
         retries = Retries()
         while True:
             if self.stopped and path != LOGOUT:
                 raise self.stopped
             self.sent[path] += 1
             try:
-                return self._attempt(method, url, params, json, token)
+                return attempt()
             except SynapseError as error:
                 if not self._may_repeat(error, repeat):
                     raise
@@ -286,9 +319,22 @@ class Client:
         self._reached = self._reached or body is not None or received.status != 200
         if received.status == 200 and body is not None:
             return Answer(body, method, url, received.headers.get("date"), hide=self._secrets.hide)
+        raise self._failure(received, body, method, url, borrowed=token is not None)
+
+    def _attempt_download(self, sink: Sink, url: str, params: JsonDict | None) -> Mapping[str, str]:
+        sink.clear()
+        received = self._send("GET", url, params, None, None, sink)
+        if received.status == 200:
+            return received.headers
+        self._reached = True
+        raise self._failure(received, _json_object(received.content), "GET", url, borrowed=False)
+
+    def _failure(
+        self, received: Received, body: JsonDict | None, method: str, url: str, *, borrowed: bool
+    ) -> FatalError | RefusedError:
         # Without its database, Synapse answers 500, whether it has carried out the request or not.
         unanswered = received.status == 500 and not self._has_a_database()
-        raise self._error(received, body, method, url, borrowed=token is not None, unanswered=unanswered)
+        return self._error(received, body, method, url, borrowed=borrowed, unanswered=unanswered)
 
     def _has_a_database(self) -> bool:
         """Whether the server can read its database. Without it, Synapse answers 500 to every request that needs it."""
@@ -299,7 +345,13 @@ class Client:
             return False
 
     def _send(
-        self, method: str, url: str, params: JsonDict | None, json: JsonDict | None, token: str | None
+        self,
+        method: str,
+        url: str,
+        params: JsonDict | None,
+        json: JsonDict | None,
+        token: str | None,
+        sink: Sink | None = None,
     ) -> Received:
         borrowed = token is not None
         token = self.access_token if token is None else token
@@ -308,7 +360,9 @@ class Client:
             # Not earlier: the wait for a slot may be long.
             if method != "GET" and not url.endswith(LOGOUT):
                 self.check_write()
-            received = self._connections.send(method, url, params=params, json=json, token=token, borrowed=borrowed)
+            received = self._connections.send(
+                method, url, params=params, json=json, token=token, borrowed=borrowed, sink=sink
+            )
             slot.refused = received.status == 429 or received.status >= 500
             return received
 
@@ -317,6 +371,7 @@ class Client:
     ) -> FatalError | RefusedError:
         status, headers = received.status, received.headers
         problem = None
+        errcode = self._secrets.hide(str(body["errcode"]))[:MAX_ERROR] if body and "errcode" in body else None
         if received.is_redirect:
             error = f"redirected to {headers['location']}: set base_url to where the client and admin API really is"
         elif body is None:
@@ -334,9 +389,11 @@ class Client:
             # Without the query: a filter in it would hide the error.
             url=url,
             status=status,
-            errcode=self._secrets.hide(str(body["errcode"]))[:MAX_ERROR] if body and "errcode" in body else None,
+            errcode=errcode,
             # A 200 without JSON is a proxy's page, or an answer that was cut off.
-            unanswered=unanswered or status in (502, 503, 504) or (status == 200 and body is None),
+            unanswered=unanswered
+            or (status in (502, 503, 504) and errcode != NOT_YET_UPLOADED)
+            or (status == 200 and body is None),
             borrowed=borrowed,
             retry_after=retry_after(headers.get("retry-after", ""), body),
             problem=problem,

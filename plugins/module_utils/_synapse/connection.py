@@ -12,21 +12,23 @@ import socket
 import ssl
 import time
 import traceback
-from typing import Any, Callable, Mapping, NamedTuple
+from typing import Any, BinaryIO, Callable, Iterator, Mapping, NamedTuple
 
 from .._http import (
     HTTP_ERRORS,
     MAX_HEADER_BYTES,
     NO_COMPRESSION,
     BodyError,
+    BodySizeError,
     DeadlineSocket,
     DeadlineTlsSocket,
+    announced_length,
     budget,
     causes,
     read_chunks,
     reason,
 )
-from .errors import FatalError, request_error
+from .errors import FatalError, RefusedError, request_error
 from .secrets import Secrets
 
 REQUESTS_IMPORT_ERROR: str | None = None
@@ -50,6 +52,8 @@ else:
 
 MAX_BYTES = 128 * 1024 * 1024
 """Maximum size of an answer in bytes: twice that of a page with the largest events that Synapse accepts."""
+MIN_RATE = 128 * 1024
+"""Minimum rate of a download in bytes per second, beyond the timeout of a request."""
 _ERRORS: tuple[type[Exception], ...] = (BodyError, *HTTP_ERRORS)
 OBEYING: dict[type, type] = {socket.socket: DeadlineSocket, ssl.SSLSocket: DeadlineTlsSocket}
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -104,13 +108,46 @@ class _Adapter(HTTPAdapter):
 
 
 class Received(NamedTuple):
-    """A complete answer. The names of I(headers) are in lower case."""
+    """A complete answer. The names of I(headers) are in lower case. I(content) is empty if it is in a C(Sink)."""
 
     status: int
     reason: str
     headers: Mapping[str, str]
     content: bytes
     is_redirect: bool
+
+
+class Sink(NamedTuple):
+    """A file for the body of an answer with status 200, and the maximum size of that in bytes."""
+
+    file: BinaryIO
+    max_bytes: int
+
+    def clear(self) -> None:
+        """Remove what an earlier attempt has left in the file."""
+        self.file.seek(0)
+        self.file.truncate()
+
+    def write(self, chunks: Iterator[bytes]) -> None:
+        """
+        :raises RefusedError: the body is too large.
+        :raises FatalError: the file can't be written.
+        """
+        try:
+            for chunk in chunks:
+                self._write(chunk)
+        except BodySizeError as error:
+            # Another attempt would end in the same way.
+            raise RefusedError(str(error)) from error
+
+    def _write(self, chunk: bytes) -> None:
+        try:
+            self.file.write(chunk)
+        except OSError as error:
+            raise FatalError(
+                f"cannot write to the temporary file of a download: {reason(error)}. Free space on the host, then run"
+                " again"
+            ) from error
 
 
 class Connections:
@@ -147,15 +184,17 @@ class Connections:
         json: object = None,
         token: str | None,
         borrowed: bool = False,
+        sink: Sink | None = None,
     ) -> Received:
         """Send a request and read the whole answer.
 
         :param borrowed: whether the token is another than the operator's.
+        :param sink: for a body that is too large for memory. It may take longer than other answers: see C(MIN_RATE).
         :raises SynapseError: if there is no complete answer in time. See C(request_error).
         """
         self._secrets.add(token)
         try:
-            received = self._receive(method, url, params, json, token)
+            received = self._receive(method, url, params, json, token, sink)
         except _ERRORS as error:
             message, unanswered, problem = self._describe(error, url)
             raise request_error(
@@ -170,7 +209,13 @@ class Connections:
         return received
 
     def _receive(
-        self, method: str, url: str, params: Mapping[str, Any] | None, json: object, token: str | None
+        self,
+        method: str,
+        url: str,
+        params: Mapping[str, Any] | None,
+        json: object,
+        token: str | None,
+        sink: Sink | None,
     ) -> Received:
         deadline = time.monotonic() + self._timeout
         with budget.limit(deadline, MAX_HEADER_BYTES):
@@ -191,7 +236,13 @@ class Connections:
             )
         try:
             headers = {name.lower(): value for name, value in answer.headers.items()}
-            content = b"".join(read_chunks(answer.raw, headers, deadline, MAX_BYTES))
+            content = b""
+            if sink is None or answer.status_code != 200:
+                content = b"".join(read_chunks(answer.raw, headers, deadline, MAX_BYTES))
+            else:
+                length = announced_length(headers)
+                deadline += (sink.max_bytes if length is None else min(length, sink.max_bytes)) / MIN_RATE
+                sink.write(read_chunks(answer.raw, headers, deadline, sink.max_bytes))
         finally:
             # Closes a connection with unread data. Any other one is back in the pool by now.
             answer.close()

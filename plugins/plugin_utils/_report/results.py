@@ -61,7 +61,7 @@ class _Failures:
         """Add C(failures) of a module's result."""
         failures = result.get("failures") or []
         for item in failures:
-            subject = next((item[key] for key in ("user_id", "alias", "room_id") if item.get(key)), "?")
+            subject = next((item[key] for key in ("user_id", "alias", "media_id", "room_id") if item.get(key)), "?")
             self.add(subject, item.get("reason"), item.get("room_id"))
         self.counted += int(result.get("failures_total", len(failures)))
 
@@ -232,7 +232,17 @@ class _StageResults:
         gate = self._add_remote_servers("gate")
         if gate.get("checked") and "proof" in self.certificate:
             self.certificate["proof"].append(gate_proof(gate, self.now))
+        self._add_site()
         self._add_checks_of_the_power_off()
+
+    def _add_site(self) -> None:
+        """Add what was put into the static site."""
+        site, archive = self._result("site", "summary"), self._result("archive", "key_answer")
+        if site and archive:
+            answer = archive["key_answer"]
+            keys = {"key_id": next(iter(answer["verify_keys"])), "valid_until": answer["valid_until_ts"] // 1000}
+            self.certificate["site"] = {"at": self.now, **site["summary"], **keys}
+            self.failures.add_result(self._result("site_media", "failures"))
 
     def _add_checks_of_the_power_off(self) -> None:
         """Add whether the checks of the host, and of the homeserver if they were made, found nothing that answers."""

@@ -44,10 +44,14 @@ _PACKAGES = (
     "procps",
     "sudo",
 )
+_REPOSITORY = "/opt/packages"
+#: What a host can install without a network, with all that these need.
+_INSTALLABLE = ("caddy", "nginx")
 #: The programs that hosts need on this machine, and Debian's packages of them.
 _PROGRAMS = {
     "mmdebstrap": "mmdebstrap",
     "systemd-nspawn": "systemd-container",
+    "dpkg-deb": "dpkg",
     "ip": "iproute2",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
@@ -104,6 +108,14 @@ _UNWANTED = (
     "fstrim.timer",
     "systemd-networkd-wait-online.service",
 )
+# Runs on this machine when the packages are installed, with the apt of the new root.
+_DOWNLOAD = f"""\
+set -eu
+APT_CONFIG="$MMDEBSTRAP_APT_CONFIG" apt-get --download-only --yes -qq --no-install-recommends \
+  install {" ".join(_INSTALLABLE)}
+mkdir "$1{_REPOSITORY}"
+mv "$1"/var/cache/apt/archives/*.deb "$1{_REPOSITORY}"
+"""
 # Runs in a mount namespace of its own, so that what it mounts goes with it.
 _INSTALL_SYNAPSE = f"""\
 set -eu
@@ -159,12 +171,26 @@ def _build(new: Path, release: dict[str, str], report: Callable[[str], None]) ->
     # Debian has it all in main; Ubuntu hasn't.
     components = "main,universe" if release["ID"] == "ubuntu" else "main"
     command = ["mmdebstrap", "--variant=minbase", f"--components={components}", "--dpkgopt=force-unsafe-io"]
-    _run([*command, f"--include={','.join(_PACKAGES)}", suite, str(new)], log)
+    command += [f"--include={','.join(_PACKAGES)}", f"--customize-hook={_DOWNLOAD}"]
+    _run([*command, suite, str(new)], log)
     report(f"{suite} is there after {time.monotonic() - started:.0f} s; installing Synapse")
     install = ["unshare", "--mount", "sh", "-c", _INSTALL_SYNAPSE, "sh", str(new), _ca_bundle(), str(_REQUIREMENTS)]
     _run(install, log, _pip_environment())
+    _make_repository(new)
     _settle(new)
     report(f"the root is built, after {time.monotonic() - started:.0f} s")
+
+
+def _make_repository(root: Path) -> None:
+    """Make the packages that were downloaded a repository, and the only one that hosts know."""
+    entries = []
+    for package in sorted((root / _REPOSITORY.lstrip("/")).glob("*.deb")):
+        control = subprocess.run(["dpkg-deb", "--field", package], stdout=subprocess.PIPE, text=True, check=True).stdout
+        content = package.read_bytes()
+        checksum = hashlib.sha256(content).hexdigest()
+        entries.append(f"{control}Filename: ./{package.name}\nSize: {len(content)}\nSHA256: {checksum}\n")
+    (root / _REPOSITORY.lstrip("/") / "Packages").write_text("\n".join(entries))
+    (root / "etc/apt/sources.list").write_text(f"deb [trusted=yes] file:{_REPOSITORY} ./\n")
 
 
 def _settle(root: Path) -> None:

@@ -231,6 +231,39 @@ def messages(state: State, request: Request, room: str) -> Reply:
     return page(state, request, "chunk", state.events.get(known(state, room), ()), "end")
 
 
+@endpoints("GET admin/v1/room/{}/media")
+def media_in_room(state: State, request: Request, room: str) -> Reply:
+    """The media of all events, whether an account is in the room or not. An unknown room has none."""
+    local: list[str] = []
+    remote: list[str] = []
+    for event in [*state.state.get(room, ()), *state.events.get(room, ())]:
+        info = event["content"].get("info")
+        thumbnail = info.get("thumbnail_url") if isinstance(info, dict) else None
+        for uri in filter(None, (event["content"].get("url"), thumbnail)):
+            (local if uri.startswith(f"mxc://{state.server_name}/") else remote).append(uri)
+    return 200, {"local": local, "remote": remote}
+
+
+@endpoints("GET admin/v1/statistics/users/media")
+def media_statistics(state: State, request: Request) -> Reply:
+    """As if the operator had uploaded everything."""
+    lengths = [upload.length for upload in state.media.values() if upload.length is not None]
+    user = {"user_id": state.operator, "media_count": len(lengths), "media_length": sum(lengths)}
+    return page(state, request, "users", [user] if lengths else [])
+
+
+@endpoints("GET admin/v1/media/{}/{}")
+def media_info(state: State, request: Request, server: str, media_id: str) -> Reply:
+    if not state.is_at_least(1, 140):
+        return 405, UNRECOGNIZED[1]
+    upload = state.media.get(media_id)
+    if server != state.server_name or upload is None:
+        return 404, {"errcode": "M_NOT_FOUND", "error": "Unknown media"}
+    quarantined_by = state.operator if upload.quarantined else None
+    info = {"media_id": media_id, "media_length": upload.length, "quarantined_by": quarantined_by}
+    return 200, {"media_info": {**info, "media_type": None if upload.length is None else upload.content_type}}
+
+
 @endpoints("DELETE admin/v2/rooms/{}")
 def shut_down(state: State, request: Request, room: str) -> Reply:
     assert request.body == {"purge": False, "block": False}, "nothing is ever purged"

@@ -13,7 +13,14 @@ import requests
 from ..helpers import matrix_error
 
 Reply = Tuple[int, Any]
-"""Status and JSON body. A body that is an exception is raised by the HTTP client: there is no answer."""
+"""Status and JSON body, or a C(File). A body that is an exception is raised by the HTTP client: there is no answer."""
+
+
+class File(NamedTuple):
+    """A body that is no JSON, with further headers."""
+
+    content: bytes
+    headers: dict[str, str]
 
 
 class After(NamedTuple):

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The client API of the fake homeserver, below C(/_matrix/client)."""
+"""The client API of the fake homeserver, below C(/_matrix/client), and downloads of media."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import json
 
 from ..helpers import Json
 from . import admin_api
-from .answers import BROKEN, NOT_FOUND, UNRECOGNIZED, RefusalError, Reply
+from .answers import BROKEN, NOT_FOUND, UNRECOGNIZED, File, RefusalError, Reply
 from .power_levels import may_send
 from .request import Endpoints, Request
 from .state import IGNORED_USERS, State
@@ -201,3 +201,32 @@ def delete_alias(state: State, request: Request, alias: str) -> Reply:
         return 404, {"errcode": "M_NOT_FOUND", "error": f"Room alias {alias} not found"}
     del state.directory[alias]
     return 200, {"message": "OK"}
+
+
+# Media
+
+
+@endpoints("GET client/v1/media/download/{}/{}")
+def download(state: State, request: Request, server: str, media_id: str) -> Reply:
+    return file_of(state, server, media_id) if state.is_at_least(1, 111) else UNRECOGNIZED
+
+
+@endpoints("GET media/v3/download/{}/{}")
+def old_download(state: State, request: Request, server: str, media_id: str) -> Reply:
+    """Newer versions do not give it what was uploaded since, which is everything here."""
+    return NOT_FOUND if state.is_at_least(1, 120) else file_of(state, server, media_id)
+
+
+def file_of(state: State, server: str, media_id: str) -> Reply:
+    upload = state.media.get(media_id)
+    if server != state.server_name or upload is None or upload.quarantined:
+        return NOT_FOUND
+    if upload.length is None:
+        return 504, {"errcode": "M_NOT_YET_UPLOADED", "error": "Media has not been uploaded yet"}
+    kind = upload.content_type
+    headers = {
+        "Content-Type": f"{kind}; charset=UTF-8" if kind == "text/plain" else kind,
+        "Content-Disposition": "inline" if kind.startswith(("image/", "text/plain")) else "attachment",
+        "Content-Length": str(upload.length),
+    }
+    return 200, File(upload.content, headers)

@@ -18,7 +18,7 @@ import responses
 
 from ..helpers import BASE_URL, SERVER, Json
 from . import admin_api, client_api
-from .answers import INVALID_TOKEN, After, Faults, RefusalError, Reply, fault_of
+from .answers import INVALID_TOKEN, After, Faults, File, RefusalError, Reply, fault_of
 from .request import Request, request_of
 from .state import State
 from .transport import DirectSession, serving
@@ -26,7 +26,7 @@ from .transport import DirectSession, serving
 WITHOUT_TOKEN = ("server_version", "versions", "auth_metadata", "available")
 """The last segments of what anybody may ask for, beside C(GET client/v3/login)."""
 WHILE_LOCKED = ("logout", "all")
-Body = Union[str, Exception]
+Body = Union[str, bytes, Exception]
 
 
 class Homeserver(State):
@@ -105,7 +105,9 @@ class Homeserver(State):
         with self._lock:
             self.leave_step()
             status, body = self._reply(sent)
-            headers = {"Date": formatdate(self.now, usegmt=True)}
+            headers = {"Date": formatdate(self.now, usegmt=True), "Content-Type": "application/json"}
+            if isinstance(body, File):
+                return status, {**headers, **body.headers}, body.content
             return status, headers, body if isinstance(body, Exception) else json.dumps(body)
 
     def _reply(self, sent: Any) -> Reply:

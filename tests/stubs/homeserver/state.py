@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections import Counter, deque
-from typing import Any, Iterable
+from typing import Any, Iterable, NamedTuple
 
 from ..helpers import NOW, SERVER, TOKEN, Json, room_id, user
 from .answers import RefusalError
@@ -36,6 +36,18 @@ class Session:
         self.by_admin = by_admin
 
 
+class Upload(NamedTuple):
+    """A file that an account has uploaded.
+
+    :ivar length: in bytes, as the server announces it; C(None) if the file was never uploaded.
+    """
+
+    content: bytes
+    content_type: str
+    length: int | None
+    quarantined: bool
+
+
 class State:
     """The data of the homeserver. Tests read and change it directly, and the APIs answer from it.
 
@@ -46,6 +58,7 @@ class State:
     :ivar state: the state events of each room but its memberships, by room ID.
     :ivar events: what was sent to each room, by room ID.
     :ivar received: when the newest event of each room was received, in milliseconds since 1970, by room ID.
+    :ivar media: the local media, by media ID.
     :ivar directory: room IDs by alias.
     :ivar published: the rooms in the public directory.
     :ivar unlisted_rooms: rooms that the listing lacks, since the statistics that it comes from lag behind.
@@ -80,6 +93,7 @@ class State:
         self.state: dict[str, list[Json]] = {}
         self.events: dict[str, list[Json]] = {}
         self.received: dict[str, int] = {}
+        self.media: dict[str, Upload] = {}
         self.directory: dict[str, str] = {}
         self.published: set[str] = set()
         self.unlisted_rooms: set[str] = set()
@@ -126,6 +140,20 @@ class State:
         self.state[room] = list(state)
         self.directory.update(dict.fromkeys(aliases, room))
         return room
+
+    def upload(
+        self,
+        media_id: str,
+        content: bytes = b"content",
+        content_type: str = "image/png",
+        *,
+        length: int | None = -1,
+        quarantined: bool = False,
+    ) -> str:
+        """Add a file; return its URI. By default, the length is that of the content."""
+        announced = len(content) if length == -1 else length
+        self.media[media_id] = Upload(content, content_type, announced, quarantined)
+        return f"mxc://{self.server_name}/{media_id}"
 
     def join(self, user_id: str, *names: str) -> None:
         """Let an account be joined to rooms of these names, which are made if they do not exist."""
@@ -228,6 +256,10 @@ class State:
         if session.valid_until_ms <= self.now * 1000:
             raise RefusalError(401, "M_UNKNOWN_TOKEN", "Access token has expired", soft_logout=True)
         return session.user_id
+
+    def is_at_least(self, *version: int) -> bool:
+        """Whether this is that version of Synapse, or a newer one."""
+        return tuple(map(int, self.version.split("."))) >= version
 
     # What it does
 

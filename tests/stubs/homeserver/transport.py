@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 
 import requests
 
-Answering = Callable[[Any], "tuple[int, dict[str, str], str | Exception]"]
+Answering = Callable[[Any], "tuple[int, dict[str, str], str | bytes | Exception]"]
 
 
 class _Body(io.BytesIO):
@@ -47,8 +47,8 @@ class DirectSession:
             raise body
         answer = requests.Response()
         answer.request, answer.status_code, answer.url = sent, status, sent.url
-        answer.headers.update({**headers, "Content-Type": "application/json"})
-        answer.raw = _Body(body.encode())
+        answer.headers.update(headers)
+        answer.raw = _Body(body if isinstance(body, bytes) else body.encode())
         return answer
 
     def close(self) -> None:
@@ -71,11 +71,13 @@ def serving(answer: Answering) -> Iterator[str]:
                 self.close_connection = True
                 return
             self.send_response_only(status)
-            for name, value in {**headers, "Content-Type": "application/json"}.items():
+            body = content if isinstance(content, bytes) else content.encode()
+            for name, value in {"Content-Length": str(len(body)), **headers}.items():
                 self.send_header(name, value)
-            self.send_header("Content-Length", str(len(content.encode())))
             self.end_headers()
-            self.wfile.write(content.encode())
+            self.wfile.write(body)
+            # A client waits for the rest of what was announced.
+            self.close_connection = self.close_connection or int(headers.get("Content-Length", len(body))) > len(body)
 
         do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815 - as the library has it
 

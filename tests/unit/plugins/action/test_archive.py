@@ -16,6 +16,8 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible.plugins.action import ActionBase
 from ansible_collections.matrixops.synapse.plugins.action import archive as plugin
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.published_keys import parse_key_answer
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.signing import read_signing_key
 from ansible_collections.matrixops.synapse.plugins.module_utils._sealed import KEY_SIZE, seal
 from ansible_collections.matrixops.synapse.plugins.plugin_utils import _secrets
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.files import Directory
@@ -86,7 +88,8 @@ def make(monkeypatch: pytest.MonkeyPatch, directory: Path, host: Host) -> Make:
         action._task = SimpleNamespace(check_mode=check_mode)
         action._loader = DataLoader()
         action._execute_module = host.execute_module
-        arguments = {"directory": str(directory), "server_name": SERVER, "signing_key_path": "/keys", **options}
+        arguments = {"directory": str(directory), "server_name": SERVER, "signing_key_path": "/keys"}
+        arguments.update({"key_valid_for": None, "published_keys": {}, **options})
         action.validate_argument_spec = lambda _spec, **_more: (None, arguments)
         return dict(action.run(task_vars=variables))
 
@@ -278,3 +281,67 @@ def test_an_invalid_server_name_gets_into_no_configuration(make: Make, directory
 def test_a_directory_that_is_not_writable(make: Make, directory: Path) -> None:
     directory.write_text("no directory")
     assert make()["failed"]
+
+
+# With a static site
+
+
+@pytest.mark.parametrize("way", ["vault", "age"])
+def test_a_new_key_for_the_static_site(make: Make, archive: Path, password_file: Path, age: Path, way: str) -> None:
+    options: Json = {"vault": {"vault_password_file": str(password_file)}, "age": {"age_recipient": "age1friend"}}[way]
+    result = make(key_valid_for=9, **options)
+    answer = parse_key_answer(result["key_answer"], SERVER)
+    (new_id,) = answer.verify_keys
+    assert answer.old_verify_keys == {"ed25519:a_1": PUBLIC}
+    assert json.loads((archive / "server_key.json").read_text()) == result["key_answer"]
+    if way == "vault":
+        line, rest = decrypted(archive / "signing.key.vault").split(b"\n", 1)
+        assert rest == KEYS
+        key = read_signing_key(line.decode())
+        assert (key.key_id, key.public_base64) == (new_id, answer.verify_keys[new_id])
+        assert line.split()[2] not in b"".join([*contents(archive).values(), json.dumps(result).encode()])
+    assert_encrypted(archive, result)
+    again = make(key_valid_for=9, **options)
+    assert (again["changed"], again["key_answer"]) == (False, result["key_answer"])
+    # Without the site, the new key is not lost.
+    assert make(**options)["files"] == ["README.md"]
+    assert make(key_valid_for=9, **options)["key_answer"] == result["key_answer"]
+
+
+@pytest.mark.parametrize("lost", ["server_key.json", "signing.key.json", "signing.key.vault"])
+def test_a_run_that_ended_in_between_makes_another_new_key(
+    make: Make, archive: Path, password_file: Path, lost: str
+) -> None:
+    options = {"vault_password_file": str(password_file), "key_valid_for": 9}
+    first = make(**options)["key_answer"]
+    (archive / lost).unlink()
+    second = make(**options)["key_answer"]
+    (new_id,) = second["verify_keys"]
+    assert new_id not in first["verify_keys"]
+    assert decrypted(archive / "signing.key.vault").startswith(b"ed25519 " + new_id[8:].encode())
+    # Remote servers may have seen the answer before.
+    assert lost == "server_key.json" or first["verify_keys"].keys() <= second["old_verify_keys"].keys()
+    assert not make(**options)["changed"]
+
+
+def test_an_old_key_answer_is_replaced(make: Make, password_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The homeserver was on since, and has signed events."""
+    options = {"vault_password_file": str(password_file), "key_valid_for": 9}
+    first = make(**options)["key_answer"]
+    monkeypatch.setattr(plugin.time, "time", lambda: first["valid_until_ts"] / 1000 + 3600)
+    second = make(**options)["key_answer"]
+    assert (
+        second["old_verify_keys"]["ed25519:a_1"]["expired_ts"] > first["old_verify_keys"]["ed25519:a_1"]["expired_ts"]
+    )
+
+
+def test_published_keys_are_carried_over(make: Make, password_file: Path) -> None:
+    older = {"ed25519:a_0": {"key": PUBLIC, "expired_ts": 7}}
+    options = {"vault_password_file": str(password_file), "key_valid_for": 9, "published_keys": older}
+    assert make(**options)["key_answer"]["old_verify_keys"]["ed25519:a_0"] == older["ed25519:a_0"]
+
+
+def test_a_site_needs_encryption(make: Make, directory: Path) -> None:
+    result = make(key_valid_for=9)
+    assert result["failed"] and "needs vault_password_file or age_recipient" in result["msg"]
+    assert not directory.exists()

@@ -224,7 +224,13 @@ def test_a_login_wins_over_a_token(server: Server, run: Run, monkeypatch: pytest
 # Two controllers
 
 MODULES = sorted(path.stem for path in (Path(__file__).parents[4] / "plugins/modules").glob("synapse_*.py"))
-READERS = {"synapse_decommission_plan", "synapse_session", "synapse_users_digest"}
+READERS = {
+    "synapse_decommission_plan",
+    "synapse_media",
+    "synapse_session",
+    "synapse_site",
+    "synapse_users_digest",
+}
 """Those that change nothing that another run might be changing at the same time, beside C(*_info)."""
 
 

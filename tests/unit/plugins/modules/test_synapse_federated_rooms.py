@@ -153,3 +153,14 @@ def test_it_holds_the_lease(homeserver: Homeserver, run: Run) -> None:
     result = run(MODULE, {"lease": "me"})
     assert result["failed"] and result["errcode"] == "LEASE_TAKEN"
     assert homeserver.writes == []
+
+
+def test_avatars_are_recorded_on_request(run: Run, homeserver: Homeserver) -> None:
+    homeserver.accounts[ALICE]["avatar_url"] = f"mxc://{SERVER}/face"
+    old = {"membership": "join", "avatar_url": f"mxc://{SERVER}/old"}
+    homeserver.events[R] = [{"type": "m.room.member", "state_key": BOB, "sender": BOB, "content": old}]
+    assert "avatars" not in run(MODULE)
+    predicted = run(MODULE, {"record_avatars": True}, check=True)
+    assert (predicted["changed"], predicted["avatars"]) == (True, 2)
+    assert run(MODULE, {"record_avatars": True}) == predicted
+    assert run(MODULE, {"record_avatars": True}) == {**predicted, "changed": False}

@@ -9,6 +9,7 @@ from typing import Callable
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.aliases import (
     ALIASES_TYPE,
+    Kept,
     Release,
     release,
 )
@@ -232,3 +233,28 @@ def test_a_session_that_cannot_be_ended_is_an_error_after_the_release(simulate: 
     done = run(lone_client)
     assert (list(done.renamed), done.released) == ([R1], [ONE, TWO])
     assert "could not be ended" in str(done.aborted)
+
+
+# With a static site
+
+
+@pytest.mark.parametrize("kept", [Kept(all_federated=True), Kept(names={ONE, "#none:example.org"})])
+def test_aliases_for_a_static_site_are_kept(simulate: Simulate, lone_client: Client, kept: Kept) -> None:
+    server = named(simulate)
+    server.federate("r1")
+    server.directory[f"#alone:{SERVER}"] = R2
+    for _time in range(2):
+        done = release(lone_client, kept, dry_run=False)
+        both = [ONE, TWO] if kept.all_federated else [ONE]
+        assert done.kept == both
+        assert sorted(server.directory) == both
+        content = server.content(R1, CANONICAL)
+        assert (content["alias"], content["alt_aliases"]) == (ONE, [THEIRS, *both[1:]])
+        # Also once all have left.
+        server.leave_all()
+
+
+def test_an_alias_of_a_room_that_is_only_ours_is_released(simulate: Simulate, lone_client: Client) -> None:
+    server = named(simulate)
+    assert release(lone_client, Kept(names={ONE}), dry_run=False).kept == []
+    assert server.directory == {}

@@ -27,7 +27,8 @@ QUIET = {"total": 3, "sample": ["a.example", "b.example", "c.example"], "unreach
 
 
 def a_plan(**more: Any) -> Plan:
-    parts = {"erase": True, "servers": QUIET, "rooms": {"local": 2, "federated": 1}, **more}
+    site = {"rooms_created": 1, "aliases": 1200, "media_files": 3, "media_bytes": 2_500_000}
+    parts = {"erase": True, "servers": QUIET, "site": site, "rooms": {"local": 2, "federated": 1}, **more}
     return Plan({**SERVER_INFO, **parts.pop("server", {})}, **parts)
 
 
@@ -148,6 +149,7 @@ def test_text() -> None:
         "  to leave all rooms and stay active: @op:example.org",
         "Rooms: 1 federated, 2 local; 4,000 memberships to end",
         "Remote servers in these rooms: 3; 0 unreachable, 0 never contacted",
+        "For a static site: 1 federated room created here, 1,200 aliases of federated rooms, 3 media files (2.5 MB)",
         "Estimate: the drain takes 5 min to 20 min at the current response time",
         "Warnings:",
         "  cordon: One; Two. Close it. Three. Stop it",
@@ -155,7 +157,7 @@ def test_text() -> None:
     ]
 
 
-def test_a_text_of_all_warnings_has_25_lines_at_most() -> None:
+def test_a_text_of_all_warnings_has_26_lines_at_most() -> None:
     issue = {"summary": "broken", "reference": "#1", "fixed_in": "1.2.0"}
     paths = [{"kind": kind, "open": True, "detail": kind} for kind in ("registration", "sso", "jwt")]
     plan = a_plan(
@@ -168,7 +170,7 @@ def test_a_text_of_all_warnings_has_25_lines_at_most() -> None:
     )
     plan.warnings = list(policy._warnings(plan, {}))
     lines = policy.as_text(plan)
-    assert len(lines) <= 25
+    assert len(lines) <= 26
     assert all(any(line.startswith(f"  {warning.topic}: ") for line in lines) for warning in plan.warnings)
     assert lines[3].endswith("@4:example.org and 4 more")
 

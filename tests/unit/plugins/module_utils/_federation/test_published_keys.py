@@ -58,9 +58,20 @@ def test_parse_key_answer(key: SigningKey) -> None:
     other = another_key("old")
     padded = {"key": f"{other.public_base64}=", "expired_ts": 1}
     body = key_answer(key, old_verify_keys={"ed25519:old": padded, "rsa:1": {"key": "?"}})
-    assert parse_key_answer(body, SERVER) == KeyAnswer(
-        SERVER, {"ed25519:1": key.public_base64}, {"ed25519:old": other.public_base64}, 2_000_000_000_000
-    )
+    answer = parse_key_answer(body, SERVER)
+    old = {"ed25519:old": other.public_base64}
+    expired = {"ed25519:old": 1}
+    assert answer == KeyAnswer(SERVER, {"ed25519:1": key.public_base64}, old, 2_000_000_000_000, expired)
+    assert answer.as_json() == {
+        "ed25519:1": {"key": key.public_base64},
+        "ed25519:old": {"key": other.public_base64, "expired_ts": 1},
+    }
+
+
+@pytest.mark.parametrize("expired_ts", [None, True, "1", 1.5])
+def test_a_time_of_another_type_is_ignored(key: SigningKey, expired_ts: object) -> None:
+    old = {"key": another_key("old").public_base64, "expired_ts": expired_ts}
+    assert parse_key_answer(key_answer(key, old_verify_keys={"ed25519:old": old}), SERVER).expired_ts == {}
 
 
 def test_a_key_answer_without_old_keys(key: SigningKey) -> None:

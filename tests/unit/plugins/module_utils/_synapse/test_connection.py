@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import threading
 from itertools import repeat
 from typing import Any, Callable, Iterator
@@ -287,3 +288,60 @@ def test_a_proxy_of_the_environment(serve: Serve, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("http_proxy", url("http", proxy))
     with Client("http://synapse.example:8008", TOKEN) as client:
         assert client.get("/path") == {"target": "http://synapse.example:8008/path"}
+
+
+# Downloads
+
+
+def download(client: Client, max_bytes: int = 10**9) -> bytes:
+    with io.BytesIO() as file:
+        client.download(module.Sink(file, max_bytes), "/path")
+        return file.getvalue()
+
+
+class SlowFile(io.BytesIO):
+    """The first write takes that time. Not the server, which cannot know when its client has read the headers."""
+
+    def __init__(self, clock: PassingTime, seconds: float) -> None:
+        super().__init__()
+        self._clock, self._seconds = clock, seconds
+
+    def write(self, chunk: Any) -> int:
+        self._clock.added += self._seconds
+        self._seconds = 0
+        return super().write(chunk)
+
+
+@pytest.mark.parametrize(("seconds", "in_time"), [(60 + 19, True), (60 + 21, False)])
+def test_a_large_download_may_take_longer_than_other_answers(
+    start: Start, clock: PassingTime, seconds: float, in_time: bool
+) -> None:
+    body = b"x" * module.MIN_RATE * 20
+    client = start(lambda _request: http(body))
+    with SlowFile(clock, seconds) as file:
+        if in_time:
+            client.download(module.Sink(file, 10**9), "/path")
+            assert file.getvalue() == body
+        else:
+            with pytest.raises(SynapseError, match="not complete in time"):
+                client.download(module.Sink(file, 10**9), "/path")
+
+
+def test_a_download_without_a_length_is_bounded(start: Start) -> None:
+    client = start(lambda _request: iter([b"HTTP/1.1 200 OK\r\n\r\n", *[b"x" * 1000] * 20]))
+    assert len(download(client)) == 20_000
+    with pytest.raises(SynapseError, match="more than 19999 bytes"):
+        download(client, 19_999)
+
+
+def test_a_compressed_download_is_refused(start: Start) -> None:
+    client = start(lambda _request: http(gzip.compress(b"x" * 10_000), "200 OK", "Content-Encoding: gzip"))
+    with pytest.raises(SynapseError, match="compressed"):
+        download(client)
+
+
+def test_the_error_of_a_download_hides_the_token(start: Start) -> None:
+    client = start(lambda request: http(matrix_error("M_UNKNOWN", request.headers["authorization"]), "404 Not Found"))
+    with pytest.raises(SynapseError, match=r"404 M_UNKNOWN: Bearer \*{8}") as caught:
+        download(client)
+    assert TOKEN not in str(caught.value)
