@@ -64,6 +64,7 @@ class ActionModule(ActionBase):
             aliases = _archive.known_aliases(certificate, variables.get("_decommission_aliases"))
             has_site = arguments["key_valid_for"] is not None
             texts = _archive.archive_files(name, aliases, keys_file, has_site=has_site)
+            texts.update(_archive.not_confirmed(variables.get("_decommission_gate")))
             if keys_file:
                 texts.update(self._encrypted_keys(path, arguments, variables))
                 if has_site:

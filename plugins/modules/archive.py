@@ -11,13 +11,13 @@ short_description: Write the archive of a decommissioned server on the controlle
 version_added: 1.0.0
 description:
   - Writes a directory C(<server>-archive) on the controller. It has the encrypted signing keys, the released aliases,
-    and a README file. Nothing in it is to be published.
+    the rooms that remote servers have not confirmed, and a README file. Nothing in it is to be published.
   - The signing keys are read on the host, and encrypted there with a key for this task, since Ansible prints what comes
     from a host with C(-vvv). On the controller, they are encrypted again in memory. They are not archived if neither
     O(vault_password_file) nor O(age_recipient) is set. They are not read if C(ANSIBLE_DEBUG) is set, with which Ansible
     prints that key.
   - The aliases are those in the certificate in O(directory), and those that the role
-    P(matrixops.synapse.decommission#role) has registered.
+    P(matrixops.synapse.decommission#role) has registered. The rooms are from its result of the gate.
 author:
   - matrixops (@matrixops)
 options:

@@ -126,6 +126,17 @@ accounts:
     unlisted_total:
       description: Number of these accounts.
       type: int
+not_confirmed:
+  description:
+    - The rooms with remote servers that have not confirmed, in the form of
+      O(matrixops.synapse.matrix_ghosts#module:rooms), to remove ghosts later. Up to 8 MB.
+  returned: when all values could be read
+  type: list
+  elements: dict
+not_confirmed_total:
+  description: Number of these rooms.
+  returned: when all values could be read
+  type: int
 message:
   description: The result of the check of the remote servers in one line. All other results of
     M(matrixops.synapse.synapse_propagation) are returned as well.
@@ -145,6 +156,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ga
     only_waits,
     problems,
     read_accounts,
+    rooms_as_options,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._propagation_module import PropagationModule
 
@@ -174,9 +186,12 @@ def main() -> None:
             polled = module.poll(propagation)
             # Last, so that nothing takes time between these reads and the decision.
             accounts = read_accounts(client, demands)
+            not_confirmed = propagation.record.not_confirmed(module.params["ignore"])
     found = problems(accounts, polled, demands)
     result = {
         **as_result(accounts, polled, found),
+        "not_confirmed": rooms_as_options(not_confirmed),
+        "not_confirmed_total": len(not_confirmed),
         "changed": bool(propagation.removed),
         "removed": propagation.removed,
     }

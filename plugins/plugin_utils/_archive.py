@@ -18,6 +18,7 @@ from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.files im
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.page import render
 
 README = "README.md"
+NOT_CONFIRMED = "not_confirmed.json"
 
 
 def archive_path(path: str, server_name: str) -> Path:
@@ -62,6 +63,13 @@ def _aliases(source: Any) -> Iterator[tuple[str, str | None]]:
         if isinstance(alias, str) and alias.startswith("#"):
             # Without Ansible's own types of texts.
             yield str(alias), str(room) if isinstance(room, str) and room.startswith("!") else None
+
+
+def not_confirmed(gate: Any) -> dict[str, str]:
+    """Return the file of the rooms that were not confirmed, by the result of the gate; empty without that."""
+    rooms = gate.get("not_confirmed") if isinstance(gate, Mapping) else None
+    # Without Ansible's own types of texts.
+    return {NOT_CONFIRMED: to_json(json.loads(json.dumps(rooms, default=str)))} if isinstance(rooms, list) else {}
 
 
 def changed_files(path: Path, texts: Mapping[str, str]) -> list[str]:

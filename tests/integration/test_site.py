@@ -17,7 +17,9 @@ from typing import Any
 
 import pytest
 from ansible.parsing.vault import VaultLib, VaultSecret
+from compatibility import environments
 from lab import ApiError, Lab, MissingError
+from lab.api import quote
 from lab.lounge import Lounge
 from lab.waiting import wait_until
 from lab.web_servers import Caddy, Nginx, WebServer
@@ -26,7 +28,9 @@ from .conftest import ROOT, RunPlaybook
 from .test_playbook import PLAYBOOK
 
 SERVERS = ("a", "b", "c", "d")
+OLD = "1.93"
 PASSWORD = "correct horse"
+EMAIL = "somebody@private.example"
 ODD = 'odd~*"{$HOME}☂'
 
 
@@ -40,6 +44,8 @@ class World:
         self.password_file.write_text(PASSWORD)
         self.a, self.b = lab["a"], lab["b"]
         self.lounge = Lounge(self.a, self.b)
+        emails = {"threepids": [{"medium": "email", "address": EMAIL}]}
+        self.a.admin("PUT", f"/v2/users/{quote(self.lounge.account(self.a).user_id)}", json=emails)
         self.aliases = [self.lounge.alias, self.lounge.add_alias(ODD), self.lounge.add_alias("Lounge")]
 
     @property
@@ -75,12 +81,18 @@ class World:
         return path
 
 
-@pytest.fixture(scope="module")
-def world(skip_or_fail: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(None, id="newest"), pytest.param(OLD, marks=pytest.mark.nightly(category="versions"))],
+)
+def world(
+    request: pytest.FixtureRequest, skip_or_fail: Callable[[str], None], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
     try:
-        with Lab(ROOT / ".cache/tests/site", SERVERS, base_port=18900) as lab:
+        python = environments.synapse(request.param) if request.param else None
+        with Lab(ROOT / ".cache/tests/site", SERVERS, base_port=18900, synapse_python=python) as lab:
             yield World(lab, tmp_path_factory.mktemp("site"))
-    except MissingError as missing:
+    except (MissingError, environments.MissingPythonError) as missing:
         skip_or_fail(str(missing))
 
 
@@ -136,7 +148,13 @@ def test_nothing_secret_is_published(off: World) -> None:
     )
     secrets = [line.split()[2] for line in keys.splitlines()]
     assert len(secrets) == 2, "that of the homeserver, and that of the site"
-    secrets += [off.a.admin_token.encode(), off.lounge.account(off.a).token.encode(), b"@somebody", b"somebody"]
+    secrets += [
+        off.a.admin_token.encode(),
+        off.lounge.account(off.a).token.encode(),
+        b"@somebody",
+        b"somebody",
+        EMAIL.encode(),
+    ]
     for path in (path for path in off.site.rglob("*") if path.is_file()):
         content = path.read_bytes()
         assert not [secret for secret in secrets if secret in content], path

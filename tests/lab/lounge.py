@@ -12,16 +12,14 @@ from typing import Any
 
 import requests
 
-from .api import Account, ApiError, quote
-from .homeserver import Homeserver
-from .server import Server
+from .api import Account, Api, ApiError, quote
 from .waiting import PATIENCE
 
 
 class Lounge:
     """The room ``#lounge`` of a server, which another server is in as well."""
 
-    def __init__(self, home: Homeserver, staying: Homeserver, **options: Any) -> None:
+    def __init__(self, home: Api, staying: Api, **options: Any) -> None:
         """
         :param options: of the room, as ``createRoom`` has them.
         """
@@ -39,7 +37,7 @@ class Lounge:
     def alias(self) -> str:
         return f"#lounge:{self.home.server_name}"
 
-    def account(self, server: Server) -> Account:
+    def account(self, server: Api) -> Account:
         """An account of a server, registered on the first call."""
         if server.server_name not in self.accounts:
             self.accounts[server.server_name] = server.register("somebody")
@@ -58,29 +56,33 @@ class Lounge:
         answer = requests.post(url, data=self.picture, headers=headers, timeout=PATIENCE)
         return str(answer.json()["content_uri"]).rpartition("/")[2]
 
-    def resolve(self, server: Server, alias: str | None = None) -> Any:
+    def resolve(self, server: Api, alias: str | None = None) -> Any:
         """The room ID that a server resolves an alias to. It asks the home server."""
         return server.call("GET", f"/_matrix/client/v3/directory/room/{quote(alias or self.alias)}")["room_id"]
 
-    def load(self, server: Server, kind: str = "download", query: str = "") -> bytes:
+    def load(self, server: Api, kind: str = "download", query: str = "") -> bytes:
         """The picture by way of a server. It asks the home server unless it has the picture."""
-        path = f"/_matrix/client/v1/media/{kind}/{self.home.server_name}/{self.media_id}{query}"
         headers = {"Authorization": f"Bearer {self.account(server).token}"}
-        answer = requests.get(server.base_url + path, headers=headers, timeout=PATIENCE)
+        # Old servers have only the second one.
+        for start in ("/_matrix/client/v1/media", "/_matrix/media/v3"):
+            path = f"{start}/{kind}/{self.home.server_name}/{self.media_id}{query}"
+            answer = requests.get(server.base_url + path, headers=headers, timeout=PATIENCE)
+            if answer.status_code != 404 or answer.json()["errcode"] != "M_UNRECOGNIZED":
+                break
         if not answer.ok:
             raise ApiError(f"GET {path}", answer.status_code, answer.json())
         return answer.content
 
-    def join(self, server: Server, room: str) -> None:
+    def join(self, server: Api, room: str) -> None:
         """Join by room ID through the server that stays, or by alias."""
         via = self.staying.server_name if room == self.room_id else None
         server.join(self.account(server).token, room, via=via)
 
-    def has_member(self, server: Server) -> bool:
+    def has_member(self, server: Api) -> bool:
         """Whether the server that stays lists the account of another one."""
         return self.account(server).user_id in self.staying.joined_members(self.room_id)
 
-    def end_backoff(self, server: Homeserver) -> None:
+    def end_backoff(self, server: Api) -> None:
         """Let a server forget that the home server did not answer, as it does after some time."""
         path = "/v1/federation/destinations"
         known = server.admin("GET", path, params={"destination": self.home.server_name})["destinations"]

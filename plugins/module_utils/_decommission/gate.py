@@ -9,8 +9,9 @@ It is one decision in one place. The power-off demands its result, see C(plugin_
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from typing import Collection
+from typing import Collection, Iterable
 
 from .._results import MAX_NAMES
 from .._synapse.accounts import Account, list_accounts
@@ -19,6 +20,10 @@ from .._synapse.client import Client
 from .._synapse.rooms import joined_rooms, with_local_members
 from .._text import join_names
 from .eligibility import Eligibility
+from .ghosts import Room
+
+MAX_ROOMS_SIZE = 8 * 1024 * 1024
+"""Maximum size in bytes of the rooms in the result. Without ghost checks, all rooms are among them."""
 
 
 @dataclass(frozen=True)
@@ -148,6 +153,20 @@ def _servers(propagation: JsonDict, *states: str) -> str:
 def only_waits(accounts: Accounts, propagation: JsonDict) -> bool:
     """Whether nothing but time is missing: all accounts have left, and the propagation period is not over yet."""
     return not _account_problems(accounts) and not propagation["finished"]
+
+
+def rooms_as_options(rooms: Iterable[Room]) -> list[JsonDict]:
+    """The first rooms, up to C(MAX_ROOMS_SIZE), as the option I(rooms) of C(matrix_ghosts) has them."""
+    options: list[JsonDict] = []
+    size = 0
+    for room in rooms:
+        known = {"accounts": list(room.known.joined), "pending": list(room.known.pending)}
+        option = {"room_id": room.room_id, "servers": list(room.servers), **known}
+        size += len(json.dumps(option))
+        if size > MAX_ROOMS_SIZE:
+            break
+        options.append(option)
+    return options
 
 
 def as_result(accounts: Accounts, propagation: JsonDict, found: list[str]) -> JsonDict:

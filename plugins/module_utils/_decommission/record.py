@@ -16,7 +16,7 @@ import hashlib
 import json
 import zlib
 from dataclasses import dataclass, field
-from typing import Iterable, Iterator, NamedTuple
+from typing import Collection, Iterable, Iterator, NamedTuple
 
 from .._federation.checks import KnownAccounts, Pair
 from .._synapse.account_data import ACCOUNT_DATA_TYPE, read_data, write_checked, write_data
@@ -134,6 +134,12 @@ class Record:
             for room_id, names in servers.items()
             for room in [self.rooms[room_id]]
         ]
+
+    def not_confirmed(self, ignore: Collection[str]) -> list[Room]:
+        """Return the pairs that have not confirmed, except those of servers in I(ignore)."""
+        return self.to_ask(
+            pair for pair, found in self.pairs() if found.state != "confirmed" and pair.server not in ignore
+        )
 
     def as_json(self) -> JsonDict:
         return {

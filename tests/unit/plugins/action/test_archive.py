@@ -283,6 +283,18 @@ def test_a_directory_that_is_not_writable(make: Make, directory: Path) -> None:
     assert make()["failed"]
 
 
+@pytest.mark.parametrize("gate", [None, {}, {"not_confirmed": None}, {"skipped": True}])
+def test_without_the_gate_no_file_of_rooms_is_written(make: Make, archive: Path, gate: Any) -> None:
+    make({"_decommission_gate": gate})
+    assert not (archive / "not_confirmed.json").exists()
+
+
+def test_rooms_that_were_not_confirmed(make: Make, archive: Path) -> None:
+    rooms = [{"room_id": "!{{ 7 * 6 }}:x", "servers": ["a.example"], "accounts": [f"@a:{SERVER}"], "pending": []}]
+    make({"_decommission_gate": {"not_confirmed": rooms}})
+    assert json.loads((archive / "not_confirmed.json").read_text()) == rooms
+
+
 # With a static site
 
 

@@ -6,15 +6,23 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Callable
 
 import pytest
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import gate
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.gate import (
     Accounts,
     Demands,
     only_waits,
     problems,
     read_accounts,
+    rooms_as_options,
+)
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.record import (
+    Record,
+    RecordedResult,
+    RecordedRoom,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import OPERATOR, Json, room_id, user
@@ -32,6 +40,21 @@ NONE = {"ghosts": 0, "refused": 0, "unconfirmed": 0, "unreachable": 0, "confirme
 def propagation(*, finished: bool = True, **summary: int) -> Json:
     servers = [{"state": state, "text": f"{state}.example: why"} for state in summary]
     return {"finished": finished, "message": "1 of 2 confirmed", "summary": {**NONE, **summary}, "servers": servers}
+
+
+# What was not confirmed
+
+
+def test_rooms_for_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = {"x.example": "confirmed", "y.example": "unreachable", "z.example": "refused", "i.example": "ghosts"}
+    servers = {server: RecordedResult(state) for server, state in states.items()}
+    confirmed = RecordedRoom({"x.example": RecordedResult("confirmed")}, {A})
+    record = Record({R1: RecordedRoom(servers, {B, A}, {C}), R2: confirmed})
+    rooms = record.not_confirmed(["i.example"])
+    option = {"room_id": R1, "servers": ["y.example", "z.example"], "accounts": [A, B], "pending": [C]}
+    assert rooms_as_options(rooms) == [option]
+    monkeypatch.setattr(gate, "MAX_ROOMS_SIZE", 2 * len(json.dumps(option)))
+    assert len(rooms_as_options(rooms * 9)) == 2
 
 
 # What is read
