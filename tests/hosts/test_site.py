@@ -252,6 +252,7 @@ def test_what_is_refused(operator: Operator, tmp_path: Path) -> None:
     assert operator.state() == before
 
 
+@nightly
 def test_a_configuration_that_nginx_refuses(operator: Operator, tmp_path: Path) -> None:
     """Everything is as before, and is served: also after a restart."""
     operator.write("#lounge:a.lab", media_ids=("page",))

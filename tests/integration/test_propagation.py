@@ -164,7 +164,13 @@ def test_servers_that_are_down(net: Net, run: Run) -> None:
     assert "changed=0 " in run(decommission_power_off=False)
 
 
-@pytest.mark.parametrize("more", [{"decommission_stages": ["power_off"]}, {}], ids=["power_off", "all stages"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        pytest.param({"decommission_stages": ["power_off"]}, id="power_off"),
+        pytest.param({}, id="all stages", marks=nightly),
+    ],
+)
 def test_an_account_that_joined_and_left_again_between_two_runs(net: Net, run: Run, more: dict[str, Any]) -> None:
     """The period starts again, although each account is deactivated and in no room whenever the role reads them."""
     run(decommission_wait=False, decommission_early_exit=False)

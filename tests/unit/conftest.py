@@ -122,6 +122,14 @@ def homeserver() -> Iterator[Homeserver]:
 
 
 @pytest.fixture
+def strict_umask() -> Iterator[None]:
+    """New files are private. For this test only: the next one of this process may build a machine."""
+    before = os.umask(0o077)
+    yield
+    os.umask(before)
+
+
+@pytest.fixture
 def simulate(homeserver: Homeserver) -> Callable[..., Homeserver]:
     """Adds accounts to the fake homeserver, and by localpart the rooms that they are joined to."""
     return homeserver.populate

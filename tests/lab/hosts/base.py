@@ -155,12 +155,22 @@ def build(directory: Path = DIRECTORY, *, report: Callable[[str], None] | None =
     parts += [file.read_bytes() for file in (_REQUIREMENTS, Path(__file__))]
     root = directory / f"base-{hashlib.sha256(b'-'.join(parts)).hexdigest()[:12]}"
     directory.mkdir(parents=True, exist_ok=True)
-    with _alone(directory):
+    with _alone(directory), _open_umask():
         if not root.exists():
             _clear(directory)
             _build(root.with_name("new"), release, report)
             root.with_name("new").rename(root)
     return root
+
+
+@contextmanager
+def _open_umask() -> Iterator[None]:
+    """The services of a host read files of root, whatever the umask of this process is."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _build(new: Path, release: dict[str, str], report: Callable[[str], None]) -> None:

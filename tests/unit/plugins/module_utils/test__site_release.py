@@ -66,10 +66,10 @@ def first(make: Make, tmp_path: Path) -> Deployment:
     return deployment
 
 
+@pytest.mark.usefixtures("strict_umask")
 def test_a_new_site(make: Make, root: Path, conf: Path, tmp_path: Path) -> None:
     deployment = make()
     assert deployment.changes() == [str(root / "current"), str(conf)] and not deployment.is_applied
-    os.umask(0o077)
     deployment.unpack(archive(tmp_path, {"www/deep/a": "x", "site.json": "{}"}, mode=0o7777, uid=1, uname="someone"))
     assert not deployment.has_release and not conf.exists()
     deployment.apply(["true"], ["true"])

@@ -5,9 +5,8 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.progress import (
@@ -29,13 +28,6 @@ def log(tmp_path: Path) -> Path:
 @pytest.fixture
 def progress(tmp_path: Path) -> Path:
     return tmp_path / "progress"
-
-
-@pytest.fixture
-def _umask() -> Iterator[None]:
-    before = os.umask(0o077)
-    yield
-    os.umask(before)
 
 
 def lines_of(path: Path) -> list[Any]:
@@ -151,7 +143,7 @@ def test_who_reads_sees_the_old_or_the_new(progress: Path, tmp_path: Path) -> No
         assert list(tmp_path.iterdir()) == [progress]
 
 
-@pytest.mark.usefixtures("_umask")
+@pytest.mark.usefixtures("strict_umask")
 def test_others_may_read_how_far_it_has_come_but_not_what_happened_to_whom(log: Path, progress: Path) -> None:
     with DrainLog(str(log), str(progress)) as journal:
         journal.expect(1)
