@@ -102,6 +102,9 @@ def off(world: World, run_playbook: RunPlaybook) -> World:
     if not world.reports.exists():
         done = run_playbook(PLAYBOOK, {"a": world.host})
         assert done.returncode == 0, done.stdout
+        shown = " ".join(done.stdout.split())
+        assert "For a static site: 1 federated room created here, 3 aliases of federated rooms, 1 media file" in shown
+        assert "Static site: keys for 3650d, aliases: federated, media: avatars (1 media file (0.0 MB) of" in shown
         assert (world.a.directory / "powered_off").exists()
         world.a.stop()
     return world

@@ -114,7 +114,8 @@ class DrainRun:
         self._named = named
         self._lists_again = options.waits and not named
         self._before_deactivation = before_deactivation
-        self._tracker = RoomTracker(client)
+        self._began = self._all_left_at = time.monotonic()
+        self._tracker = RoomTracker(client, self._began)
         self._leaves = FederatedLeaves(client, self._tracker, self._record, self._fail)
         result.not_redacted = self._leaves.not_redacted
         self._verified: set[str] = set()
@@ -122,7 +123,6 @@ class DrainRun:
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
         self._to_erase: set[str] = set()
-        self._began = self._all_left_at = time.monotonic()
 
     # What to do
 

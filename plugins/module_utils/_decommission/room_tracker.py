@@ -23,15 +23,18 @@ class RoomTracker:
 
     :ivar in_federated: the accounts that are joined to a federated room.
     :ivar left_federated: the accounts that have left their last federated room since the start.
-    :ivar left_federated_at: when the last of them did, by C(time.monotonic).
+    :ivar left_federated_at: when the last of them did, by C(time.monotonic); the start if none has.
     """
 
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, began: float) -> None:
+        """
+        :param began: the start, by C(time.monotonic).
+        """
         self._client = client
         self._federated: dict[str, bool] = {}
         self.in_federated: set[str] = set()
         self.left_federated: set[str] = set()
-        self.left_federated_at = time.monotonic()
+        self.left_federated_at = began
 
     def read(self, user_id: str) -> list[str]:
         """Read the rooms that an account is joined to."""

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from typing import Any, Callable, Sequence
 from unittest.mock import ANY
 
@@ -345,6 +347,18 @@ def test_when_the_last_has_left(simulate: Simulate, lone_client: Client, clock: 
     assert result.all_left_after is not None and result.all_left_after >= result.federated_left_after
     again = run(lone_client, None)
     assert (again.federated_left_after, again.all_left_after) == (0.0, 0.0)
+
+
+def test_no_time_is_negative_on_a_busy_machine(
+    simulate: Simulate, lone_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The certificate, which has these times, would be refused by its schema, and the run would fail."""
+    ticks = itertools.count(1000.0)
+    monkeypatch.setattr(time, "monotonic", lambda: next(ticks))
+    simulate(OP, closed("a"))
+    result = run(lone_client, None)
+    assert result.federated_left_after == 0.0
+    assert result.all_left_after is not None and result.all_left_after >= 0
 
 
 @pytest.mark.parametrize("wait_for", ["all", "federated", "none"])
