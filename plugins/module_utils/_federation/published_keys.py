@@ -67,10 +67,15 @@ def parse_key_answer(body: JsonDict, server_name: str) -> KeyAnswer:
     valid = _public_keys(body, "verify_keys", server_name)
     old = _public_keys(body, "old_verify_keys", server_name)
     expired = {key_id: body["old_verify_keys"][key_id].get("expired_ts") for key_id in old if key_id not in valid}
-    times = {key_id: expired_ts for key_id, expired_ts in expired.items() if type(expired_ts) is int}
+    times = {key_id: expired_ts for key_id, expired_ts in expired.items() if _is_time(expired_ts)}
     answer = KeyAnswer(server_name, valid, old, valid_until_ts, times)
     _verify(body, answer)
     return answer
+
+
+def _is_time(value: object) -> bool:
+    # In Python, True is an int.
+    return isinstance(value, int) and not isinstance(value, bool)
 
 
 def _public_keys(body: JsonDict, name: str, server_name: str) -> dict[str, str]:

@@ -35,7 +35,8 @@ def directory(tmp_path: Path) -> Path:
 def collect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     """Run the action of synapse_site, with this result of the module."""
 
-    def run(rooms: Any = COLLECTED, *, check_mode: bool = False, **module: Any) -> Json:
+    def run(rooms: Any = None, *, check_mode: bool = False, **module: Any) -> Json:
+        rooms = COLLECTED if rooms is None else rooms
         answer = {"content": rooms, "rooms": len(rooms), **module}
         monkeypatch.setattr(NormalAction, "run", lambda *_arguments: answer)
         action = synapse_site.ActionModule.__new__(synapse_site.ActionModule)
