@@ -19,7 +19,7 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.signing import DEBIAN_KEY
 from ansible_collections.matrixops.synapse.plugins.module_utils._sealed import new_key, unseal
 from ansible_collections.matrixops.synapse.plugins.plugin_utils import _archive, _server_key
-from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.files import Directory
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.files import Directory, to_json
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._secrets import debug_refusal
 
 KEYS_FILES = {"vault_password_file": "signing.key.vault", "age_recipient": "signing.key.age"}
@@ -208,19 +208,19 @@ class _Archived:
             self._is_complete and self._is_recorded(public) and _server_key.is_current(before, self._public, now)
         )
         if self._text is not None and is_current:
-            return {**self._files(self._text, public), KEY_ANSWER: _archive.to_json(before)}
+            return {**self._files(self._text, public), KEY_ANSWER: to_json(before)}
         new = _server_key.generate()
         known = {**_server_key.all_keys(before), **published}
         answer = _server_key.key_answer(server_name, new, self._public, known, now=now, valid_for=valid_for)
         text = self._encryption.encrypt(new.line + self._keys)
-        return {**self._files(text, {new.key_id: new.public, **self._public}), KEY_ANSWER: _archive.to_json(answer)}
+        return {**self._files(text, {new.key_id: new.public, **self._public}), KEY_ANSWER: to_json(answer)}
 
     def _is_recorded(self, public: Mapping[str, str]) -> bool:
         return self._text is not None and self._record == self._described(self._text, public)
 
     def _files(self, text: str, public: Mapping[str, str]) -> dict[str, str]:
         # The record first: one without its encrypted file does no harm.
-        return {RECORD: _archive.to_json(self._described(text, public)), self._encryption.file_name: text}
+        return {RECORD: to_json(self._described(text, public)), self._encryption.file_name: text}
 
     def _described(self, text: str, public: Mapping[str, str]) -> dict[str, Any]:
         described = {"file": self._encryption.file_name, "sha256": _sha256(text)}

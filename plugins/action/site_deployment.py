@@ -12,6 +12,7 @@ from typing import Any, Mapping
 
 from ansible.errors import AnsibleError
 from ansible.plugins.action import ActionBase
+from ansible_collections.matrixops.synapse.plugins.module_utils._site_release import TASK_OPTIONS
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._site import deployment
 
 
@@ -23,7 +24,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _validated, arguments = self.validate_argument_spec(deployment.OPTIONS)
+        _validated, arguments = self.validate_argument_spec(TASK_OPTIONS)
         try:
             site = deployment.read_site(arguments["directory"], arguments["server_name"], arguments["sample"])
             options = deployment.module_options(site, arguments)

@@ -11,7 +11,6 @@ from typing import Any
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._secrets import SecretAction
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._site import content
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._site.layout import site_path
-from ansible_collections.matrixops.synapse.plugins.plugin_utils._site.site import Room
 
 
 class ActionModule(SecretAction):
@@ -27,11 +26,7 @@ class ActionModule(SecretAction):
         try:
             path = site_path(str(self._task.args["directory"]), str(self._task.args.get("server_name")))
             before = content.read(path)
-            rooms = tuple(
-                Room(room["room_id"], tuple(room["servers"]), tuple(room["aliases"]), room["name"])
-                for room in collected
-            )
-            found = content.Content(rooms, before.boundary if before else content.new_boundary())
+            found = content.Content(content.rooms_of(collected), before.boundary if before else content.new_boundary())
             changed = found != before
             if changed and not self._task.check_mode:
                 content.write(path, found)

@@ -9,11 +9,6 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options: {}
 attributes:
-  action_group:
-    description: Supports this group in C(module_defaults).
-    support: full
-    membership:
-      - matrixops.synapse.synapse
   check_mode:
     description: Can run in C(check_mode), and predicts its changes without making them.
   diff_mode:
@@ -43,19 +38,14 @@ attributes:
       - The module only reads.
 """
 
-    STANDALONE = r"""
+    SYNAPSE = r"""
 options: {}
 attributes:
-  check_mode:
-    description: Can run in C(check_mode), and predicts its changes without making them.
-  diff_mode:
-    description: Returns its changes, or predicted changes, in diff mode.
-  idempotent:
-    description: Makes no changes when run again with the same options.
-  platform:
-    description: Platforms of the host that runs the module.
-    platforms: posix
+  action_group:
+    description: Supports this group in C(module_defaults).
     support: full
+    membership:
+      - matrixops.synapse.synapse
 """
 
     FEDERATION = r"""

@@ -7,10 +7,18 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import Any, Mapping
+from typing import Any, Mapping, Sequence, TypeVar
+
+Item = TypeVar("Item")
 
 MAX_NAMES = 1000
 """Maximum number of names that a list of a result has: a server may have 200,000 accounts."""
+
+
+def sample(items: Sequence[Item], most: int) -> list[Item]:
+    """At most I(most) items, evenly distributed."""
+    count = max(min(most, len(items)), 0)
+    return [items[number * len(items) // count] for number in range(count)]
 
 
 def with_reasons(key: str, reasons: Mapping[str, str], most: int = MAX_NAMES) -> list[dict[str, Any]]:

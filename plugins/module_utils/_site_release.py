@@ -21,8 +21,23 @@ import subprocess
 import tarfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
+TASK_OPTIONS: dict[str, dict[str, Any]] = {
+    "directory": {"type": "path", "required": True},
+    "server_name": {"type": "str"},
+    "path": {"type": "path", "default": "/var/lib/matrix-site"},
+    "web_server": {"type": "str", "choices": ["nginx", "none"], "default": "nginx"},
+    "tls_certificate": {"type": "path"},
+    # Paths are no secrets.
+    "tls_certificate_key": {"type": "path", "no_log": False},
+    "acme_webroot": {"type": "path"},
+    "listen_addresses": {"type": "list", "elements": "str", "default": []},
+    "map_hash": {"type": "bool", "default": True},
+    "log_path": {"type": "path"},
+    "sample": {"type": "int", "default": 20},
+}
+"""The options of the module C(site_deployment) that a task sets. Its action plugin sets the others."""
 CURRENT = "current"
 APPLIED = "applied"
 RELEASE = re.compile("[0-9a-f]{64}")

@@ -19,7 +19,7 @@ description:
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
-  - matrixops.synapse.attributes.standalone
+  - matrixops.synapse.attributes
   - matrixops.synapse.attributes.info_module
 requirements:
   - python >= 3.8

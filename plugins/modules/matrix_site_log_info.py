@@ -17,7 +17,7 @@ description:
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
-  - matrixops.synapse.attributes.standalone
+  - matrixops.synapse.attributes
   - matrixops.synapse.attributes.info_module
 options:
   path:

@@ -18,7 +18,7 @@ description:
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
-  - matrixops.synapse.attributes.standalone
+  - matrixops.synapse.attributes
 options:
   directory:
     description:
@@ -209,6 +209,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.matrixops.synapse.plugins.module_utils._site_release import (
+    TASK_OPTIONS,
     Deployment,
     DeploymentError,
     assert_certificate,
@@ -216,18 +217,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._site_release im
 from ansible_collections.matrixops.synapse.plugins.module_utils._text import printable
 
 OPTIONS: dict[str, dict[str, Any]] = {
-    "directory": {"type": "path", "required": True},
-    "server_name": {"type": "str"},
-    "path": {"type": "path", "default": "/var/lib/matrix-site"},
-    "web_server": {"type": "str", "choices": ["nginx", "none"], "default": "nginx"},
-    "tls_certificate": {"type": "path"},
-    # Paths are no secrets.
-    "tls_certificate_key": {"type": "path", "no_log": False},
-    "acme_webroot": {"type": "path"},
-    "listen_addresses": {"type": "list", "elements": "str", "default": []},
-    "map_hash": {"type": "bool", "default": True},
-    "log_path": {"type": "path"},
-    "sample": {"type": "int", "default": 20},
+    **TASK_OPTIONS,
     "release": {"type": "str"},
     "size": {"type": "int"},
     "number_of_files": {"type": "int"},

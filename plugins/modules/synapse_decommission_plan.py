@@ -20,6 +20,7 @@ author:
 extends_documentation_fragment:
   - matrixops.synapse.connection
   - matrixops.synapse.attributes
+  - matrixops.synapse.attributes.synapse
   - matrixops.synapse.attributes.info_module
 options:
   keep:

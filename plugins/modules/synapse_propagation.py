@@ -28,6 +28,7 @@ extends_documentation_fragment:
   - matrixops.synapse.connection
   - matrixops.synapse.propagation
   - matrixops.synapse.attributes
+  - matrixops.synapse.attributes.synapse
 attributes:
   check_mode:
     support: full

@@ -27,6 +27,7 @@ author:
 extends_documentation_fragment:
   - matrixops.synapse.connection
   - matrixops.synapse.attributes
+  - matrixops.synapse.attributes.synapse
 attributes:
   check_mode:
     support: full

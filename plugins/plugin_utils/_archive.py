@@ -14,7 +14,7 @@ from typing import Any, Iterable, Iterator, Mapping
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import InvalidNameError
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.names import ServerName
-from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.files import Directory, file_name
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.files import Directory, file_name, to_json
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.page import render
 
 README = "README.md"
@@ -96,11 +96,6 @@ def read(path: Path) -> str | None:
         return path.read_bytes().decode("utf-8", "replace")
     except FileNotFoundError:
         return None
-
-
-def to_json(value: Any) -> str:
-    """Return a value as the contents of a JSON file."""
-    return json.dumps(value, indent=2) + "\n"
 
 
 def _csv(aliases: list[dict[str, Any]]) -> str:

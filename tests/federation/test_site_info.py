@@ -14,7 +14,8 @@ import trustme
 import yaml
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation import site_checks
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import UnreachableError
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.site_checks import MAX_READ, spellings
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.names import spellings
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.site_checks import MAX_READ
 from ansible_collections.matrixops.synapse.plugins.modules import matrix_site_info
 from stubs.tls_server import Request, TlsServer, http
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,16 @@ from lab import MissingError
 from lab.hosts import HostLab
 
 ROOT = Path(__file__).parents[2]
+
+
+def knowing(directory: Path, addresses: Mapping[str, str]) -> list[str]:
+    """The start of a command that reaches servers by their names, as by the DNS of others, with a file in a directory.
+
+    The names are of the command's process, and of those that it starts.
+    """
+    lines = "".join(f"{address} {name}\n" for name, address in addresses.items())
+    (directory / "hosts").write_text(f"127.0.0.1 localhost\n{lines}")
+    return ["unshare", "--mount", "sh", "-c", 'mount --bind "$0" /etc/hosts && exec "$@"', str(directory / "hosts")]
 
 
 @pytest.fixture(scope="session")

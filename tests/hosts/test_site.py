@@ -27,6 +27,8 @@ from lab import MissingError
 from lab.hosts import Host, HostLab
 from stubs.rooms import ServerKey
 
+from .conftest import knowing
+
 ROOT = Path(__file__).parents[2]
 NAME = "a.lab"
 BOUNDARY = "0123456789abcdef"
@@ -103,12 +105,9 @@ class Operator:
             **variables,
         }
         (self.directory / "inventory.json").write_text(json.dumps(inventory))
-        # By these names, as by the DNS of others. They are of this process, and of those that it starts.
-        (self.directory / "hosts").write_text(f"127.0.0.1 localhost\n{self.host.address} {NAME}\n")
-        mounted = ["unshare", "--mount", "sh", "-c", 'mount --bind hosts /etc/hosts && exec "$@"', "sh"]
         ansible = [str(Path(python).with_name("ansible-playbook")), "-i", "inventory.json", "matrixops.synapse.site"]
         done = subprocess.run(
-            [*mounted, *ansible, *arguments],
+            [*knowing(self.directory, {NAME: self.host.address}), *ansible, *arguments],
             env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
             cwd=self.directory,
             text=True,

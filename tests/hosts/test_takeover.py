@@ -20,6 +20,8 @@ from lab.hosts import HostLab
 from lab.lounge import Lounge
 from lab.waiting import wait_until
 
+from .conftest import knowing
+
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.nightly(category="hosts")
@@ -49,12 +51,9 @@ def run(lab: HostLab, directory: Path, playbook: str, group: str, host: str, **v
     hosts = inventory[group]["hosts"]
     inventory[group]["hosts"] = {host: {**hosts[host], **variables}}
     (directory / "inventory.json").write_text(json.dumps(inventory))
-    # By their names, as by the DNS of others.
-    names = "".join(f"{machine.address} {machine.server_name}\n" for machine in lab.hosts.values())
-    (directory / "hosts").write_text(f"127.0.0.1 localhost\n{names}")
-    mounted = ["unshare", "--mount", "sh", "-c", 'mount --bind hosts /etc/hosts && exec "$@"', "sh"]
+    addresses = {machine.server_name: machine.address for machine in lab.hosts.values()}
     program = Path(sys.executable).with_name("ansible-playbook")
-    command = [*mounted, str(program), "-i", "inventory.json", playbook]
+    command = [*knowing(directory, addresses), str(program), "-i", "inventory.json", playbook]
     done = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     return done.stdout

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from urllib.parse import quote_plus
 
 from .._text import printable
 from .errors import InvalidNameError
@@ -70,6 +71,27 @@ class ServerName:
         if not is_valid or (port is not None and not 0 < port <= MAX_PORT):
             raise _invalid(text, "server name")
         return cls(text, host, port, is_literal)
+
+
+def is_server_name(text: str) -> bool:
+    """Return whether a text is a server name, as C(ServerName.parse) has it."""
+    try:
+        ServerName.parse(text)
+    except InvalidNameError:
+        return False
+    return True
+
+
+def spellings(alias: str) -> tuple[str, ...]:
+    """Return an alias in each form in which implementations encode it in a query. They differ in C(~) and C(*) only.
+
+    A spelling has A-Z a-z 0-9 % + . _ ~ * - only.
+
+    :raises ValueError: if it cannot be encoded.
+    """
+    encoded = quote_plus(alias)
+    # Synapse and Dendrite send the first one, Conduit the second one.
+    return tuple(dict.fromkeys((encoded, encoded.replace("~", "%7E").replace("%2A", "*"))))
 
 
 def check_user_id(text: object, server_name: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Any
 
 from .errors import AnswerError, SigningKeyError
 from .signing import JsonDict, SigningKey, require_signedjson
@@ -61,19 +62,19 @@ def parse_key_answer(body: JsonDict, server_name: str) -> KeyAnswer:
     require_signedjson()
     if body.get("server_name") != server_name:
         raise AnswerError(f"key answer of {server_name}: server_name is missing or differs")
-    valid_until_ts = body.get("valid_until_ts")
-    if not isinstance(valid_until_ts, int) or isinstance(valid_until_ts, bool):
+    valid_until_ts: Any = body.get("valid_until_ts")
+    if not _is_integer(valid_until_ts):
         raise AnswerError(f"key answer of {server_name}: valid_until_ts is not an integer")
     valid = _public_keys(body, "verify_keys", server_name)
     old = _public_keys(body, "old_verify_keys", server_name)
     expired = {key_id: body["old_verify_keys"][key_id].get("expired_ts") for key_id in old if key_id not in valid}
-    times = {key_id: expired_ts for key_id, expired_ts in expired.items() if _is_time(expired_ts)}
+    times = {key_id: expired_ts for key_id, expired_ts in expired.items() if _is_integer(expired_ts)}
     answer = KeyAnswer(server_name, valid, old, valid_until_ts, times)
     _verify(body, answer)
     return answer
 
 
-def _is_time(value: object) -> bool:
+def _is_integer(value: object) -> bool:
     # In Python, True is an int.
     return isinstance(value, int) and not isinstance(value, bool)
 

@@ -16,16 +16,17 @@ import time
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import chain
-from typing import Any, Callable, Iterable, Iterator, Mapping, NamedTuple, Sequence, TypeVar
+from typing import Any, Callable, Iterator, Mapping, NamedTuple, TypeVar
 from urllib.parse import quote, quote_plus
 
 from .._concurrency import map_concurrent
+from .._results import sample
 from .addresses import AddressFilter
 from .client import FEDERATION, GATEWAY_ERRORS, KEY, MAX_ERROR_TEXT
 from .connect import STATIC_SITE, Settings
 from .discovery import WELL_KNOWN, Discovery, Endpoint, Resolver, SystemResolver
 from .errors import AnswerError, FederationError, InvalidNameError, RedirectError, UnreachableError
-from .names import MAX_IDENTIFIER, ServerName, check_room_id
+from .names import MAX_IDENTIFIER, ServerName, check_room_id, is_server_name, spellings
 from .published_keys import parse_key_answer
 from .signing import KEY_ID
 from .transport import Transport
@@ -225,11 +226,11 @@ def _checks(expected: Expected) -> Iterator[Check]:
     yield from _key_checks(expected)
     yield Check("GET", f"{FEDERATION}/v1/version", "version of the static site", _version_problem)
     yield from _name_checks(name)
-    aliases = _sample(list(expected.aliases.items()), expected.sample)
+    aliases = sample(list(expected.aliases.items()), expected.sample)
     yield from chain.from_iterable(_alias_checks(alias, room_id, name) for alias, room_id in aliases)
     missing_alias = f"#matrixops-{secrets.token_hex(8)}:{name}"
     yield _error_check("GET", _directory(quote_plus(missing_alias)), "M_NOT_FOUND")
-    media = _sample(list(expected.media.items()), expected.sample)
+    media = sample(list(expected.media.items()), expected.sample)
     for number, (media_id, length) in enumerate(media):
         yield from _media_checks(name, media_id, length, with_thumbnails=number == 0)
     missing_media = f"matrixops-{secrets.token_hex(8)}"
@@ -238,12 +239,6 @@ def _checks(expected: Expected) -> Iterator[Check]:
     yield _error_check("PUT", f"{FEDERATION}/v1/send/matrixops-{secrets.token_hex(8)}", "M_UNRECOGNIZED")
     yield _error_check("GET", f"{FEDERATION}/v1/matrixops-check", "M_UNRECOGNIZED")
     yield _error_check("POST", "/_matrix/client/v3/login", "M_UNRECOGNIZED")
-
-
-def _sample(items: Sequence[Item], most: int) -> list[Item]:
-    """Return at most I(most) items, evenly distributed."""
-    step = max(len(items) / most, 1.0) if most > 0 else len(items) + 1.0
-    return [items[int(number * step)] for number in range(min(most, len(items)))]
 
 
 def _key_checks(expected: Expected) -> Iterator[Check]:
@@ -292,11 +287,8 @@ def _name_checks(name: ServerName) -> Iterator[Check]:
 
 def _delegation_problem(answer: SiteAnswer) -> str:
     delegated = answer.object().get("m.server")
-    try:
-        ServerName.parse(delegated if isinstance(delegated, str) else "")
-    except InvalidNameError:
-        return _json_problem(answer) or "m.server is missing or invalid"
-    return _json_problem(answer)
+    is_valid = isinstance(delegated, str) and is_server_name(delegated)
+    return _json_problem(answer) or ("" if is_valid else "m.server is missing or invalid")
 
 
 def _missing_problem(answer: SiteAnswer) -> str:
@@ -323,15 +315,6 @@ def _alias_checks(alias: str, room_id: str, name: ServerName) -> Iterator[Check]
 
     for spelling in spellings(alias):
         yield Check("GET", _directory(spelling), f"room ID {room_id}", problem)
-
-
-def spellings(alias: str) -> Iterable[str]:
-    """Return an alias in each form in which implementations encode it: C(~) as Synapse and Dendrite, or as Conduit.
-
-    :raises ValueError: if it cannot be encoded.
-    """
-    encoded = quote_plus(alias)
-    return dict.fromkeys((encoded, encoded.replace("~", "%7E").replace("%2A", "*")))
 
 
 def _directory(encoded_alias: str) -> str:

@@ -14,7 +14,7 @@ import os
 import re
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 from .schema import SCHEMA, Certificate, violation
 
@@ -33,6 +33,11 @@ def file_name(server_name: str) -> str:
     if safe == server_name and safe != Path(FLEET_PAGE).stem and len(safe) <= MAX_FILE_NAME:
         return safe
     return f"{safe[:MAX_FILE_NAME]}-{hashlib.sha256(server_name.encode()).hexdigest()[:6]}"
+
+
+def to_json(value: Any) -> str:
+    """Return a value as the contents of a JSON file."""
+    return json.dumps(value, indent=2) + "\n"
 
 
 class Directory:
@@ -108,7 +113,7 @@ class Directory:
         if problem:
             raise AssertionError(f"the certificate violates its schema: {problem}")
         # JSON first: the page can be made from it.
-        self.replace(self.json_path(name), json.dumps(certificate, indent=2) + "\n")
+        self.replace(self.json_path(name), to_json(certificate))
         self.replace(self.html_path(name), html)
 
     def replace(self, path: Path, text: str) -> None:

@@ -10,22 +10,18 @@ import re
 from collections import Counter
 from dataclasses import replace
 from typing import Iterator, Sequence
-from urllib.parse import quote_plus
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import InvalidNameError
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.names import MAX_IDENTIFIER, ServerName
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.site_rooms import MAX_SERVERS
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.names import (
+    MAX_IDENTIFIER,
+    is_server_name,
+    spellings,
+)
 
-from .site import MAX_SERVERS, Room, Site
+from .site import Room, Site
 
 HASH_BITS = 32
 """nginx has hashes of the size of a pointer. Equal ones of 64 bits are equal in 32 bits, too."""
-
-
-def spellings(alias: str) -> tuple[str, ...]:
-    """Return the form-encoded spellings of an alias. They have A-Z a-z 0-9 % + . _ ~ * - only."""
-    text = quote_plus(alias, safe="")
-    # Synapse and Dendrite send the first one, Conduit the second one.
-    return tuple(dict.fromkeys((text, text.replace("~", "%7E").replace("%2A", "*"))))
 
 
 def kept_rooms(site: Site) -> list[Room]:
@@ -38,7 +34,7 @@ def kept_rooms(site: Site) -> list[Room]:
     for room in sorted(site.rooms, key=lambda each: each.room_id):
         aliases = [each for each in dict.fromkeys(room.aliases) if is_alias(each, site.server_name)]
         aliases = [each for each in aliases if each not in seen]
-        servers = [each for each in dict.fromkeys(room.servers) if each != site.server_name and _is_server_name(each)]
+        servers = [each for each in dict.fromkeys(room.servers) if each != site.server_name and is_server_name(each)]
         if aliases and servers and is_identifier(room.room_id, "!"):
             seen.update(aliases)
             kept.append(replace(room, aliases=tuple(sorted(aliases)), servers=tuple(servers[:MAX_SERVERS])))
@@ -56,14 +52,6 @@ def is_identifier(text: str, sigil: str) -> bool:
         return text.startswith(sigil) and "\0" not in text and len(text.encode()) <= MAX_IDENTIFIER
     except UnicodeEncodeError:
         return False
-
-
-def _is_server_name(text: str) -> bool:
-    try:
-        ServerName.parse(text)
-    except InvalidNameError:
-        return False
-    return True
 
 
 def _lines(rooms: Sequence[Room]) -> Iterator[tuple[str, int]]:

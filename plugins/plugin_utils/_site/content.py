@@ -10,6 +10,7 @@ import json
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, Iterable
 
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.files import Directory
 
@@ -31,6 +32,14 @@ def new_boundary() -> str:
     return secrets.token_hex(24)
 
 
+def rooms_of(values: Iterable[Any]) -> tuple[Room, ...]:
+    """Return the rooms in a value that was JSON: a result of the module, or the file.
+
+    :raises KeyError, TypeError: if it has another form.
+    """
+    return tuple(Room(room["room_id"], tuple(room["servers"]), tuple(room["aliases"]), room["name"]) for room in values)
+
+
 def read(path: Path) -> Content | None:
     """Return what was collected, or none if nothing was.
 
@@ -44,11 +53,7 @@ def read(path: Path) -> Content | None:
         return None
     try:
         content = json.loads(text)
-        rooms = tuple(
-            Room(room["room_id"], tuple(room["servers"]), tuple(room["aliases"]), room["name"])
-            for room in content["rooms"]
-        )
-        return Content(rooms, check_boundary(content["boundary"]))
+        return Content(rooms_of(content["rooms"]), check_boundary(content["boundary"]))
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path / CONTENT} is damaged ({error!r}). Remove it, and run again") from None
 

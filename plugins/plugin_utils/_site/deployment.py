@@ -13,28 +13,15 @@ import stat
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Iterator, Mapping, Sequence, TypeVar
+from typing import IO, Any, Iterator, Mapping, Sequence
 from urllib.parse import unquote_plus
+
+from ansible_collections.matrixops.synapse.plugins.module_utils._results import sample as sample_of
+from ansible_collections.matrixops.synapse.plugins.module_utils._site_release import TASK_OPTIONS
 
 from . import layout, media, web_servers
 from .site import Address
 
-DEFAULT_PATH = "/var/lib/matrix-site"
-OPTIONS: dict[str, dict[str, Any]] = {
-    "directory": {"type": "path", "required": True},
-    "server_name": {"type": "str"},
-    "path": {"type": "path", "default": DEFAULT_PATH},
-    "web_server": {"type": "str", "choices": ["nginx", "none"], "default": "nginx"},
-    "tls_certificate": {"type": "path"},
-    # It names a file, and is no secret.
-    "tls_certificate_key": {"type": "path", "no_log": False},
-    "acme_webroot": {"type": "path"},
-    "listen_addresses": {"type": "list", "elements": "str", "default": []},
-    "map_hash": {"type": "bool", "default": True},
-    "log_path": {"type": "path"},
-    "sample": {"type": "int", "default": 20},
-}
-"""Options of the module C(site_deployment) that a task sets."""
 OWN_FILES = (layout.SUMMARY, layout.NGINX_ALIASES, layout.CADDY_ALIASES)
 """Files that make a release together with C(www/)."""
 CURRENT = "current"
@@ -43,8 +30,6 @@ TEST = ["nginx", "-t", "-q"]
 RELOAD = ["nginx", "-s", "reload"]
 COMPRESSION = 1
 """Level of gzip. Media are compressed already; the files of 100,000 rooms are mostly padding in an archive."""
-
-Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -149,19 +134,13 @@ def _aliases(path: Path, most: int) -> dict[str, str]:
             rooms[unquote_plus(encoded)] = number
     return {
         alias: str(json.loads((path / layout.ROOMS / f"{number}.json").read_bytes())["room_id"])
-        for alias, number in _sample(list(rooms.items()), most)
+        for alias, number in sample_of(list(rooms.items()), most)
     }
 
 
 def _media(path: Path, most: int) -> dict[str, int]:
     directory = layout.media_path(path)
-    return dict(_sample(sorted(media.stored(directory).items()), most)) if directory.is_dir() else {}
-
-
-def _sample(items: Sequence[Item], most: int) -> list[Item]:
-    """Return at most I(most) items, evenly distributed."""
-    count = min(most, len(items))
-    return [items[number * len(items) // count] for number in range(count)]
+    return dict(sample_of(sorted(media.stored(directory).items()), most)) if directory.is_dir() else {}
 
 
 def _key_id(path: Path) -> str | None:
@@ -192,7 +171,7 @@ def module_options(site: SiteFiles, arguments: Mapping[str, Any]) -> dict[str, A
     root = _root(site, arguments)
     uses_nginx = arguments["web_server"] == "nginx"
     return {
-        **{name: arguments[name] for name in OPTIONS},
+        **{name: arguments[name] for name in TASK_OPTIONS},
         "path": root,
         "release": site.release,
         "size": site.size,

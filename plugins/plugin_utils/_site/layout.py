@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Collection, Mapping
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.connect import STATIC_SITE
-from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.files import Directory
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.files import Directory, to_json
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.page import render
 
 from .aliases import caddy_lines, kept_rooms, nginx_lines
@@ -108,7 +108,7 @@ def _changes(path: Path, site: Site) -> tuple[dict[str, str], list[str]]:
     directory = path / ROOMS
     names = [f"{ROOMS}/{each.name}" for each in directory.iterdir()] if directory.is_dir() else []
     removed = [name for name in names if name not in texts]
-    texts[SUMMARY] = _to_json(_summary(path, site, rooms, _digest(path, texts, removed)))
+    texts[SUMMARY] = to_json(_summary(path, site, rooms, _digest(path, texts, removed)))
     return {name: text for name, text in texts.items() if _read(path / name) != text.encode()}, removed
 
 
@@ -117,12 +117,12 @@ def _texts(site: Site, rooms: list[Room]) -> dict[str, str]:
     address = Address.of(site.server_name)
     texts = {f"{ROOMS}/{number}.json": _answer(room) for number, room in enumerate(rooms, start=1)}
     if address.has_well_known:
-        texts[f"{WELL_KNOWN}/server"] = _to_json({"m.server": f"{address.host}:443"})
+        texts[f"{WELL_KNOWN}/server"] = to_json({"m.server": f"{address.host}:443"})
     return {
         **texts,
-        f"{WELL_KNOWN}/support": _to_json(support(site.server_name, site.contact)),
-        f"{WWW}/_matrix/key/v2/server": _to_json(site.key_answer),
-        f"{WWW}/_matrix/federation/v1/version": _to_json(VERSION),
+        f"{WELL_KNOWN}/support": to_json(support(site.server_name, site.contact)),
+        f"{WWW}/_matrix/key/v2/server": to_json(site.key_answer),
+        f"{WWW}/_matrix/federation/v1/version": to_json(VERSION),
         f"{WWW}/index.html": _page(site, rooms),
         **_configurations(site, rooms),
     }
@@ -231,7 +231,3 @@ def _replace(path: Path, text: str) -> None:
         with suppress(OSError):
             temporary.unlink()
         raise
-
-
-def _to_json(value: Any) -> str:
-    return json.dumps(value, indent=2) + "\n"

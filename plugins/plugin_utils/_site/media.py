@@ -7,10 +7,11 @@
 from __future__ import annotations
 
 import os
-import re
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Iterator
+
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.media import MEDIA_ID
 
 from .site import check_boundary
 
@@ -54,7 +55,6 @@ CONTENT_TYPES: dict[str, str] = {
 MULTIPART = "multipart"
 UNFINISHED = ".new"
 CHUNK = 1024 * 1024
-MEDIA_ID = re.compile(r"[A-Za-z0-9_-]{1,100}")
 
 
 def is_media_id(text: str) -> bool:

@@ -12,11 +12,13 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import InvalidNameError
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.names import MAX_IDENTIFIER, ServerName
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.names import (
+    MAX_IDENTIFIER,
+    ServerName,
+    is_server_name,
+)
 from ansible_collections.matrixops.synapse.plugins.module_utils._text import printable
 
-MAX_SERVERS = 20
-"""Maximum number of servers in the answer for an alias. Remote servers try one after the other."""
 BOUNDARY = re.compile(r"[A-Za-z0-9]{16,70}")
 """What separates the parts of media as multipart/mixed. RFC 2046 allows 70 characters."""
 FEDERATION_PORT = 8448
@@ -28,7 +30,7 @@ WEB = re.compile(r"https?://[^\s<>\"]+")
 class Room:
     """A room whose aliases stay resolvable.
 
-    I(servers) are those that remain in the room, the best one first; more than C(MAX_SERVERS) are cut off.
+    I(servers) are those that remain in the room, the best one first; more than C(site_rooms.MAX_SERVERS) are cut off.
     """
 
     room_id: str
@@ -141,11 +143,8 @@ def contact_kind(contact: str) -> str:
 
 def _is_user_id(text: str) -> bool:
     localpart, _colon, server_name = text.partition(":")
-    try:
-        ServerName.parse(server_name)
-    except InvalidNameError:
-        return False
-    return len(localpart) > 1 and not re.search(r"\s", localpart) and len(text.encode()) <= MAX_IDENTIFIER
+    is_short = len(text.encode()) <= MAX_IDENTIFIER
+    return is_server_name(server_name) and len(localpart) > 1 and not re.search(r"\s", localpart) and is_short
 
 
 def _has_host(url: str) -> bool:

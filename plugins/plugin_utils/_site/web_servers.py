@@ -13,11 +13,12 @@ import re
 from dataclasses import dataclass
 from typing import Any, Mapping
 
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.media import MEDIA_ID
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.files import file_name
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.page import render
 from markupsafe import Markup
 
-from .media import BINARY, CONTENT_TYPES, MEDIA_ID
+from .media import BINARY, CONTENT_TYPES
 from .site import Address, check_boundary
 
 PATH = re.compile(r"/[A-Za-z0-9/._@+-]+")
@@ -48,7 +49,7 @@ class Paths:
     aliases_file: str
     """C(nginx-aliases.conf) or C(Caddyfile-aliases)."""
     log_file: str
-    """One line for each transaction, see C(transactions.py)."""
+    """One line for each transaction, see C(_federation/transaction_log.py)."""
     ports: tuple[int, ...]
     certificate: str = ""
     """TLS certificate with its chain (PEM). Caddy obtains one by ACME if there is none here; nginx needs one."""

@@ -12,6 +12,7 @@ from typing import Any, Callable
 import pytest
 from ansible.plugins.action import ActionBase
 from ansible_collections.matrixops.synapse.plugins.action import site_deployment as plugin
+from ansible_collections.matrixops.synapse.plugins.module_utils._site_release import TASK_OPTIONS
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._site import deployment, layout
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._site.site import Room, Site
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import SERVER, Json
@@ -89,7 +90,7 @@ def make(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, host: Host, served: Pa
         action._execute_module = host.execute_module
         action._make_tmp_path, action._remove_tmp_path = host.make_tmp_path, host.remove_tmp_path
         action._transfer_file, action._fixup_perms2 = host.transfer_file, lambda _paths: None
-        arguments = {name: option.get("default") for name, option in deployment.OPTIONS.items()}
+        arguments = {name: option.get("default") for name, option in TASK_OPTIONS.items()}
         arguments.update(directory=str(site_path(tmp_path)), path=str(served.parent))
         arguments.update(tls_certificate=str(tmp_path / "a.crt"), tls_certificate_key=str(tmp_path / "a.key"))
         action.validate_argument_spec = lambda _spec, **_more: (None, {**arguments, **options})

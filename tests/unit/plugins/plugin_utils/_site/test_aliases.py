@@ -8,13 +8,13 @@ import re
 from urllib.parse import parse_qs
 
 import pytest
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.names import spellings
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._site.aliases import (
     caddy_lines,
     is_alias,
     kept_rooms,
     nginx_hash,
     nginx_lines,
-    spellings,
 )
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._site.site import Room, Site
 
