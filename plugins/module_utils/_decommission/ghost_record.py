@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The results of all pairs in a file, line by line, from which a run that was killed is resumed."""
+"""The results of all pairs and of each run in a file, line by line, from which a run that was killed is resumed."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from .._federation.errors import FederationError
 from .progress import ProgressFile
 
 FORMAT = 1
+RESULT_KEYS = ("state", "reason", "ghosts", "removed")
 MAX_LINE = 1024 * 1024
 """Maximum size of a line in bytes. A pair with a thousand ghosts has about 100,000."""
 
@@ -27,7 +28,7 @@ class RecordError(FederationError):
 
 
 class GhostRecord:
-    """One line of JSON for each result, in a file if there is one, and the progress. A context manager.
+    """One line of JSON for each result that is new, and for each run; and the progress. A context manager.
 
     The first line names the server that the record belongs to. An incomplete last line is dropped.
 
@@ -47,7 +48,9 @@ class GhostRecord:
         self._states: dict[Pair, str] = {}
         self._total = 0
         self._end = 0
-        self.confirmed: dict[Pair, PairResult] = dict(self._read())
+        self._digests: dict[Pair, int] = {}
+        """Of the last result of each pair."""
+        self.confirmed = self._read()
 
     def __enter__(self) -> GhostRecord:
         if self._path is not None:
@@ -73,22 +76,32 @@ class GhostRecord:
         self._show()
 
     def add(self, result: PairResult) -> None:
-        """Append a result, and update the progress."""
+        """Append a result unless it is the last one of this pair, and update the progress."""
+        line = {
+            "server": result.pair.server,
+            "room_id": result.pair.room_id,
+            "state": result.state,
+            "reason": result.reason,
+            "ghosts": result.ghosts,
+            "removed": list(result.removed),
+        }
         with self._lock:
             self._states[result.pair] = result.state
-            self._append(
-                {
-                    "time": round(time.time(), 3),
-                    "server": result.pair.server,
-                    "room_id": result.pair.room_id,
-                    "state": result.state,
-                    "reason": result.reason,
-                    "ghosts": result.ghosts,
-                    "removed": list(result.removed),
-                }
-            )
+            # A server that is unreachable for a year must not make the file grow in each run.
+            if self._digests.get(result.pair) != (digest := _digest(line)):
+                self._append({"time": round(time.time(), 3), **line})
+                self._digests[result.pair] = digest
             if self._progress.is_due:
                 self._show()
+
+    def end(self, result: dict[str, Any]) -> None:
+        """Append the result of the run.
+
+        :param result: of the module. Its lists are left out.
+        """
+        summary = {key: value for key, value in result.items() if not isinstance(value, list)}
+        with self._lock:
+            self._append({"time": round(time.time(), 3), "run": summary})
 
     def _show(self) -> None:
         states = Counter(self._states.values())
@@ -102,11 +115,20 @@ class GhostRecord:
         except OSError as error:
             raise RecordError(f"record_path can't be written: {error}: set another record_path") from error
 
-    def _read(self) -> Iterator[tuple[Pair, PairResult]]:
+    def _read(self) -> dict[Pair, PairResult]:
+        """Return the pairs whose last result is a confirmation."""
+        confirmed: dict[Pair, PairResult] = {}
         for line in self._lines():
+            if "server" not in line:
+                continue
             pair = Pair(str(line.get("server")), str(line.get("room_id")))
+            self._digests[pair] = _digest(line)
             if line.get("state") == "confirmed":
-                yield pair, PairResult(pair, "confirmed", {})
+                confirmed[pair] = PairResult(pair, "confirmed", {})
+            else:
+                # It was confirmed before, and checked again since.
+                confirmed.pop(pair, None)
+        return confirmed
 
     def _lines(self) -> Iterator[dict[str, Any]]:
         """Yield the lines. The first one must name this server."""
@@ -135,3 +157,8 @@ class GhostRecord:
         if not isinstance(line, dict):
             raise RecordError(f"{self._path} is damaged, or not a record: set another record_path")
         return line
+
+
+def _digest(line: dict[str, Any]) -> int:
+    """Return a hash of a result without its time, for comparisons within this process."""
+    return hash(json.dumps({key: line.get(key) for key in RESULT_KEYS}, sort_keys=True))

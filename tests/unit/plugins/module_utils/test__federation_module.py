@@ -23,7 +23,7 @@ LONG = "\U0001f47b"
 def run_of(*results: PairResult) -> Any:
     client: Any = SimpleNamespace(key=SimpleNamespace(key_id="ed25519:a"), sent=1)
     found = {result.pair: result for result in results}
-    return SimpleNamespace(ghosts=GhostRun(client, lambda _result: None, results=found))
+    return SimpleNamespace(ghosts=GhostRun(client, lambda _result: None, results=found), sources={"rooms": 1})
 
 
 def result_of(number: int, *, long: bool, servers: int) -> PairResult:

@@ -100,3 +100,33 @@ def test_another_file_is_refused_and_kept(path: Path, content: str) -> None:
 def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(RecordError, match="can't be written"), GhostRecord(str(tmp_path / "missing" / "file"), OURS):
         raise AssertionError("not reached")
+
+
+def test_only_what_is_new_is_added(path: Path) -> None:
+    down = PairResult(OTHER, "unreachable", {}, "no route", is_transient=True)
+    for _run in range(3):
+        with GhostRecord(str(path), OURS) as record:
+            record.add(down)
+            record.add(down)
+    assert len(path.read_text().splitlines()) == 2
+    with GhostRecord(str(path), OURS) as record:
+        record.add(down._replace(reason="timeout"))
+        record.add(down)
+    assert len(path.read_text().splitlines()) == 4
+
+
+def test_the_last_result_of_a_pair_counts(path: Path) -> None:
+    with GhostRecord(str(path), OURS) as record:
+        record.add(CONFIRMED)
+        record.add(PairResult(PAIR, "ghosts", {"@a:gone.example": "join"}))
+    assert GhostRecord(str(path), OURS).confirmed == {}
+
+
+def test_each_run_adds_its_result(path: Path) -> None:
+    with GhostRecord(str(path), OURS) as record:
+        record.add(CONFIRMED)
+        record.end({"message": "all is well", "pairs": 1, "servers": ["a.example"]})
+    line = json.loads(path.read_text().splitlines()[-1])
+    assert line.pop("time") > 0
+    assert line == {"run": {"message": "all is well", "pairs": 1}}
+    assert set(GhostRecord(str(path), OURS).confirmed) == {PAIR}
