@@ -19,7 +19,7 @@ from ._decommission.alongside import may_be_member
 from ._decommission.ghost_record import GhostRecord
 from ._decommission.ghosts import GhostRun, Room
 from ._decommission.sources import Sources, merge, room_of
-from ._federation.checks import STATES, UNKNOWN, Pair, PairResult
+from ._federation.checks import STATES, UNKNOWN, PairResult
 from ._federation.client import FederationClient
 from ._federation.connect import Connection, Settings, connect
 from ._federation.errors import FederationError, InvalidNameError, MissingRequirementError
@@ -184,20 +184,17 @@ class GhostsModule(FederationModule):
             found = self._sources(synapse, stack).read(params["server_name"])
             rooms = merge(room for source in found.values() for room in source)
             record = GhostRecord(params["record_path"], params["server_name"], progress_path=progress_path)
-            confirmed = {} if params["recheck"] else record.confirmed
             servers = dict.fromkeys(server for room in rooms for server in room.servers)
             with self.connect(key, servers) as connection:
                 ghosts = GhostRun(connection.client, record.add, state_limit=params["max_state_size"] * 1024 * 1024)
                 if synapse is not None and params["alongside"]:
                     ghosts.is_member = partial(may_be_member, synapse)
-                pairs = [Pair(server, room.room_id) for room in rooms for server in room.servers]
-                ghosts.results.update({pair: confirmed[pair] for pair in pairs if pair in confirmed})
+                ghosts.results.update(record.begin(rooms, recheck=params["recheck"]))
                 sources = {name: len(source) for name, source in found.items()}
                 run = Run(ghosts, rooms, sources, synapse, connection.homeserver)
                 with nullcontext() if self.check_mode else record:
-                    record.expect(to_check := len(pairs) - len(ghosts.results))
                     yield run
-                    if to_check:
+                    if record.to_check:
                         record.end(as_result(run))
 
     def _client_of(self, url: str, token: str, stack: ExitStack) -> Client | None:

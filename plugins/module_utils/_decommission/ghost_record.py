@@ -6,19 +6,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import threading
 import time
 from collections import Counter
-from typing import Any, BinaryIO, Iterator
+from typing import Any, BinaryIO, Iterable, Iterator
 
 from .._federation.checks import STATES, Pair, PairResult
 from .._federation.errors import FederationError
+from .ghosts import Room
 from .progress import ProgressFile
 
 FORMAT = 1
-RESULT_KEYS = ("state", "reason", "ghosts", "removed")
+RESULT_KEYS = ("state", "reason", "ghosts", "removed", "pending")
 MAX_LINE = 1024 * 1024
 """Maximum size of a line in bytes. A pair with a thousand ghosts has about 100,000."""
 
@@ -32,7 +34,7 @@ class GhostRecord:
 
     The first line names the server that the record belongs to. An incomplete last line is dropped.
 
-    :ivar confirmed: the pairs that an earlier run has confirmed.
+    :ivar to_check: number of pairs to check.
     """
 
     def __init__(self, path: str | None, server_name: str, *, progress_path: str | None = None) -> None:
@@ -46,17 +48,22 @@ class GhostRecord:
         self._file: BinaryIO | None = None
         self._lock = threading.Lock()
         self._states: dict[Pair, str] = {}
-        self._total = 0
+        self.to_check = 0
         self._end = 0
+        """Where the last complete line ends, in bytes."""
+        self._size = 0
         self._digests: dict[Pair, int] = {}
         """Of the last result of each pair."""
-        self.confirmed = self._read()
+        self._pending: dict[str, tuple[str, ...]] = {}
+        """The accounts that may be invited or knocking, by room ID."""
+        self._confirmed = self._read()
 
     def __enter__(self) -> GhostRecord:
         if self._path is not None:
             try:
                 # Readable by the owner only, since it has user IDs.
                 self._file = os.fdopen(os.open(self._path, os.O_RDWR | os.O_CREAT, 0o600), "r+b", buffering=0)
+                self._lock_file(self._file)
                 self._file.truncate(self._end)
                 self._file.seek(self._end)
             except OSError as error:
@@ -70,10 +77,35 @@ class GhostRecord:
             self._file.close()
         self._progress.remove()
 
-    def expect(self, pairs: int) -> None:
-        """Set the number of pairs that will be checked."""
-        self._total = pairs
+    def _lock_file(self, file: BinaryIO) -> None:
+        """Assert that no other run uses the file, and that none has written to it since it was read."""
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass
+        else:
+            if os.fstat(file.fileno()).st_size == self._size:
+                return
+        file.close()
+        raise RecordError(f"{self._path} is in use by another run: wait until it has ended, then run again")
+
+    def begin(self, rooms: Iterable[Room], *, recheck: bool = False) -> dict[Pair, PairResult]:
+        """Set what is to be checked, and return the pairs of it that need no check.
+
+        :param recheck: whether to check confirmed pairs as well.
+        """
+        done: dict[Pair, PairResult] = {}
+        for room in rooms:
+            self._pending[room.room_id] = room.known.pending
+            for pair in (Pair(server, room.room_id) for server in room.servers):
+                # No answer about a whole room covers invites and knocks.
+                covered = self._confirmed.get(pair)
+                if covered is not None and covered.issuperset(room.known.pending) and not recheck:
+                    done[pair] = PairResult(pair, "confirmed", {})
+                else:
+                    self.to_check += 1
         self._show()
+        return done
 
     def add(self, result: PairResult) -> None:
         """Append a result unless it is the last one of this pair, and update the progress."""
@@ -84,6 +116,7 @@ class GhostRecord:
             "reason": result.reason,
             "ghosts": result.ghosts,
             "removed": list(result.removed),
+            "pending": list(self._pending.get(result.pair.room_id, ())),
         }
         with self._lock:
             self._states[result.pair] = result.state
@@ -105,7 +138,7 @@ class GhostRecord:
 
     def _show(self) -> None:
         states = Counter(self._states.values())
-        self._progress.write(pairs=self._total, **{state: states[state] for state in STATES})
+        self._progress.write(pairs=self.to_check, **{state: states[state] for state in STATES})
 
     def _append(self, line: dict[str, Any]) -> None:
         if self._file is None:
@@ -115,16 +148,16 @@ class GhostRecord:
         except OSError as error:
             raise RecordError(f"record_path can't be written: {error}: set another record_path") from error
 
-    def _read(self) -> dict[Pair, PairResult]:
-        """Return the pairs whose last result is a confirmation."""
-        confirmed: dict[Pair, PairResult] = {}
+    def _read(self) -> dict[Pair, frozenset[str]]:
+        """Return the pairs whose last result is a confirmation, each with the pending accounts that it covers."""
+        confirmed: dict[Pair, frozenset[str]] = {}
         for line in self._lines():
             if "server" not in line:
                 continue
             pair = Pair(str(line.get("server")), str(line.get("room_id")))
             self._digests[pair] = _digest(line)
             if line.get("state") == "confirmed":
-                confirmed[pair] = PairResult(pair, "confirmed", {})
+                confirmed[pair] = frozenset(map(str, line.get("pending") or ()))
             else:
                 # It was confirmed before, and checked again since.
                 confirmed.pop(pair, None)
@@ -136,6 +169,7 @@ class GhostRecord:
             return
         try:
             with open(self._path, "rb") as file:
+                self._size = os.fstat(file.fileno()).st_size
                 while (text := file.readline(MAX_LINE)).endswith(b"\n"):
                     line = self._parse(text)
                     if self._end == 0 and (line.get("server_name"), line.get("format")) != (self._server_name, FORMAT):
