@@ -284,8 +284,8 @@ MUTATIONS = [
     Mutation(
         "12 the static site: former keys",
         "plugins/plugin_utils/_server_key.py",
-        '"old_verify_keys": {**before, **expired}',
-        '"old_verify_keys": {}',
+        "{**published, **expired}",
+        "{}",
         f"{UNIT}/plugin_utils/test__server_key.py",
     ),
     Mutation(

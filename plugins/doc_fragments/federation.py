@@ -24,13 +24,36 @@ options:
         C(homeserver.yaml).
       - Reading it usually requires C(become=true). The key never leaves the host.
       - The key must be the one that is published at C(/_matrix/key/v2/server) under O(server_name). If nothing answers
-        there, it is compared with the key that remote servers have stored.
+        there, it is compared with the key that remote servers have stored. See also O(require_key_answer).
     type: path
     default: /etc/matrix-synapse/homeserver.signing.key
   signing_key:
     description:
       - Content of a signing key file. Takes precedence over O(signing_key_path).
     type: str
+  require_key_answer:
+    description:
+      - Whether to fail if nothing answers at C(/_matrix/key/v2/server) under O(server_name). Remote servers that have
+        not stored the key need this answer.
+      - If there is an answer, up to 5 of the remote servers are asked which key they have stored. The module fails
+        before any other request if all of those that know the key ID have stored another key, since they then reject
+        all requests. Servers that do not answer do not count.
+    type: bool
+    default: false
+  max_concurrent:
+    description:
+      - Maximum number of concurrent requests to one server.
+    type: int
+    default: 3
+  max_rate:
+    description:
+      - Maximum number of requests to one server per second. Synapse delays requests from 10 per second.
+    type: int
+    default: 8
+"""
+
+    REMOTE = r"""
+options:
   ip_allowlist:
     description:
       - IP addresses and CIDR ranges to allow although they are not public, for example private or loopback addresses.
@@ -52,16 +75,6 @@ options:
       - Total time of one request in seconds.
     type: int
     default: 30
-  max_concurrent:
-    description:
-      - Maximum number of concurrent requests to one server.
-    type: int
-    default: 3
-  max_rate:
-    description:
-      - Maximum number of requests to one server per second. Synapse delays requests from 10 per second.
-    type: int
-    default: 8
 """
 
     GHOSTS = r"""

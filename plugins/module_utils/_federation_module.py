@@ -9,9 +9,10 @@ from __future__ import annotations
 import json
 from collections import Counter
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
 from functools import partial
 from itertools import islice
-from typing import Any, Iterable, Iterator, NamedTuple, TypeVar
+from typing import Any, Iterable, Iterator, Mapping, NamedTuple, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 
@@ -37,14 +38,19 @@ MAX_SIZE = 200_000
 MAX_ACCOUNTS = 10
 """Maximum number of accounts of a pair in a result."""
 
-OPTIONS: dict[str, dict[str, Any]] = {
-    "server_name": {"type": "str", "required": True},
-    "signing_key_path": {"type": "path", "default": DEBIAN_KEY},
-    "signing_key": {"type": "str", "no_log": True},
+REMOTE_OPTIONS: dict[str, dict[str, Any]] = {
     "ip_allowlist": {"type": "list", "elements": "str", "default": []},
     "proxy": {"type": "str", "no_log": True},
     "ca_path": {"type": "path"},
     "timeout": {"type": "int", "default": 30},
+}
+"""How to reach remote servers."""
+OPTIONS: dict[str, dict[str, Any]] = {
+    "server_name": {"type": "str", "required": True},
+    "signing_key_path": {"type": "path", "default": DEBIAN_KEY},
+    "signing_key": {"type": "str", "no_log": True},
+    "require_key_answer": {"type": "bool", "default": False},
+    **REMOTE_OPTIONS,
     "max_concurrent": {"type": "int", "default": 3},
     "max_rate": {"type": "int", "default": 8},
 }
@@ -99,6 +105,16 @@ def _option(name: str) -> Iterator[None]:
         raise InvalidNameError(f"{name}: {error}") from None
 
 
+def settings(params: Mapping[str, Any]) -> Settings:
+    """Return the settings of C(REMOTE_OPTIONS)."""
+    return Settings(
+        ca_path=params["ca_path"],
+        proxy=params["proxy"],
+        ip_allowlist=tuple(params["ip_allowlist"]),
+        timeout=float(params["timeout"]),
+    )
+
+
 class FederationModule(AnsibleModule):
     """A module that signs requests to remote servers."""
 
@@ -109,7 +125,7 @@ class FederationModule(AnsibleModule):
         self._client: FederationClient | None = None
         super().__init__(argument_spec={**OPTIONS, **options}, supports_check_mode=True, **arguments)
         for option, value in self.params.items():
-            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
+            if type(value) is int and value < 1:
                 self.fail_json(msg=f"{option} is {value}: set it to 1 or more")
 
     @contextmanager
@@ -130,14 +146,14 @@ class FederationModule(AnsibleModule):
     def connect(self, key: str, servers: Iterable[str]) -> Iterator[Connection]:
         """Open a client with the settings of the options. For arguments and errors, see C(connect)."""
         params = self.params
-        settings = Settings(
-            ca_path=params["ca_path"],
-            proxy=params["proxy"],
-            ip_allowlist=tuple(params["ip_allowlist"]),
-            timeout=float(params["timeout"]),
-            pacing=Pacing(params["max_concurrent"], float(params["max_rate"])),
-        )
-        with connect(params["server_name"], key, settings, servers) as connection:
+        pacing = Pacing(params["max_concurrent"], float(params["max_rate"]))
+        with connect(
+            params["server_name"],
+            key,
+            replace(settings(params), pacing=pacing),
+            servers,
+            require_key_answer=params["require_key_answer"],
+        ) as connection:
             self._client = connection.client
             yield connection
 

@@ -19,6 +19,7 @@ author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
   - matrixops.synapse.federation
+  - matrixops.synapse.federation.remote
   - matrixops.synapse.attributes.federation
   - matrixops.synapse.attributes
   - matrixops.synapse.attributes.info_module

@@ -18,6 +18,7 @@ author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
   - matrixops.synapse.federation
+  - matrixops.synapse.federation.remote
   - matrixops.synapse.federation.ghosts
   - matrixops.synapse.attributes.federation
   - matrixops.synapse.attributes

@@ -15,9 +15,10 @@ from __future__ import annotations
 import base64
 import json
 import re
-import secrets
-import string
 from typing import Any, Mapping, NamedTuple
+
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.published_keys import unsigned_key_answer
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.signing import random_version
 
 MAX_AGE = 3600
 """Maximum age in seconds of an answer that is kept. The homeserver may have signed events since its keys expired."""
@@ -36,7 +37,7 @@ def generate() -> NewKey:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-    version = "site_" + "".join(secrets.choice(string.ascii_letters) for _letter in range(6))
+    version = random_version("site")
     seed = Ed25519PrivateKey.generate().private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
     line = b"ed25519 %s %s\n" % (version.encode(), _base64(seed).encode())
     return NewKey(f"ed25519:{version}", verify_keys(line)[f"ed25519:{version}"], line)
@@ -78,17 +79,10 @@ def key_answer(
     :param now: seconds since 1970.
     :param valid_for: seconds for which the answer is valid.
     """
-    before = {
-        key_id: {"key": key["key"], "expired_ts": key.get("expired_ts", now * 1000)}
-        for key_id, key in published.items()
-    }
-    expired = {key_id: {"key": key, "expired_ts": now * 1000} for key_id, key in public.items()}
-    answer = {
-        "server_name": server_name,
-        "verify_keys": {new.key_id: {"key": new.public}},
-        "old_verify_keys": {**before, **expired},
-        "valid_until_ts": (now + valid_for) * 1000,
-    }
+    expired = {key_id: {"key": key} for key_id, key in public.items()}
+    answer = unsigned_key_answer(
+        server_name, {new.key_id: new.public}, {**published, **expired}, now=now, valid_for=valid_for
+    )
     signature = _private_key(new.line.split()[2].decode()).sign(_canonical(answer))
     return {**answer, "signatures": {server_name: {new.key_id: _base64(signature)}}}
 

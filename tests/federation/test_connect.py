@@ -7,11 +7,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.connect import (
-    MAX_NOTARIES,
     STATIC_SITE,
     Settings,
     connect,
@@ -22,6 +22,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._federation.erro
     SigningKeyError,
     UnreachableError,
 )
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.notaries import MAX_NOTARIES
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._site import layout
 from stubs import faults
 from stubs.answers import Answer
@@ -73,10 +74,10 @@ def own(names: Names, remote: StartServer) -> RemoteServer:
 def attempt(names: Names, ca_file: str) -> Try:
     """Connect, and return which homeserver answers under our name."""
 
-    def attempt(*notaries: RemoteServer, key_file: str = OURS.key_file, timeout: float = 30.0) -> str:
+    def attempt(*notaries: RemoteServer, key_file: str = OURS.key_file, timeout: float = 30.0, **options: bool) -> str:
         settings = Settings(ca_path=ca_file, ip_allowlist=("127.0.0.1",), timeout=timeout)
         servers = [server.server_name for server in notaries]
-        with connect(OURS.server_name, key_file, settings, servers, resolver=names) as connection:
+        with connect(OURS.server_name, key_file, settings, servers, resolver=names, **options) as connection:
             return connection.homeserver
 
     return attempt
@@ -272,6 +273,112 @@ def test_no_server_has_the_key(attempt: Try, remote: StartServer) -> None:
     assert "cannot resolve gone.example" in message and notaries[0].server_name in message
     assert len(message) <= 300
     assert [len(notary.requests) for notary in notaries] == [1] * MAX_NOTARIES + [0]
+
+
+# With require_key_answer
+
+
+@pytest.fixture
+def strict(attempt: Try) -> Try:
+    """Connect with require_key_answer."""
+    return partial(attempt, require_key_answer=True)
+
+
+def reused() -> ServerKey:
+    """Another key under the ID of ours, as remote servers may have stored it."""
+    key = ServerKey("gone.example", "ed25519:a_stub")
+    # The key is derived from both names, so this one is made of another.
+    vars(key)["_seed"] = OTHER._seed
+    return key
+
+
+def test_the_key_answer_is_there(own: RemoteServer, strict: Try, remote: StartServer) -> None:
+    notaries = [remote() for _number in range(MAX_NOTARIES + 1)]
+    assert strict(*notaries) == "Synapse 1.163.2"
+    assert [len(notary.asked("query_keys")) for notary in notaries] == [1] * MAX_NOTARIES + [0]
+    assert strict() == "Synapse 1.163.2"
+
+
+MISSING: dict[str, tuple[Any, str]] = {
+    "nothing": (None, "cannot resolve gone.example"),
+    "missing": (faults.error(404, "M_UNRECOGNIZED", "Unrecognized request"), "server_name is missing"),
+    "page": (faults.page(), "text/html instead of a JSON object"),
+    "another name": (faults.instead(Answer.of(200, ServerKey("other.example").key_answer())), "server_name is missing"),
+    "not signed": (faults.instead(Answer.of(200, {**OURS.key_answer(), "signatures": {}})), "not signed by any"),
+    "gateway": (faults.instead(Answer.of(502, {})), "HTTP 502"),
+}
+
+
+@pytest.mark.parametrize("case", MISSING)
+def test_the_key_answer_is_missing(names: Names, strict: Try, remote: StartServer, case: str) -> None:
+    fault, reason = MISSING[case]
+    notary = remote()
+    if fault:
+        names.own = remote()
+        names.own.inject("server_keys", fault)
+    with pytest.raises(SigningKeyError) as raised:
+        strict(notary)
+    assert str(raised.value).startswith(
+        "require_key_answer: serve /_matrix/key/v2/server with ed25519:a_stub under gone.example (a static file is"
+        " enough) and retry. "
+    )
+    assert reason in str(raised.value) and not notary.requests
+
+
+def test_the_key_answer_has_expired_or_the_former_id(own: RemoteServer, strict: Try, remote: StartServer) -> None:
+    notary = remote()
+    own.remove_faults()
+    says(own, keys(OURS, valid_until=PAST))
+    with pytest.raises(SigningKeyError, match=r"expired at 2001-09-09 01:46 UTC"):
+        strict(notary)
+    with pytest.raises(SigningKeyError, match="ed25519:a_other is not published by"):
+        strict(notary, key_file=OTHER.key_file)
+    assert not notary.requests
+
+
+def test_remote_servers_know_another_key_under_our_id(own: RemoteServer, strict: Try, remote: StartServer) -> None:
+    as_valid, as_old = (
+        has_seen(remote(), keys(reused())),
+        has_seen(remote(), keys(OTHER, old_verify_keys=reused().verify_keys)),
+    )
+    unaware, down = has_seen(remote(), keys(OTHER)), remote()
+    down.stop()
+    with pytest.raises(SigningKeyError) as raised:
+        strict(as_valid, unaware, down, as_old)
+    assert str(raised.value) == (
+        "remote servers know another key as ed25519:a_stub, and reject all requests (401): create a key with a new ID,"
+        f" and publish that. Asked: {as_valid.server_name}, {as_old.server_name}"
+    )
+    assert {request.endpoint for notary in (as_valid, as_old, unaware) for request in notary.requests} == {"query_keys"}
+
+
+def test_a_server_that_lies_among_honest_ones(own: RemoteServer, strict: Try, remote: StartServer) -> None:
+    liars = [has_seen(remote(), keys(reused())) for _number in range(3)]
+    strict(*liars, remote())
+    strict(remote(), *liars)
+
+
+def test_the_check_is_not_made_otherwise(own: RemoteServer, attempt: Try, remote: StartServer) -> None:
+    notary = has_seen(remote(), keys(reused()))
+    attempt(notary)
+    assert not notary.requests
+
+
+@pytest.mark.parametrize("fault", [faults.big(600), faults.page(), faults.trickled(1.0), faults.endless()])
+def test_a_server_that_talks_nonsense_does_not_count(
+    own: RemoteServer, strict: Try, remote: StartServer, fault: faults.Fault
+) -> None:
+    faulty = remote()
+    faulty.inject("query_keys", fault)
+    strict(faulty, timeout=2.0)
+    with pytest.raises(SigningKeyError, match="know another key"):
+        strict(faulty, has_seen(remote(), keys(reused())), timeout=2.0)
+
+
+def test_the_same_server_is_asked_once(own: RemoteServer, strict: Try, remote: StartServer) -> None:
+    notary = remote()
+    strict(*[notary] * 9)
+    assert len(notary.requests) == 1
 
 
 # Input

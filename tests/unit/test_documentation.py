@@ -22,14 +22,15 @@ ON_THE_CONTROLLER = ("archive", "certificate", "power_off", "site")
 """Action plugins. Their modules have the documentation; that of the archive also reads the keys."""
 MODULES = sorted({path.stem for path in (ROOT / "plugins/modules").glob("*.py")} - set(ON_THE_CONTROLLER))
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
-UNSIGNED = {"matrix_site_info", "matrix_site_log_info"}
-"""Modules without a signing key, which do not have the options of the action group."""
+UNSIGNED = {"matrix_server_key", "matrix_site_info", "matrix_site_log_info"}
+"""Modules that do not sign requests, which do not have the options of the action group."""
 ACTION_GROUPS = {"federation": {name for name in MODULES if name.startswith("matrix_")} - UNSIGNED}
 ACTION_GROUPS["synapse"] = {name for name in MODULES if name.startswith("synapse_")}
 SECRETS = {
     **{name: {"access_token", "login_password"} for name in ACTION_GROUPS["synapse"]},
     **{name: {"access_token", "signing_key", "proxy", "witness_token"} for name in ACTION_GROUPS["federation"]},
     "matrix_federation_info": {"signing_key", "proxy"},
+    "matrix_server_key": {"proxy"},
     "matrix_site_info": {"proxy"},
     "matrix_site_log_info": set(),
     "site_deployment": set(),

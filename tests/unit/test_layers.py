@@ -95,6 +95,7 @@ WITH_REAL_SERVERS = {
     "_federation/checks.py": "test_checks.py",
     "_federation/client.py": "test_checks.py",
     "_federation/connect.py": "test_connect.py",
+    "_federation/notaries.py": "test_server_key.py",
     "_federation/removal.py": "test_checks.py",
     "_federation/site_checks.py": "test_site_info.py",
 }

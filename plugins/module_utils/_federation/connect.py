@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Iterable, Iterator, NamedTuple
 
@@ -16,17 +16,14 @@ from .._text import printable
 from .addresses import AddressFilter
 from .client import FEDERATION, KEY, REQUEST_TIMEOUT, FederationClient
 from .discovery import Discovery, Resolver, SystemResolver
-from .errors import MAX_MESSAGE, AnswerError, FederationError, SigningKeyError
+from .errors import MAX_MESSAGE, FederationError, SigningKeyError
 from .names import ServerName
+from .notaries import MAX_NOTARIES, assert_not_known_otherwise, key_answers
 from .pacing import Limiters, Pacing
 from .published_keys import KeyAnswer, assert_published, parse_key_answer
-from .signing import read_signing_key
+from .signing import SigningKey, read_signing_key
 from .transport import Transport
 
-MAX_NOTARIES = 5
-"""Maximum number of remote servers to ask for the keys of the homeserver."""
-MAX_KEY_ANSWERS = 20
-"""Maximum number of key answers to read from one remote server."""
 EVERYWHERE = ("0.0.0.0/0", "::/0")
 STATIC_SITE = "matrixops.synapse"
 """Name of the static site in its answer to C(/_matrix/federation/v1/version)."""
@@ -69,50 +66,73 @@ def connect(
     settings: Settings,
     remote_servers: Iterable[str],
     *,
+    require_key_answer: bool = False,
     resolver: Resolver | None = None,
 ) -> Iterator[Connection]:
     """Open a client for the federation API, after a check that the key is the published one.
 
     :param key_text: content of a signing key file of Synapse.
     :param remote_servers: servers to ask for the keys if nothing answers under I(server_name).
+    :param require_key_answer: fail if nothing answers under I(server_name), and ask I(remote_servers) whether they have
+        stored another key under the same key ID.
     :raises SigningKeyError: the key is not usable, or not the published one.
     """
-    ServerName.parse(server_name)
     key = read_signing_key(key_text)
-    resolver = resolver or SystemResolver()
-    with closing(Transport(ca_path=settings.ca_path, proxy=settings.proxy)) as transport:
-
-        def client(ip_allowlist: Iterable[str]) -> FederationClient:
-            discovery = Discovery(transport, resolver, AddressFilter(ip_allowlist))
-            limiters = Limiters(settings.pacing)
-            return FederationClient(server_name, key, transport, discovery, limiters, timeout=settings.timeout)
-
-        remote = client(settings.ip_allowlist)
+    servers = list(islice(remote_servers, MAX_NOTARIES))
+    with open_client(server_name, key, settings, resolver=resolver) as remote:
         # The name of the homeserver may resolve to this host, or into a private network.
-        own = client(EVERYWHERE)
-        published = _assert_published(own, remote, remote_servers)
-        yield Connection(remote, _homeserver(own), published)
+        with open_client(server_name, key, replace(settings, ip_allowlist=EVERYWHERE), resolver=resolver) as own:
+            published = _published(own)
+            if isinstance(published, KeyAnswer):
+                assert_published(key, published, time.time())
+                if require_key_answer:
+                    assert_not_known_otherwise(remote, servers)
+            elif require_key_answer:
+                raise SigningKeyError(
+                    f"require_key_answer: serve /_matrix/key/v2/server with {key.key_id} under {server_name} (a static"
+                    f" file is enough) and retry. {published}"
+                )
+            else:
+                published = _seen_by_one(remote, servers, str(published))
+            homeserver = _homeserver(own)
+        yield Connection(remote, homeserver, published)
 
 
-def _assert_published(own: FederationClient, remote: FederationClient, remote_servers: Iterable[str]) -> KeyAnswer:
-    """Assert that the key is published under its server name, or that a remote server has stored it.
+@contextmanager
+def open_client(
+    server_name: str, key: SigningKey, settings: Settings, *, resolver: Resolver | None = None
+) -> Iterator[FederationClient]:
+    """Open a client for the federation API, without a check of the key. For this, see C(connect).
 
+    :raises InvalidNameError: if I(server_name) is not a server name.
+    """
+    ServerName.parse(server_name)
+    with closing(Transport(ca_path=settings.ca_path, proxy=settings.proxy)) as transport:
+        discovery = Discovery(transport, resolver or SystemResolver(), AddressFilter(settings.ip_allowlist))
+        limiters = Limiters(settings.pacing)
+        yield FederationClient(server_name, key, transport, discovery, limiters, timeout=settings.timeout)
+
+
+def _published(own: FederationClient) -> KeyAnswer | FederationError:
+    """Return the keys that are published under the server name, or why there is no valid answer."""
+    try:
+        return parse_key_answer(own.get(own.server_name, f"{KEY}/server").body, own.server_name)
+    except FederationError as error:
+        return error
+
+
+def _seen_by_one(remote: FederationClient, servers: Iterable[str], problem: str) -> KeyAnswer:
+    """Assert that a remote server has stored the key.
+
+    :param problem: why there is no answer under the server name.
     :returns: the answer with the key.
     :raises SigningKeyError: if not.
     """
-    name = own.server_name
-    try:
-        published = parse_key_answer(own.get(name, f"{KEY}/server").body, name)
-    except FederationError as error:
-        problems = [str(error)]
-    else:
-        assert_published(own.key, published, time.time())
-        return published
-    refusals = []
-    for server in islice(remote_servers, MAX_NOTARIES):
+    problems, refusals = [problem], []
+    for server in servers:
         try:
-            seen = _seen_by(remote, server)
-            assert_published(own.key, seen, time.time())
+            seen = key_answers(remote, server)[0]
+            assert_published(remote.key, seen, time.time())
             return seen
         except SigningKeyError as error:
             # Any server can invent keys and sign them. One such server must not prevent the check at others.
@@ -122,21 +142,9 @@ def _assert_published(own: FederationClient, remote: FederationClient, remote_se
     if refusals:
         raise refusals[0]
     raise SigningKeyError(
-        f"signing key {own.key.key_id} can't be verified: serve /_matrix/key/v2/server under {name} (a static file is"
-        f" enough) and retry. No server returned its keys: {'; '.join(problems)}"
+        f"signing key {remote.key.key_id} can't be verified: serve /_matrix/key/v2/server under {remote.server_name} (a"
+        f" static file is enough) and retry. No server returned its keys: {'; '.join(problems)}"
     )
-
-
-def _seen_by(remote: FederationClient, server: str) -> KeyAnswer:
-    """Return the newest key answer of the homeserver that a remote server has stored, to verify signatures."""
-    name = remote.server_name
-    answers = remote.get(server, f"{KEY}/query/{{}}", name).body.get("server_keys")
-    if not isinstance(answers, list) or not all(isinstance(answer, dict) for answer in answers):
-        raise AnswerError("server_keys is not a list of objects")
-    parsed = [parse_key_answer(answer, name) for answer in answers[:MAX_KEY_ANSWERS]]
-    if not parsed:
-        raise AnswerError(f"no keys of {name}")
-    return max(parsed, key=lambda answer: answer.valid_until_ts)
 
 
 def _homeserver(own: FederationClient) -> str:

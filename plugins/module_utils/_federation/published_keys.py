@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Mapping
 
 from .errors import AnswerError, SigningKeyError
 from .signing import JsonDict, SigningKey, require_signedjson
@@ -42,6 +42,10 @@ class KeyAnswer:
     valid_until_ts: int
     expired_ts: dict[str, int] = field(default_factory=dict)
 
+    def known_as(self, key_id: str) -> list[str]:
+        """Return the keys under a key ID, valid or not."""
+        return [keys[key_id] for keys in (self.verify_keys, self.old_verify_keys) if key_id in keys]
+
     def as_json(self) -> JsonDict:
         """Return all keys in the form of C(old_verify_keys). Those that are valid have no C(expired_ts)."""
         keys: JsonDict = {key_id: {"key": key} for key_id, key in {**self.old_verify_keys, **self.verify_keys}.items()}
@@ -63,26 +67,61 @@ def parse_key_answer(body: JsonDict, server_name: str) -> KeyAnswer:
     if body.get("server_name") != server_name:
         raise AnswerError(f"key answer of {server_name}: server_name is missing or differs")
     valid_until_ts: Any = body.get("valid_until_ts")
-    if not _is_integer(valid_until_ts):
+    if not is_integer(valid_until_ts):
         raise AnswerError(f"key answer of {server_name}: valid_until_ts is not an integer")
-    valid = _public_keys(body, "verify_keys", server_name)
-    old = _public_keys(body, "old_verify_keys", server_name)
+    valid, old = (
+        public_keys(body.get(field_name, {}), f"key answer of {server_name}: {field_name}")
+        for field_name in ("verify_keys", "old_verify_keys")
+    )
     expired = {key_id: body["old_verify_keys"][key_id].get("expired_ts") for key_id in old if key_id not in valid}
-    times = {key_id: expired_ts for key_id, expired_ts in expired.items() if _is_integer(expired_ts)}
+    times = {key_id: expired_ts for key_id, expired_ts in expired.items() if is_integer(expired_ts)}
     answer = KeyAnswer(server_name, valid, old, valid_until_ts, times)
     _verify(body, answer)
     return answer
 
 
-def _is_integer(value: object) -> bool:
+def unsigned_key_answer(
+    server_name: str,
+    verify_keys: Mapping[str, str],
+    old_verify_keys: Mapping[str, Mapping[str, Any]],
+    *,
+    now: int,
+    valid_for: int,
+) -> JsonDict:
+    """Return a key answer that is yet to be signed with one of its I(verify_keys).
+
+    :param verify_keys: public keys by key ID.
+    :param old_verify_keys: C(key) and C(expired_ts), in ms since 1970, of each former key by key ID. Without
+        C(expired_ts), a key expires now.
+    :param now: seconds since 1970.
+    :param valid_for: time in seconds for which the answer is valid.
+    """
+    old = {
+        key_id: {"key": key["key"], "expired_ts": key.get("expired_ts", now * 1000)}
+        for key_id, key in old_verify_keys.items()
+    }
+    return {
+        "server_name": server_name,
+        "verify_keys": {key_id: {"key": key} for key_id, key in verify_keys.items()},
+        "old_verify_keys": old,
+        "valid_until_ts": (now + valid_for) * 1000,
+    }
+
+
+def is_integer(value: object) -> bool:
+    """Return whether a value of JSON is an integer."""
     # In Python, True is an int.
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _public_keys(body: JsonDict, name: str, server_name: str) -> dict[str, str]:
-    keys = body.get(name, {})
+def public_keys(keys: Any, where: str) -> dict[str, str]:
+    """Validate C(verify_keys) or C(old_verify_keys), and return the public keys in unpadded base64 by key ID.
+
+    :param where: where the keys are from, for messages.
+    :raises AnswerError: if a type is wrong, or a key is invalid.
+    """
     if not isinstance(keys, dict) or len(keys) > MAX_KEYS:
-        raise AnswerError(f"key answer of {server_name}: {name} is not an object of at most {MAX_KEYS} keys")
+        raise AnswerError(f"{where} is not an object of at most {MAX_KEYS} keys")
     try:
         return {
             key_id: encode_base64(decode_verify_key_bytes(key_id, decode_base64(value["key"])).encode())
@@ -90,7 +129,7 @@ def _public_keys(body: JsonDict, name: str, server_name: str) -> dict[str, str]:
             if key_id.startswith(ALGORITHM)
         }
     except (KeyError, TypeError, AttributeError, ValueError):
-        raise AnswerError(f"key answer of {server_name}: {name} contains an invalid key") from None
+        raise AnswerError(f"{where} contains an invalid key") from None
 
 
 def _verify(body: JsonDict, answer: KeyAnswer) -> None:

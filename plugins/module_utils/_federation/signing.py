@@ -12,7 +12,11 @@ U(https://spec.matrix.org/latest/appendices/), "Signing JSON".
 
 from __future__ import annotations
 
+import os
 import re
+import secrets
+import string
+import tempfile
 import traceback
 from typing import Any, Dict
 
@@ -21,7 +25,7 @@ from .errors import MissingRequirementError, SigningKeyError
 SIGNEDJSON_IMPORT_ERROR: str | None = None
 try:
     from canonicaljson import encode_canonical_json
-    from signedjson.key import read_signing_keys
+    from signedjson.key import encode_signing_key_base64, generate_signing_key, read_signing_keys
     from signedjson.sign import sign_json
     from unpaddedbase64 import encode_base64
 except ImportError:
@@ -75,9 +79,51 @@ class SigningKey:
     def __repr__(self) -> str:
         return f"SigningKey({self.key_id!r})"
 
+    def file_content(self) -> str:
+        """Return the content of a signing key file of Synapse with this key. It is secret."""
+        return f"{self._key.alg} {self._key.version} {encode_signing_key_base64(self._key)}\n"
+
     def sign(self, value: JsonDict, server_name: str) -> JsonDict:
         """Return a copy of an object, signed in the name of the homeserver. Existing signatures are not copied."""
         return sign_json({**value, "signatures": {}}, server_name, self._key)
+
+
+def random_version(prefix: str) -> str:
+    """Return a version for a new key. A remote server that has stored a key ID accepts no other key for it."""
+    return f"{prefix}_" + "".join(secrets.choice(string.ascii_letters) for _letter in range(6))
+
+
+def new_signing_key(prefix: str) -> SigningKey:
+    """Return a new key with a random key ID.
+
+    :param prefix: the beginning of the version in the key ID.
+    :raises MissingRequirementError: if signedjson cannot be imported.
+    """
+    require_signedjson()
+    return SigningKey(generate_signing_key(random_version(prefix)))
+
+
+def create_key_file(path: str, key: SigningKey, option: str) -> None:
+    """Write a key to a new file of mode 0600, in the form of Synapse. The file is complete from the beginning.
+
+    :param option: the option that names the file, for messages.
+    :raises SigningKeyError: if there is a file already, or it can't be written.
+    """
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(path) or ".", prefix=".signing.key.")
+        try:
+            with open(descriptor, "w", encoding="ascii") as file:
+                file.write(key.file_content())
+                file.flush()
+                os.fsync(file.fileno())
+            # Unlike a rename, this never replaces a file.
+            os.link(temporary, path)
+        finally:
+            os.unlink(temporary)
+    except PermissionError:
+        raise SigningKeyError(f"{option}: {path} can't be written by this user: set become: true") from None
+    except OSError as error:
+        raise SigningKeyError(f"{option}: {path}: {error.strerror}: set it to a new file in a directory") from None
 
 
 def read_key_file(path: str, option: str = "signing_key_path") -> str:

@@ -20,6 +20,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._federation.publ
     KeyAnswer,
     assert_published,
     parse_key_answer,
+    unsigned_key_answer,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.signing import SigningKey, read_signing_key
 
@@ -29,6 +30,7 @@ Json = Dict[str, Any]
 KEY_TEXT = "ed25519 1 YJDBA9Xnr2sVqXD9Vj7XVUnmFZcZrlw8Md7kMW+3XA1"
 SERVER = "example.org"
 NOW = 1_795_416_000.0  # Mon, 23 Nov 2026 06:40:00 GMT
+NOW_S = int(NOW)
 UNRELATED_SIGNATURE = "K8280/U9SSy9IVtjBuVeLr+HpOB4BQFWbg+UZaADMtTdGYI7Geitb76LTrr5QV/7Xg4ahLwYGYZzuHGZKM5ZAQ"
 OTHER_SEED = base64.b64encode(b"x" * 32).decode()
 
@@ -66,6 +68,26 @@ def test_parse_key_answer(key: SigningKey) -> None:
         "ed25519:1": {"key": key.public_base64},
         "ed25519:old": {"key": other.public_base64, "expired_ts": 1},
     }
+
+
+def test_a_key_answer_of_ours(key: SigningKey) -> None:
+    old = another_key("old").public_base64
+    former = {"ed25519:old": {"key": old}, "ed25519:older": {"key": old, "expired_ts": 7, "more": "x"}}
+    body = unsigned_key_answer(SERVER, {key.key_id: key.public_base64}, former, now=NOW_S, valid_for=9)
+    answer = parse_key_answer(key.sign(body, SERVER), SERVER)
+    assert answer.valid_until_ts == (NOW_S + 9) * 1000
+    assert answer.as_json() == {
+        "ed25519:1": {"key": key.public_base64},
+        "ed25519:old": {"key": old, "expired_ts": NOW_S * 1000},
+        "ed25519:older": {"key": old, "expired_ts": 7},
+    }
+
+
+def test_under_which_keys_a_key_id_is_known(key: SigningKey) -> None:
+    old = {"ed25519:1": {"key": another_key("1").public_base64}, "ed25519:old": {"key": key.public_base64}}
+    answer = parse_key_answer(key_answer(key, old_verify_keys=old), SERVER)
+    assert answer.known_as("ed25519:1") == [key.public_base64, old["ed25519:1"]["key"]]
+    assert (answer.known_as("ed25519:old"), answer.known_as("ed25519:2")) == ([key.public_base64], [])
 
 
 @pytest.mark.parametrize("expired_ts", [None, True, "1", 1.5])

@@ -23,6 +23,9 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._federation.erro
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.signing import (
     SigningKey,
     canonical_json,
+    create_key_file,
+    new_signing_key,
+    random_version,
     read_key_file,
     read_signing_key,
     sign_request,
@@ -84,6 +87,45 @@ def test_a_key_file_that_is_not_readable(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 # Signing
+
+
+def test_a_new_key() -> None:
+    keys = [new_signing_key("new") for _number in range(9)]
+    assert len({key.key_id for key in keys}) == len({key.public_base64 for key in keys}) == 9
+    assert all(re.fullmatch("ed25519:new_[A-Za-z]{6}", key.key_id) for key in keys)
+    assert re.fullmatch("site_[A-Za-z]{6}", random_version("site"))
+
+
+def test_create_key_file(key: SigningKey, tmp_path: Path) -> None:
+    path = tmp_path / "signing.key"
+    create_key_file(str(path), key, "path")
+    assert read_signing_key(path.read_text()).public_base64 == key.public_base64
+    assert re.fullmatch("ed25519 1 [A-Za-z0-9+/]{43}\n", path.read_text())
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_key_file_that_exists_is_not_replaced(key: SigningKey, tmp_path: Path) -> None:
+    path, dangling = tmp_path / "signing.key", tmp_path / "link"
+    path.write_text("other")
+    dangling.symlink_to(tmp_path / "nothing")
+    for each in (path, dangling):
+        with pytest.raises(SigningKeyError, match=r"^path: .*: File exists: set it to a new file"):
+            create_key_file(str(each), key, "path")
+    assert path.read_text() == "other" and sorted(tmp_path.iterdir()) == [dangling, path]
+
+
+def test_a_key_file_that_cannot_be_written(key: SigningKey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(SigningKeyError, match="No such file or directory: set it to"):
+        create_key_file(str(tmp_path / "nothing/signing.key"), key, "path")
+
+    def refuse(*_arguments: Any) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(signing.os, "link", refuse)
+    with pytest.raises(SigningKeyError, match="can't be written by this user: set become: true") as raised:
+        create_key_file(str(tmp_path / "signing.key"), key, "path")
+    assert SEED not in "".join(traceback.format_exception(None, raised.value, None)) and not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(("value", "signature"), SIGNED)
