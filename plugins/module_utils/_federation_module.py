@@ -95,6 +95,11 @@ class Run(NamedTuple):
     homeserver: str
     """Name and version of the homeserver that answers under server_name; empty if none does."""
 
+    @property
+    def removed(self) -> int:
+        """Number of removed accounts, each counted once for each server and room."""
+        return sum(len(result.removed) for result in self.ghosts.results.values())
+
 
 @contextmanager
 def _option(name: str) -> Iterator[None]:
@@ -211,7 +216,7 @@ class GhostsModule(FederationModule):
                 with nullcontext() if self.check_mode else record:
                     yield run
                     if record.to_check:
-                        record.end(as_result(run))
+                        record.end({**as_result(run), "removed": run.removed})
 
     def _client_of(self, url: str, token: str, stack: ExitStack) -> Client | None:
         """Return a client of the homeserver that two options name, if they are set."""
@@ -269,11 +274,10 @@ def message(run: Run) -> str:
     """Return the result in one line."""
     counts = run.ghosts.counts()
     results = run.ghosts.results
-    removed = sum(len(result.removed) for result in results.values())
     pairs = plural(len(results), "pair of server and room", "pairs of server and room")
     parts = [f"{counts['confirmed']:,} of {pairs} confirmed"]
     parts += [f"{counts[state]:,} {state}" for state in STATES[1:] if counts[state]]
-    return "; ".join([*parts, *([f"{plural(removed, 'ghost', 'ghosts')} removed"] if removed else [])])
+    return "; ".join([*parts, *([f"{plural(run.removed, 'ghost', 'ghosts')} removed"] if run.removed else [])])
 
 
 def shown(items: Iterable[Item]) -> list[Item]:

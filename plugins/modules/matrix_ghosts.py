@@ -238,7 +238,7 @@ def main() -> None:
             remove(run)
         result: dict[str, Any] = as_result(run)
     results = run.ghosts.results.values()
-    result["removed"] = sum(len(found.removed) for found in results)
+    result["removed"] = run.removed
     result["changed"] = any(found.ghosts if module.check_mode else found.removed for found in results)
     if module._diff:
         result["diff"] = as_diff(run.ghosts, dry_run=module.check_mode)
