@@ -634,7 +634,7 @@ MUTATIONS = [
     Mutation(
         "5 who is joined here is kept",
         f"{FEDERATION}/removal.py",
-        "            if not self._may_leave(user_id, self._pair.room_id):",
+        "            if not self._may_leave(user_id, self._pair.room_id, pair_check.ghosts[user_id]):",
         "            if False:",
         f"{REMOTE}/test_checks.py",
     ),

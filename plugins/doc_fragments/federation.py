@@ -82,7 +82,8 @@ options:
   rooms:
     description:
       - Rooms to check.
-      - If not set, they are read from the homeserver at O(base_url). This also works after all accounts have left.
+      - If neither this nor O(rooms_paths), O(witness_url) or O(log_paths) is set, rooms are read from the homeserver at
+        O(base_url). This also works after all accounts have left. Rooms of several sources are merged.
     type: list
     elements: dict
     suboptions:
@@ -109,6 +110,32 @@ options:
         type: list
         elements: str
         default: []
+  rooms_paths:
+    description:
+      - Paths of files with rooms to check, on the host where the module runs. Each is the certificate of a run of the
+        role P(matrixops.synapse.decommission#role), the file C(not_confirmed.json) of its archive, or another JSON list
+        in the form of O(rooms).
+      - A certificate has no accounts, so the state of the rooms is read, and invites and knocks are not found.
+    type: list
+    elements: path
+    default: []
+  witness_url:
+    description:
+      - URL of the client API of any homeserver with an account in rooms that may list accounts of O(server_name). The
+        joined rooms of that account are searched for them.
+    type: str
+  witness_token:
+    description:
+      - Access token of the account at O(witness_url). It only reads.
+    type: str
+  log_paths:
+    description:
+      - Paths of logs of a Synapse that was set up anew under O(server_name), on the host where the module runs. The
+        rooms are those of which remote servers send events although Synapse is not in them.
+      - The logs need the level V(INFO), which is the default.
+    type: list
+    elements: path
+    default: []
   base_url:
     description:
       - URL of the client and admin API of the homeserver, if it is running.
@@ -119,6 +146,14 @@ options:
       - Access token of the operator, an admin of the homeserver at O(base_url).
       - If not set, the value of the environment variable E(SYNAPSE_ACCESS_TOKEN) is used.
     type: str
+  alongside:
+    description:
+      - Whether the homeserver at O(base_url) was set up anew under O(server_name), after the earlier one was lost. Its
+        own rooms are not checked then.
+      - Accounts that are joined to a room on it are no ghosts there, and are kept. An invite or a knock of an account
+        that exists on it is kept as well, since the admin API of Synapse does not list these.
+    type: bool
+    default: false
   max_state_size:
     description:
       - Maximum size of the state of a room in MiB. The state is read as a stream, and only if O(rooms[].accounts)
@@ -127,10 +162,16 @@ options:
     default: 128
   record_path:
     description:
-      - Path of a file for the results, one line of JSON for each, on the host where the module runs. Pairs of
-        server and room that are confirmed in it are not checked again, so that a run that was killed can be resumed.
-      - Remove the file to check all pairs again.
+      - Path of a file for the results, on the host where the module runs. Each result that differs from the last one
+        of its pair, and each run, adds a line of JSON.
+      - Pairs of server and room that are confirmed in it are not checked again, so that a run that was killed can be
+        resumed.
     type: path
+  recheck:
+    description:
+      - Whether to check pairs again that are confirmed in O(record_path).
+    type: bool
+    default: false
   progress_path:
     description:
       - Path of a file for the progress, on the host where the module runs. It is replaced about once a second.

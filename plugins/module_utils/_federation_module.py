@@ -8,28 +8,30 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from typing import Any, Iterable, Iterator, Mapping, NamedTuple, TypeVar
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback
 
+from ._decommission.alongside import may_be_member
 from ._decommission.ghost_record import GhostRecord
 from ._decommission.ghosts import GhostRun, Room
-from ._decommission.pairs import read_rooms
-from ._federation.checks import STATES, UNKNOWN, KnownAccounts, Pair, PairResult
+from ._decommission.sources import Sources, merge, room_of
+from ._federation.checks import STATES, UNKNOWN, PairResult
 from ._federation.client import FederationClient
 from ._federation.connect import Connection, Settings, connect
 from ._federation.errors import FederationError, InvalidNameError, MissingRequirementError
-from ._federation.names import ServerName, check_room_id, check_user_id
+from ._federation.names import ServerName
 from ._federation.pacing import Pacing
 from ._federation.signing import DEBIAN_KEY, read_key_file
 from ._results import MAX_NAMES
 from ._synapse.client import Client
 from ._synapse.connection import REQUESTS_IMPORT_ERROR
 from ._synapse.errors import FatalError, SynapseError
-from ._text import printable, with_advice
+from ._text import plural, printable, with_advice
 
 MAX_SIZE = 200_000
 """Maximum size of each list in a result in bytes. Names have up to 255 bytes, and reasons quote remote servers."""
@@ -63,13 +65,20 @@ GHOST_OPTIONS: dict[str, dict[str, Any]] = {
             "pending": {"type": "list", "elements": "str", "default": []},
         },
     },
+    "rooms_paths": {"type": "list", "elements": "path", "default": []},
+    "witness_url": {"type": "str"},
+    "witness_token": {"type": "str", "no_log": True},
+    "log_paths": {"type": "list", "elements": "path", "default": []},
     "base_url": {"type": "str", "fallback": (env_fallback, ["SYNAPSE_BASE_URL"])},
     "access_token": {"type": "str", "no_log": True, "fallback": (env_fallback, ["SYNAPSE_ACCESS_TOKEN"])},
+    "alongside": {"type": "bool", "default": False},
     "max_state_size": {"type": "int", "default": 128},
     "record_path": {"type": "path"},
+    "recheck": {"type": "bool", "default": False},
     "progress_path": {"type": "path"},
 }
-
+SOURCES = ("rooms", "rooms_paths", "witness_url", "log_paths")
+"""The options that name rooms. Without any, they are read from the homeserver."""
 
 Item = TypeVar("Item")
 
@@ -79,10 +88,17 @@ class Run(NamedTuple):
 
     ghosts: GhostRun
     rooms: list[Room]
+    sources: dict[str, int]
+    """Number of rooms by the name of the source."""
     synapse: Client | None
     """The admin API of the homeserver, if base_url is set."""
     homeserver: str
     """Name and version of the homeserver that answers under server_name; empty if none does."""
+
+    @property
+    def removed(self) -> int:
+        """Number of removed accounts, each counted once for each server and room."""
+        return sum(len(result.removed) for result in self.ghosts.results.values())
 
 
 @contextmanager
@@ -160,9 +176,22 @@ class GhostsModule(FederationModule):
     def __init__(self) -> None:
         super().__init__(
             GHOST_OPTIONS,
-            required_by={"base_url": ("access_token",)},
-            required_one_of=[("rooms", "base_url")],
+            required_by={"base_url": ("access_token",), "witness_url": ("witness_token",)},
+            required_together=[("witness_url", "witness_token")],
+            required_if=[("alongside", True, ("base_url", "access_token"))],
         )
+        if not self._names_rooms and not self._reads_homeserver:
+            self.fail_json(msg=f"No source of rooms: set at least one of {', '.join(SOURCES)} and base_url")
+
+    @property
+    def _names_rooms(self) -> bool:
+        """Whether an option names rooms. An empty list of rooms is one, too."""
+        return self.params["rooms"] is not None or any(self.params[name] for name in SOURCES)
+
+    @property
+    def _reads_homeserver(self) -> bool:
+        """Whether the rooms are those of the homeserver: not those of one that was set up anew."""
+        return self.params["base_url"] is not None and not self._names_rooms and not self.params["alongside"]
 
     @contextmanager
     def open(self) -> Iterator[Run]:
@@ -170,29 +199,33 @@ class GhostsModule(FederationModule):
         params = self.params
         # Check mode writes nothing, but uses an existing record.
         progress_path = None if self.check_mode else params["progress_path"]
-        with self.signing_key() as key:
-            synapse = self._synapse()
-            with synapse or nullcontext():
-                self._assert_server_name(synapse)
-                rooms = self._rooms(synapse)
-                record = GhostRecord(params["record_path"], params["server_name"], progress_path=progress_path)
-                servers = dict.fromkeys(server for room in rooms for server in room.servers)
-                with self.connect(key, servers) as connection:
-                    ghosts = GhostRun(connection.client, record.add, state_limit=params["max_state_size"] * 1024 * 1024)
-                    pairs = [Pair(server, room.room_id) for room in rooms for server in room.servers]
-                    ghosts.results.update({pair: record.confirmed[pair] for pair in pairs if pair in record.confirmed})
-                    with nullcontext() if self.check_mode else record:
-                        record.expect(len(pairs) - len(ghosts.results))
-                        yield Run(ghosts, rooms, synapse, connection.homeserver)
+        with self.signing_key() as key, ExitStack() as stack:
+            synapse = self._client_of("base_url", "access_token", stack)
+            self._assert_server_name(synapse)
+            found = self._sources(synapse, stack).read(params["server_name"])
+            rooms = merge(room for source in found.values() for room in source)
+            record = GhostRecord(params["record_path"], params["server_name"], progress_path=progress_path)
+            servers = dict.fromkeys(server for room in rooms for server in room.servers)
+            with self.connect(key, servers) as connection:
+                ghosts = GhostRun(connection.client, record.add, state_limit=params["max_state_size"] * 1024 * 1024)
+                if synapse is not None and params["alongside"]:
+                    ghosts.is_member = partial(may_be_member, synapse)
+                ghosts.results.update(record.begin(rooms, recheck=params["recheck"]))
+                sources = {name: len(source) for name, source in found.items()}
+                run = Run(ghosts, rooms, sources, synapse, connection.homeserver)
+                with nullcontext() if self.check_mode else record:
+                    yield run
+                    if record.to_check:
+                        record.end({**as_result(run), "removed": run.removed})
 
-    def _synapse(self) -> Client | None:
-        """Return a client of the homeserver that rooms are read from, if base_url is set."""
+    def _client_of(self, url: str, token: str, stack: ExitStack) -> Client | None:
+        """Return a client of the homeserver that two options name, if they are set."""
         params = self.params
-        if params["base_url"] is None:
+        if params[url] is None:
             return None
         if REQUESTS_IMPORT_ERROR is not None:
             raise MissingRequirementError("requests")
-        return Client(params["base_url"], params["access_token"], verify=params["ca_path"] or True)
+        return stack.enter_context(Client(params[url], params[token], verify=params["ca_path"] or True))
 
     def _assert_server_name(self, synapse: Client | None) -> None:
         name = self.params["server_name"]
@@ -201,31 +234,22 @@ class GhostsModule(FederationModule):
                 f"base_url is the URL of {synapse.server_name}, but server_name is {name}: correct one of them"
             )
 
-    def _rooms(self, synapse: Client | None) -> list[Room]:
-        """Return the rooms of the options, or those that Synapse knows."""
-        if self.params["rooms"] is None:
-            return read_rooms(synapse) if synapse is not None else []
-        rooms = [self._room(room) for room in self.params["rooms"]]
+    def _sources(self, synapse: Client | None, stack: ExitStack) -> Sources:
+        params = self.params
+        return Sources(
+            self._rooms(),
+            params["rooms_paths"],
+            synapse if self._reads_homeserver else None,
+            self._client_of("witness_url", "witness_token", stack),
+            params["log_paths"],
+        )
+
+    def _rooms(self) -> list[Room]:
+        rooms = [room_of(option, self.params["server_name"]) for option in self.params["rooms"] or ()]
         for room_id, count in Counter(room.room_id for room in rooms).items():
             if count > 1:
                 raise InvalidNameError(f"rooms: {room_id} has {count} entries: list all of its servers in one entry")
         return rooms
-
-    def _room(self, option: dict[str, Any]) -> Room:
-        name = self.params["server_name"]
-        with _option("rooms[].room_id"):
-            check_room_id(option["room_id"])
-        for server in option["servers"]:
-            with _option("rooms[].servers"):
-                ServerName.parse(server)
-            if server == name:
-                raise InvalidNameError(f"rooms[].servers: {name} is server_name itself: list remote servers only")
-        for key in ("accounts", "pending"):
-            with _option(f"rooms[].{key}"):
-                for user_id in option[key]:
-                    check_user_id(user_id, name)
-        servers, joined, pending = (tuple(dict.fromkeys(option[key])) for key in ("servers", "accounts", "pending"))
-        return Room(option["room_id"], servers, KnownAccounts(joined, pending))
 
 
 def as_result(run: Run) -> dict[str, Any]:
@@ -234,7 +258,9 @@ def as_result(run: Run) -> dict[str, Any]:
     open_results = [result for result in results if result.state != "confirmed"]
     counts = run.ghosts.counts()
     return {
+        "message": message(run),
         "key_id": run.ghosts.client.key.key_id,
+        "sources": run.sources,
         "pairs": len(run.ghosts.results),
         "counts": {state: counts[state] for state in STATES},
         "ghosts": sum(membership != UNKNOWN for result in results for membership in result.ghosts.values()),
@@ -242,6 +268,16 @@ def as_result(run: Run) -> dict[str, Any]:
         "servers": shown(_server(name, found) for name, found in _by_server(results).items()),
         "not_confirmed": shown(map(_pair, open_results)),
     }
+
+
+def message(run: Run) -> str:
+    """Return the result in one line."""
+    counts = run.ghosts.counts()
+    results = run.ghosts.results
+    pairs = plural(len(results), "pair of server and room", "pairs of server and room")
+    parts = [f"{counts['confirmed']:,} of {pairs} confirmed"]
+    parts += [f"{counts[state]:,} {state}" for state in STATES[1:] if counts[state]]
+    return "; ".join([*parts, *([f"{plural(run.removed, 'ghost', 'ghosts')} removed"] if run.removed else [])])
 
 
 def shown(items: Iterable[Item]) -> list[Item]:

@@ -28,7 +28,7 @@ everywhere = pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 ALL = KnownAccounts((ALICE, BOB), (CAROL, DAVE))
 
 
-def anybody(_user_id: str, _room_id: str) -> bool:
+def anybody(_user_id: str, _room_id: str, _membership: str) -> bool:
     return True
 
 
@@ -200,7 +200,9 @@ def test_no_leave_is_sent_for_accounts_that_have_left(
 def test_accounts_that_may_not_leave_stay(client: FederationClient, remote: StartServer) -> None:
     room = Room({ALICE: "join", BOB: "join"})
     server = remote(room)
-    result = remove(client, Pair(server.server_name, room.room_id), ALL, lambda user_id, _room_id: user_id != BOB)
+    result = remove(
+        client, Pair(server.server_name, room.room_id), ALL, lambda user_id, _room_id, _listed: user_id != BOB
+    )
     assert (result.state, result.ghosts, result.removed) == ("ghosts", {BOB: "join"}, (ALICE,))
     assert "joined on this server" in result.reason
     assert room.membership(BOB) == "join"

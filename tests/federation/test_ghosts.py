@@ -53,7 +53,7 @@ def several(number: int, membership: str = "leave", prefix: str = "room") -> lis
     return [Room({ALICE: membership}, name=f"{prefix}{each}") for each in range(number)]
 
 
-def anybody(_user_id: str, _room_id: str) -> bool:
+def anybody(_user_id: str, _room_id: str, _membership: str) -> bool:
     return True
 
 
@@ -250,7 +250,8 @@ def test_may_leave_is_called_right_before_each_leave(client: FederationClient, r
     server = remote(room)
     asked: list[tuple[str, str, int]] = []
 
-    def may_leave(user_id: str, room_id: str) -> bool:
+    def may_leave(user_id: str, room_id: str, membership: str) -> bool:
+        assert membership == "join"
         asked.append((user_id, room_id, len(server.asked("make_leave"))))
         return user_id == BOB
 

@@ -65,7 +65,7 @@ def removed_by(client: FederationClient, *servers: RemoteServer) -> dict[str, Pa
     run = GhostRun(client, lambda _result: None, retry_delays=(), results=results)
     run.remove(
         (Shared(room_id, (server.server_name,), KNOWN) for server in servers for room_id in server.rooms),
-        lambda _user_id, _room_id: True,
+        lambda *_account: True,
     )
     return {pair.server: result for pair, result in results.items()}
 

@@ -130,6 +130,8 @@ def test_listed_accounts(us: Us, run_module: RunModule) -> None:
     requests = len(server.requests) + 3  # and one in each round to the server that is down
     assert result == {
         "changed": False,
+        "message": "0 of 2 pairs of server and room confirmed; 1 ghosts; 1 unreachable",
+        "sources": {"rooms": 1},
         "key_id": us.own.key.key_id,
         "pairs": 2,
         "counts": {"confirmed": 0, "ghosts": 1, "refused": 0, "unreachable": 1, "unconfirmed": 0},
@@ -285,7 +287,10 @@ CHANGES: dict[str, tuple[Json, str]] = {
     "max_concurrent": ({"max_concurrent": -1}, "max_concurrent is -1: set it to 1 or more"),
     "max_rate": ({"max_rate": 0}, "max_rate is 0: set it to 1 or more"),
     "max_state_size": ({"max_state_size": 0}, "max_state_size is 0: set it to 1 or more"),
-    "no rooms and no homeserver": ({"rooms": None}, "one of the following is required: rooms, base_url"),
+    "no rooms and no homeserver": (
+        {"rooms": None},
+        "No source of rooms: set at least one of rooms, rooms_paths, witness_url, log_paths and base_url",
+    ),
     "no token": ({"base_url": SYNAPSE}, "missing parameter(s) required by 'base_url': access_token"),
     "no server_name": ({"server_name": None}, "missing required arguments: server_name"),
     "no server names": (

@@ -28,7 +28,7 @@ ACTION_GROUPS = {"federation": {name for name in MODULES if name.startswith("mat
 ACTION_GROUPS["synapse"] = {name for name in MODULES if name.startswith("synapse_")}
 SECRETS = {
     **{name: {"access_token", "login_password"} for name in ACTION_GROUPS["synapse"]},
-    **{name: {"access_token", "signing_key", "proxy"} for name in ACTION_GROUPS["federation"]},
+    **{name: {"access_token", "signing_key", "proxy", "witness_token"} for name in ACTION_GROUPS["federation"]},
     "matrix_federation_info": {"signing_key", "proxy"},
     "matrix_server_key": {"proxy"},
     "matrix_site_info": {"proxy"},

@@ -49,6 +49,8 @@ class GhostRun:
     :ivar retry_delays: delays in seconds before the retries.
     :ivar state_limit: maximum size of a room's state in bytes.
     :ivar workers: maximum number of concurrent requests to all servers together.
+    :ivar is_member: whether a listed account is a member of the room on its own homeserver, where one runs under the
+        same name, so that it is no ghost. For the arguments, see C(MayLeave).
     :ivar results: the last result of each pair.
     """
 
@@ -57,6 +59,7 @@ class GhostRun:
     retry_delays: Sequence[float] = RETRY_DELAYS
     state_limit: int = STATE_LIMIT
     workers: int = WORKERS
+    is_member: MayLeave | None = None
     results: dict[Pair, PairResult] = field(default_factory=dict)
 
     def check(self, rooms: Iterable[Room]) -> None:
@@ -66,7 +69,7 @@ class GhostRun:
     def remove(self, rooms: Iterable[Room], may_leave: MayLeave) -> None:
         """Check the pairs as C(check) does, and remove the ghosts that are listed.
 
-        :param may_leave: is called with user ID and room ID right before a leave is sent.
+        :param may_leave: is called right before a leave is sent.
         """
         undecided: set[Pair] = set()
 
@@ -137,6 +140,8 @@ class GhostRun:
         earlier = self.results.get(result.pair)
         if earlier is not None and earlier.removed:
             result = result._replace(removed=(*earlier.removed, *result.removed))
+        if result.ghosts and self.is_member is not None:
+            result = _without_members(result, self.is_member)
         self.results[result.pair] = result
         self.on_result(result)
 
@@ -144,6 +149,17 @@ class GhostRun:
         """Return the number of pairs by state."""
         # A list, since workers may be adding results meanwhile.
         return Counter(result.state for result in list(self.results.values()))
+
+
+def _without_members(result: PairResult, is_member: MayLeave) -> PairResult:
+    """Return a result without accounts that are members on their own homeserver as well."""
+    room_id = result.pair.room_id
+    ghosts = {
+        name: membership for name, membership in result.ghosts.items() if not is_member(name, room_id, membership)
+    }
+    if ghosts or result.state != "ghosts":
+        return result._replace(ghosts=ghosts)
+    return result._replace(state="confirmed", ghosts={}, reason="", is_transient=False)
 
 
 def _only(room: Room, is_wanted: Callable[[Pair], bool]) -> Room:

@@ -219,7 +219,7 @@ class Propagation:
         retry = self.record.retries.get(server)
         return 0 if retry is None else retry.last_try + backoff(retry.tries, self.options.poll_interval)
 
-    def _may_leave(self, user_id: str, room_id: str) -> bool:
+    def _may_leave(self, user_id: str, room_id: str, _membership: str) -> bool:
         """Whether an account is not joined on its own homeserver, or can't leave the room there."""
         self.client.check_write()
         return bool(self.record.rooms[room_id].broken) or room_id not in joined_rooms(self.client, user_id)

@@ -17,8 +17,9 @@ from .leave_events import LeaveTemplate, build_leave
 CHECK_DELAYS = (0.0, 1.0, 2.0, 4.0, 8.0)
 """Delays in seconds before the checks of a removal. A remote server may accept a leave before it acts on it."""
 
-MayLeave = Callable[[str, str], bool]
-"""Whether an account may be removed from a room: called with user ID and room ID right before a leave is sent."""
+MayLeave = Callable[[str, str, str], bool]
+"""Whether an account may be removed from a room: called right before a leave is sent, with user ID, room ID and the
+membership that the remote server lists."""
 
 
 class _Removal:
@@ -40,7 +41,7 @@ class _Removal:
         for user_id, template in pair_check.listed(known):
             if user_id in left or user_id in self.kept:
                 continue
-            if not self._may_leave(user_id, self._pair.room_id):
+            if not self._may_leave(user_id, self._pair.room_id, pair_check.ghosts[user_id]):
                 self.kept.add(user_id)
                 continue
             try:

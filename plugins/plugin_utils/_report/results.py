@@ -217,7 +217,10 @@ class _StageResults:
     def _add_remote_servers(self, task: str) -> dict[str, Any]:
         result = self._result(task, "summary", "history", "now")
         if result:
-            self.certificate["remote_servers"] = {**result, "at": result["now"], "stage": self.stage}
+            rooms = result.get("not_confirmed")
+            # The archive has the accounts as well.
+            pairs = {"not_confirmed": [_without_accounts(room) for room in rooms]} if rooms is not None else {}
+            self.certificate["remote_servers"] = {**result, **pairs, "at": result["now"], "stage": self.stage}
             self.certificate["propagation"] = result["history"]
         return result
 
@@ -289,6 +292,10 @@ class _StageResults:
             unlisted=[user_id for user_id in joined if user_id not in listed],
             broken_rooms=broken,
         )
+
+
+def _without_accounts(room: Mapping[str, Any]) -> dict[str, Any]:
+    return {"room_id": room["room_id"], "servers": room["servers"]}
 
 
 def _only_active(accounts: Mapping[str, Mapping[str, int]]) -> dict[str, dict[str, int]]:

@@ -12,7 +12,12 @@ import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghosts import GhostRun
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import STATES, Pair, PairResult
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.names import MAX_SERVER_NAME
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation_module import MAX_NAMES, as_result, shown
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation_module import (
+    MAX_NAMES,
+    Run,
+    as_result,
+    shown,
+)
 from ansible_collections.matrixops.synapse.plugins.modules.matrix_ghosts import as_diff
 
 MEGABYTE = 1_000_000
@@ -20,10 +25,10 @@ LONG = "\U0001f47b"
 """Four bytes of a name, and twelve as JSON."""
 
 
-def run_of(*results: PairResult) -> Any:
+def run_of(*results: PairResult) -> Run:
     client: Any = SimpleNamespace(key=SimpleNamespace(key_id="ed25519:a"), sent=1)
     found = {result.pair: result for result in results}
-    return SimpleNamespace(ghosts=GhostRun(client, lambda _result: None, results=found))
+    return Run(GhostRun(client, lambda _result: None, results=found), [], {"rooms": 1}, None, "")
 
 
 def result_of(number: int, *, long: bool, servers: int) -> PairResult:

@@ -87,12 +87,12 @@ class FakeRun(GhostRun):
     client: Any
 
     def check(self, rooms: Any) -> None:
-        self._each(rooms, lambda _user_id, _room_id: False)
+        self._each(rooms, lambda *_account: False)
 
     def remove(self, rooms: Any, may_leave: Any) -> None:
         self._each(rooms, may_leave)
 
-    def _each(self, rooms: list[Room], may_leave: Callable[[str, str], bool]) -> None:
+    def _each(self, rooms: list[Room], may_leave: Callable[[str, str, str], bool]) -> None:
         remote: Remote = self.client
         remote.rooms = list(rooms)
         for room in rooms:
@@ -104,12 +104,12 @@ class FakeRun(GhostRun):
                     raise Killed
 
     @staticmethod
-    def _ask(remote: Remote, pair: Pair, may_leave: Callable[[str, str], bool]) -> PairResult:
+    def _ask(remote: Remote, pair: Pair, may_leave: Callable[[str, str, str], bool]) -> PairResult:
         state, reason = remote.answers.get(tuple(pair), remote.answers.get(pair.server, ("", "")))
         if state:
             return PairResult(pair, state, {}, reason)
         listed = remote.listed.get(tuple(pair), set())
-        removed = tuple(user_id for user_id in sorted(listed) if may_leave(user_id, pair.room_id))
+        removed = tuple(user_id for user_id in sorted(listed) if may_leave(user_id, pair.room_id, "join"))
         listed.difference_update(removed)
         remote.removed.extend(removed)
         return PairResult(
