@@ -110,6 +110,11 @@ class Lost:
                 server.shutdown()
                 thread.join()
 
+    def checks(self) -> int:
+        """How many requests about rooms b and c have received from whoever looks for ghosts."""
+        logs = [(self.lab[name].directory / "homeserver.log").read_text() for name in "bc"]
+        return sum(log.count("event_id=%24none") for log in logs)
+
     def _options(self, **options: Any) -> Json:
         network = {"ip_allowlist": ["127.0.0.0/8", "::1"], "ca_path": str(self.lab.ca_file)}
         return {"server_name": self.name, **network, **options}
@@ -154,7 +159,9 @@ def test_a_new_key_under_the_former_id(lost: Lost, run_module: RunModule, tmp_pa
         refused = run_module("matrix_ghosts", lost.ghost_options(reused, require_key_answer=True))
         assert refused["failed"] and not refused["changed"]
         assert refused["msg"].startswith(f"remote servers know another key as {FORMER}, and reject all requests (401)")
+        assert lost.checks() == 0
         rejected = run_module("matrix_ghosts_info", lost.ghost_options(reused))
+    assert lost.checks() > 0
     assert rejected["counts"]["confirmed"] == rejected["ghosts"] == 0
     assert all("401" in pair["reason"] for pair in rejected["not_confirmed"]), rejected["not_confirmed"]
     assert [lost.listed(server) for server in (lost.b, lost.c)] == lost.all_ghosts
