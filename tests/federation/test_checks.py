@@ -15,6 +15,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._federation.chec
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.client import FederationClient
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.removal import remove
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.room_members import RoomMembers
 from stubs import faults
 from stubs.answers import Answer
 from stubs.rooms import ROOM_VERSIONS, Room
@@ -80,15 +81,20 @@ def test_unknown_members(client: FederationClient, remote: StartServer, implemen
     assert (result.state, result.ghosts) == ("ghosts", {ALICE: "join", CAROL: "invite"})
 
 
-@pytest.mark.parametrize("implementation", ["dendrite", "conduit"])
-def test_without_accounts_some_cannot_be_asked(
-    client: FederationClient, remote: StartServer, implementation: str
-) -> None:
+def test_without_accounts_conduit_cannot_be_asked(client: FederationClient, remote: StartServer) -> None:
     room = Room({ALICE: "join"})
-    server = remote(room, implementation=implementation)
+    server = remote(room, implementation="conduit")
     result = check(client, Pair(server.server_name, room.room_id), KnownAccounts())
     assert result.state == "unconfirmed"
     assert "may list accounts that are not known here" in result.reason
+
+
+def test_without_accounts_the_state_is_read_on_dendrite(client: FederationClient, remote: StartServer) -> None:
+    """It proposes a leave for an account that does not exist, too, with the newest event."""
+    room = Room({ALICE: "join", BOB: "leave", CAROL: "invite"})
+    server = remote(room, implementation="dendrite")
+    result = check(client, Pair(server.server_name, room.room_id), KnownAccounts())
+    assert (result.state, result.ghosts) == ("ghosts", {ALICE: "join", CAROL: "invite"})
 
 
 def test_an_unknown_member_is_found_when_all_known_have_left(client: FederationClient, remote: StartServer) -> None:
@@ -106,8 +112,17 @@ def test_an_unknown_member_is_not_confirmed_on_conduit(client: FederationClient,
 
 
 def test_a_join_that_is_the_newest_event(client: FederationClient, remote: StartServer) -> None:
+    """The state at an event is the one before it, so the event itself is read."""
     room = Room({ALICE: "join"})
     server = remote(room)
+    result = check(client, Pair(server.server_name, room.room_id), KnownAccounts())
+    assert (result.state, result.ghosts) == ("ghosts", {ALICE: "join"})
+
+
+def test_a_joined_account_that_is_not_shown(client: FederationClient, remote: StartServer) -> None:
+    room = Room({ALICE: "join"})
+    server = remote(room)
+    server.inject("event", faults.error(404, "M_NOT_FOUND", "no"), times=1)
     result = check(client, Pair(server.server_name, room.room_id), KnownAccounts())
     assert (result.state, result.is_transient) == ("unconfirmed", True)
     room.say()
@@ -254,3 +269,96 @@ def test_an_account_of_another_server_is_never_asked_about(client: FederationCli
     result = remove(client, Pair(server.server_name, room.room_id), KnownAccounts((STRANGER,)), anybody)
     assert result.state == "unconfirmed"
     assert not server.asked("make_leave") and not server.leaves
+
+
+# Rooms of which nothing is known but an event
+
+
+@everywhere
+def test_members_are_read_before_a_removal(client: FederationClient, remote: StartServer, implementation: str) -> None:
+    room = Room({ALICE: "join", CAROL: "invite", STRANGER: "join", "@gone:left.example": "leave"})
+    server = remote(room, implementation=implementation)
+    members: list[tuple[RoomMembers, int]] = []
+    leaves: list[tuple[str, str]] = []
+    result = remove(
+        client,
+        Pair(server.server_name, room.room_id),
+        KnownAccounts(),
+        anybody,
+        event_ids=["$unknown", room.say()],
+        on_members=lambda found: members.append((found, len(server.leaves))),
+        on_leave=lambda user_id, event_id: leaves.append((user_id, event_id)),
+    )
+    found, sent_before = members[0]
+    assert found.listed == {ALICE: "join", CAROL: "invite"}
+    assert sorted(found.servers) == ["elsewhere.example", "rooms.example"]
+    assert sent_before == 0
+    assert set(result.removed) == {ALICE, CAROL} and not server.unneeded_leaves
+    assert [user_id for user_id, _event_id in leaves] == list(result.removed)
+    assert all(room.event(event_id) for _user_id, event_id in leaves)
+    # Dendrite has dropped the leave of an invite, and does not say so.
+    assert result.state == "confirmed"
+
+
+def test_an_invite_is_checked_after_its_removal(client: FederationClient, remote: StartServer) -> None:
+    """An answer about the whole room does not cover it."""
+    room = Room({ALICE: "join", CAROL: "invite"})
+    server = remote(room)
+    server.inject("send_leave", faults.instead(Answer.of(200, {})), times=1)
+    pair = Pair(server.server_name, room.room_id)
+    result = remove(client, pair, KnownAccounts(), anybody, event_ids=[room.say()], on_members=lambda _members: None)
+    assert (result.state, result.ghosts) == ("ghosts", {CAROL: "pending"})
+
+
+def test_members_are_not_read_from_a_server_that_confirms(client: FederationClient, remote: StartServer) -> None:
+    room = Room({ALICE: "leave"})
+    server = remote(room)
+    members: list[RoomMembers] = []
+    remove(client, Pair(server.server_name, room.room_id), KnownAccounts(), anybody, on_members=members.append)
+    assert not members
+    assert [request.endpoint for request in server.requests] == ["state_ids"]
+
+
+def test_two_requests_for_each_ghost_on_synapse(client: FederationClient, remote: StartServer) -> None:
+    """It proposes no leave of an account that it does not list, so that its membership event needs no request."""
+    room = Room({f"@u{number}:gone.example": "join" for number in range(20)})
+    room.say()
+    server = remote(room)
+    pair = Pair(server.server_name, room.room_id)
+    known = KnownAccounts(tuple(f"@left{number}:gone.example" for number in range(20)))
+    result = remove(client, pair, known, anybody, on_members=lambda _members: None)
+    assert (result.state, len(result.removed)) == ("confirmed", 20)
+    assert len(server.requests) == 2 * 20 + len(("state_ids", "timestamp_to_event", "state", "state_ids"))
+
+
+def test_leaves_of_an_earlier_run(client: FederationClient, remote: StartServer) -> None:
+    """Dendrite hides an invite, and the leave after it: only an accepted leave tells that it is over."""
+    room = Room({CAROL: "invite"})
+    server = remote(room, implementation="dendrite")
+    pair = Pair(server.server_name, room.room_id)
+    accepted: dict[str, str] = {}
+    known = KnownAccounts((), (CAROL,))
+
+    def run() -> str:
+        return remove(
+            client,
+            pair,
+            known,
+            anybody,
+            earlier_leaves=accepted,
+            on_leave=lambda user_id, event_id: accepted.update({event_id: user_id}),
+        ).state
+
+    assert [run(), run()] == ["confirmed", "confirmed"]
+    assert len(server.asked("send_leave")) == 1
+
+
+def test_an_account_that_has_joined_again_has_a_new_leave(client: FederationClient, remote: StartServer) -> None:
+    room = Room({ALICE: "join"})
+    server = remote(room)
+    pair = Pair(server.server_name, room.room_id)
+    first = remove(client, pair, KnownAccounts((ALICE,)), anybody)
+    room.set_membership(ALICE, "join")
+    assert first.removed == (ALICE,)
+    earlier = {"$earlier": ALICE}
+    assert remove(client, pair, KnownAccounts((ALICE,)), anybody, earlier_leaves=earlier).removed == (ALICE,)

@@ -26,13 +26,14 @@ Item = TypeVar("Item")
 NOW = float("-inf")
 
 
-def backoff(tries: int, interval: int) -> int:
-    """Return the seconds until the next poll of a server: doubled with each try, up to C(MAX_BACKOFF).
+def backoff(tries: int, interval: int, most: int = MAX_BACKOFF) -> int:
+    """Return the seconds until the next poll of a server: doubled with each try, up to I(most).
 
     :param tries: the polls in which the server has not confirmed all rooms, at least 1.
     :param interval: the seconds after the first of them.
     """
-    seconds: int = min(interval * 2 ** (tries - 1), MAX_BACKOFF)
+    # From 30 tries on, it is more than any limit.
+    seconds: int = min(interval * 2 ** (min(tries, 30) - 1), most)
     return seconds
 
 

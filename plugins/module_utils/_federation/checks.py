@@ -17,14 +17,14 @@ The module C(answers) has what each implementation answers.
 from __future__ import annotations
 
 import time
-from typing import Callable, Iterable, Iterator, Mapping, NamedTuple
+from typing import Callable, Collection, Iterator, Mapping, NamedTuple, Sequence
 
 from .answers import MAKE_LEAVE, STATE_IDS, Meaning, meaning_of
 from .client import FEDERATION, Answer, FederationClient
 from .errors import AnswerError, EventError, FederationError, InvalidNameError, UnreachableError
 from .leave_events import ROOM_VERSIONS, LeaveTemplate, read_template
 from .names import check_event_id, check_room_id, check_user_id
-from .room_members import LISTED, listed_members
+from .room_members import LISTED, RoomMembers, read_members
 
 STATES = ("confirmed", "ghosts", "refused", "unreachable", "unconfirmed")
 VERSIONS = sorted(ROOM_VERSIONS)
@@ -40,6 +40,8 @@ CONCLUSIVE = (Meaning.NOT_JOINED, Meaning.SERVER_NOT_IN_ROOM)
 """Answers about a room after which accounts that were joined need no check."""
 STATE_LIMIT = 128 * 1024 * 1024
 """Maximum size of a room's state in bytes: 200,000 members."""
+MAX_EVENT_IDS = 3
+"""Maximum number of events that are known from elsewhere at which the state is tried to be read."""
 STATE_TIMEOUT = 300.0
 """Total time in seconds to read a room's state."""
 
@@ -101,14 +103,23 @@ class PairCheck:
         pair: Pair,
         state_limit: int = STATE_LIMIT,
         accepted_leaves: Mapping[str, str] | None = None,
+        event_ids: Sequence[str] = (),
+        on_members: Callable[[RoomMembers], None] | None = None,
     ) -> None:
         """
         :param accepted_leaves: user IDs by the IDs of the leave events that the server has accepted. An account whose
             membership is one of these events is not listed, also where the server hides the event.
+        :param event_ids: events of the room that the server has, at which its state may be read.
+        :param on_members: is called with the members of the room. With it, they are read before accounts are checked,
+            unless the server confirms that no account is joined.
         """
         self._client = client
         self.pair = pair
         self._state_limit = state_limit
+        self._event_ids = event_ids
+        self._on_members = on_members
+        self._in_state: dict[str, str] | None = None
+        """The accounts that the state of the room lists, once it was read."""
         accepted = accepted_leaves or {}
         self._memberships: dict[str, tuple[str, str] | None] = {
             event_id: (user_id, "leave") for event_id, user_id in accepted.items()
@@ -151,20 +162,24 @@ class PairCheck:
         about_room = self.about_room()
         if about_room is Meaning.SERVER_NOT_IN_ROOM:
             return
-        yield from self._listed_of(known.pending, was_invited=True)
+        yield from self._listed_of(KnownAccounts((), known.pending))
         if about_room is Meaning.NOT_JOINED:
             return
-        yield from self._listed_of(known.joined)
+        first = KnownAccounts(known.joined) if self._on_members is None else self._known_by_state(known)
+        yield from self._listed_of(first)
         if not self.ghosts:
             # Only names are taken from the state: it is the one before an event, and may be outdated.
-            others = self._listed_in_state(has_checked=any(known)) - {*known.joined, *known.pending}
-            yield from self._listed_of(others)
+            in_state = self._listed_in_state(has_checked=any(known))
+            checked = {*first.joined, *first.pending, *known.pending}
+            yield from self._listed_of(_by_membership({**dict.fromkeys(known.joined, "join"), **in_state}, checked))
             if not self.ghosts and about_room is Meaning.JOINED:
                 raise UnconfirmedError("lists a joined account that is not in its room state yet", is_transient=True)
 
-    def _listed_of(self, user_ids: Iterable[str], *, was_invited: bool = False) -> Iterator[tuple[str, LeaveTemplate]]:
+    def _listed_of(self, accounts: KnownAccounts) -> Iterator[tuple[str, LeaveTemplate]]:
         first_error: FederationError | None = None
-        for user_id in user_ids:
+        # Conduit shows the event of an invite only while an account is joined.
+        memberships = {**dict.fromkeys(accounts.pending, True), **dict.fromkeys(accounts.joined, False)}
+        for user_id, was_invited in memberships.items():
             try:
                 template = self._check_account(user_id, was_invited)
             except (EventError, InvalidNameError, UnconfirmedError) as error:
@@ -195,37 +210,59 @@ class PairCheck:
         self.ghosts[user_id] = membership
         return template
 
-    def _listed_in_state(self, *, has_checked: bool) -> set[str]:
-        """Return the accounts that the room's state lists, as far as the server shows it.
+    def _known_by_state(self, known: KnownAccounts) -> KnownAccounts:
+        """Return the accounts to check after the state of the room was read, if the server shows it."""
+        try:
+            in_state = self._listed_in_state(has_checked=False)
+        except UnconfirmedError:
+            return KnownAccounts(known.joined)
+        if self._about_room is not Meaning.JOINED:
+            # The newest change may be missing, and nothing else says that an account is joined.
+            in_state = {**dict.fromkeys(known.joined, "join"), **in_state}
+        return _by_membership(in_state, known.pending)
+
+    def _listed_in_state(self, *, has_checked: bool) -> dict[str, str]:
+        """Return the accounts that the room's state lists, as far as the server shows it, with memberships.
 
         :param has_checked: whether known accounts were checked, and none is listed.
         """
-        event_id = self._newest_event()
-        if event_id is None:
+        if self._in_state is None:
+            self._in_state = self._read_state(has_checked)
+        return self._in_state
+
+    def _read_state(self, has_checked: bool) -> dict[str, str]:
+        event_ids = self._newest_events()
+        if not event_ids:
             if has_checked and (self._offers_any_leave or not self._is_conduit()):
-                return set()
+                return {}
             raise UnconfirmedError(f"may list accounts that are not known here: {self._room_answer}")
-        try:
-            return self._listed_at(event_id)
-        except AnswerError as error:
-            # Dendrite hides the state of some rooms once all local accounts have left.
-            if has_checked and self._offers_any_leave:
-                return set()
-            raise UnconfirmedError(f"the state of the room {error}") from error
+        for event_id in event_ids:
+            try:
+                return self._listed_at(event_id)
+            except AnswerError as error:
+                problem = error
+        # Dendrite hides the state of some rooms once all local accounts have left.
+        if has_checked and self._offers_any_leave:
+            return {}
+        raise UnconfirmedError(f"the state of the room {problem}") from problem
 
     def _is_conduit(self) -> bool:
         """Whether the server is Conduit itself, whose answer about a room is reliable."""
         version = self._client.get(self.pair.server, f"{FEDERATION}/v1/version").body.get("server")
         return isinstance(version, dict) and version.get("name") == "Conduit"
 
-    def _newest_event(self) -> str | None:
+    def _newest_events(self) -> list[str]:
+        """Return events at which the state may be read, the newest first."""
         now = int(time.time() * 1000)
         answer = self._get("timestamp_to_event", params={"ts": str(now), "dir": "b"})
         if answer.status == 200:
-            return check_event_id(answer.body.get("event_id"))
-        return self._newest[0] if self._newest else None
+            return [check_event_id(answer.body.get("event_id"))]
+        if not self._newest and (template := self._control_template()) is not None:
+            self._offers_any_leave = True
+            self._newest = [reference.event_id for reference in template.prev_events]
+        return [*self._newest[:1], *self._event_ids[:MAX_EVENT_IDS]]
 
-    def _listed_at(self, event_id: str) -> set[str]:
+    def _listed_at(self, event_id: str) -> dict[str, str]:
         with self._client.stream(
             self.pair.server,
             f"{FEDERATION}/v1/state/{{}}",
@@ -234,13 +271,24 @@ class PairCheck:
             max_bytes=self._state_limit,
             timeout=STATE_TIMEOUT,
         ) as answer:
-            return set(listed_members(answer.chunks, self._client.server_name))
+            members = read_members(answer.chunks, self._client.server_name)
+        if self._on_members is not None:
+            self._on_members(members)
+        if not members.listed and self._about_room is Meaning.JOINED:
+            # The state is the one before this event, which may be the join of the only listed account.
+            user_id, membership = self._read_membership(event_id) or ("", "")
+            if membership == "join" and user_id.partition(":")[2] == self._client.server_name:
+                return {user_id: membership}
+        return members.listed
 
     def _membership(self, template: LeaveTemplate, user_id: str, was_invited: bool) -> str:
         """Return the membership of an account in the remote server's view: that of an event in the template.
 
         Empty for an account that is not in the room, and was not invited either.
         """
+        if self._about_room is Meaning.JOINED and self._in_state is not None and user_id in self._in_state:
+            # A server that answers this gives no template for an account that it does not list.
+            return self._in_state[user_id]
         membership, is_hidden = self._shown_membership(template, user_id)
         if membership is not None:
             self._offers_any_leave |= membership not in LISTED
@@ -286,10 +334,15 @@ class PairCheck:
     def _events_without_membership(self) -> frozenset[str]:
         """Return the events in the template of an account that was never in the room. Dendrite gives such templates."""
         if self._control_events is None:
-            answer = self._make_leave(user_id := f"{NONEXISTENT_USER}:{self._client.server_name}")
-            found = read_template(answer.body, self.pair.room_id, user_id).auth_events if answer.status == 200 else ()
+            template = self._control_template()
+            found = () if template is None else template.auth_events
             self._control_events = frozenset(event_id for event_id, _hash in found)
         return self._control_events
+
+    def _control_template(self) -> LeaveTemplate | None:
+        """Return the leave template of an account that does not exist. Only Dendrite gives one."""
+        answer = self._make_leave(user_id := f"{NONEXISTENT_USER}:{self._client.server_name}")
+        return read_template(answer.body, self.pair.room_id, user_id) if answer.status == 200 else None
 
     def _read_membership(self, event_id: str) -> tuple[str, str] | None:
         """Return user ID and membership of an event: two empty texts for another event, C(None) for a hidden one."""
@@ -311,6 +364,13 @@ class PairCheck:
     def _get(self, endpoint: str, *more: str, params: Mapping[str, str | list[str]]) -> Answer:
         path = f"{FEDERATION}/v1/{endpoint}/" + "/".join("{}" for _segment in (self.pair.room_id, *more))
         return self._client.get(self.pair.server, path, self.pair.room_id, *more, params=params)
+
+
+def _by_membership(memberships: Mapping[str, str], without: Collection[str]) -> KnownAccounts:
+    """Return accounts as joined and pending ones, but for some of them."""
+    names = [user_id for user_id in memberships if user_id not in without]
+    joined = tuple(user_id for user_id in names if memberships[user_id] == "join")
+    return KnownAccounts(joined, tuple(user_id for user_id in names if memberships[user_id] != "join"))
 
 
 def _assert_answered(meaning: Meaning, answer: Answer) -> Meaning:

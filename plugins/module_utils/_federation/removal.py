@@ -7,12 +7,13 @@
 from __future__ import annotations
 
 import time
-from typing import Callable
+from typing import Callable, Mapping, Sequence
 
 from .answers import MAKE_LEAVE, Meaning, meaning_of
 from .checks import STATE_LIMIT, KnownAccounts, Pair, PairCheck, PairResult, RefusedError, UnconfirmedError, result_of
 from .client import FEDERATION, FederationClient
 from .leave_events import LeaveTemplate, build_leave
+from .room_members import RoomMembers
 
 CHECK_DELAYS = (0.0, 1.0, 2.0, 4.0, 8.0)
 """Delays in seconds before the checks of a removal. A remote server may accept a leave before it acts on it."""
@@ -25,29 +26,46 @@ membership that the remote server lists."""
 class _Removal:
     """The leaves of one pair: which were accepted, and which accounts must stay."""
 
-    def __init__(self, client: FederationClient, pair: Pair, may_leave: MayLeave) -> None:
+    def __init__(
+        self, client: FederationClient, pair: Pair, may_leave: MayLeave, on_leave: Callable[[str, str], None]
+    ) -> None:
         self._client = client
         self._pair = pair
         self._may_leave = may_leave
+        self._on_leave = on_leave
         self.accepted: dict[str, str] = {}
         """User IDs by the IDs of the accepted leave events."""
         self.kept: set[str] = set()
         """The accounts that may not leave."""
+        self._found: dict[str, str] = {}
+        """Memberships of the accounts that were listed, by user ID."""
+
+    def known(self, known: KnownAccounts) -> KnownAccounts:
+        """Return the known accounts, with those that were found to be listed."""
+        joined = (user_id for user_id, membership in self._found.items() if membership == "join")
+        pending = (user_id for user_id, membership in self._found.items() if membership != "join")
+        return KnownAccounts(
+            tuple(dict.fromkeys([*known.joined, *joined])), tuple(dict.fromkeys([*known.pending, *pending]))
+        )
 
     def send_leaves(self, pair_check: PairCheck, known: KnownAccounts) -> None:
         """Send a leave for each listed account that has had none. Raises the first error after all were sent."""
         first_error: UnconfirmedError | None = None
         left = set(self.accepted.values())
-        for user_id, template in pair_check.listed(known):
+        for user_id, template in pair_check.listed(self.known(known)):
+            self._found[user_id] = pair_check.ghosts[user_id]
             if user_id in left or user_id in self.kept:
                 continue
             if not self._may_leave(user_id, self._pair.room_id, pair_check.ghosts[user_id]):
                 self.kept.add(user_id)
                 continue
             try:
-                self.accepted[send_leave(self._client, self._pair, user_id, template)] = user_id
+                event_id = send_leave(self._client, self._pair, user_id, template)
             except UnconfirmedError as error:
                 first_error = first_error or error
+                continue
+            self.accepted[event_id] = user_id
+            self._on_leave(user_id, event_id)
         if first_error is not None:
             raise first_error
 
@@ -63,7 +81,17 @@ class _Removal:
 
 
 def remove(
-    client: FederationClient, pair: Pair, known: KnownAccounts, may_leave: MayLeave, *, state_limit: int = STATE_LIMIT
+    client: FederationClient,
+    pair: Pair,
+    known: KnownAccounts,
+    may_leave: MayLeave,
+    *,
+    state_limit: int = STATE_LIMIT,
+    event_ids: Sequence[str] = (),
+    earlier_leaves: Mapping[str, str] | None = None,
+    on_members: Callable[[RoomMembers], None] | None = None,
+    on_leave: Callable[[str, str], None] = lambda _user_id, _event_id: None,
+    pause: Callable[[float], None] | None = None,
 ) -> PairResult:
     """Remove the local accounts that a remote server lists in a room, and check until it has confirmed.
 
@@ -71,13 +99,18 @@ def remove(
     that have left, and forwards them to all other servers in the room.
 
     :param known: local accounts there.
+    :param event_ids: see C(PairCheck), as for I(on_members).
+    :param earlier_leaves: C(accepted_leaves) of earlier runs. Their accounts may be listed again, and have a new leave.
+    :param on_leave: is called with user ID and event ID after each leave that the server has accepted.
+    :param pause: is called instead of C(time.sleep).
     :returns: the last check, with all accounts whose leave the server has accepted before it.
     """
-    removal = _Removal(client, pair, may_leave)
+    removal = _Removal(client, pair, may_leave, on_leave)
     for delay in CHECK_DELAYS:
-        time.sleep(delay)
+        (pause or time.sleep)(delay)
         before = len(removal.accepted)
-        pair_check = PairCheck(client, pair, state_limit, removal.accepted)
+        leaves = {**(earlier_leaves or {}), **removal.accepted}
+        pair_check = PairCheck(client, pair, state_limit, leaves, event_ids, on_members)
         result = result_of(pair_check, lambda: removal.send_leaves(pair_check, known))  # noqa: B023
         is_pending = removal.accepted and (result.is_transient or set(result.ghosts) - removal.kept)
         if len(removal.accepted) == before and not is_pending:

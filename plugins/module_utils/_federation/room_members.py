@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import codecs
 import json
-from typing import Any, Iterable, Iterator
+from typing import Any, Iterable, Iterator, NamedTuple
 
 from .errors import AnswerError
+from .names import is_server_name
 
 MAX_EVENT = 128 * 1024
 """Maximum size of an event in characters. The specification allows 64 KiB, without the escapes of JSON."""
@@ -25,24 +26,48 @@ MIN_PIECE = 16 * 1024
 LISTED = ("join", "invite", "knock")
 """The memberships of ghosts: those that a leave ends."""
 
+MAX_LISTED = 100_000
+MAX_SERVERS = 10_000
+"""Maximum numbers of accounts and of servers to keep of one room. Further ones are ignored."""
 
-def listed_members(chunks: Iterable[bytes], server_name: str) -> dict[str, str]:
-    """Return the accounts of one server that a room's state lists as joined, invited or knocking, with memberships.
+
+class RoomMembers(NamedTuple):
+    """What the state of a room says about the accounts of one server, and about other servers.
+
+    :ivar listed: the accounts that are joined, invited or knocking, with memberships, by user ID.
+    :ivar servers: the other servers of which an account is joined.
+    """
+
+    listed: dict[str, str]
+    servers: tuple[str, ...]
+
+
+def read_members(chunks: Iterable[bytes], server_name: str) -> RoomMembers:
+    """Return the accounts of I(server_name) that the state of a room lists, and the servers of the joined members.
 
     :param chunks: the answer to C(GET /_matrix/federation/v1/state/{roomId}).
     :raises AnswerError: the answer is invalid, or an event is too large.
     """
-    found = {}
+    listed: dict[str, str] = {}
+    servers: dict[str, None] = {}
+    for user_id, membership in _memberships(chunks):
+        server = user_id.partition(":")[2]
+        if server == server_name:
+            if len(listed) < MAX_LISTED:
+                listed[user_id] = membership
+        elif membership == "join" and server not in servers and len(servers) < MAX_SERVERS and is_server_name(server):
+            servers[server] = None
+    return RoomMembers(listed, tuple(servers))
+
+
+def _memberships(chunks: Iterable[bytes]) -> Iterator[tuple[str, str]]:
+    """Yield user ID and membership of each account that the state of a room lists."""
     for event in _elements(chunks, "pdus"):
         if not isinstance(event, dict) or event.get("type") != "m.room.member":
             continue
         user_id, content = event.get("state_key"), event.get("content")
-        if not isinstance(user_id, str) or not isinstance(content, dict):
-            continue
-        membership = content.get("membership")
-        if user_id.partition(":")[2] == server_name and membership in LISTED:
-            found[user_id] = str(membership)
-    return found
+        if isinstance(user_id, str) and isinstance(content, dict) and content.get("membership") in LISTED:
+            yield user_id, str(content["membership"])
 
 
 def _elements(chunks: Iterable[bytes], key: str) -> Iterator[Any]:

@@ -125,3 +125,7 @@ def test_a_retry_is_due_after_its_delay(clock: Clock) -> None:
 )
 def test_backoff(tries: int, seconds: int) -> None:
     assert backoff(tries, 30) == seconds
+
+
+def test_backoff_with_another_limit() -> None:
+    assert [backoff(tries, 60, 86_400) for tries in (1, 5, 12, 10**6)] == [60, 960, 86_400, 86_400]

@@ -9,10 +9,12 @@ import tracemalloc
 from typing import Any, Iterable, Iterator
 
 import pytest
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation import room_members
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import AnswerError
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.room_members import (
     MAX_EVENT,
-    listed_members,
+    RoomMembers,
+    read_members,
 )
 
 OURS = "gone.example"
@@ -37,6 +39,9 @@ STATE = {
         member("@d:gone.example", "knock"),
         member("@e:gone.example", "ban"),
         member("@f:other.example", "join"),
+        member("@f2:other.example", "join"),
+        member("@f3:invited.example", "invite"),
+        member("@f4:no name", "join"),
         member("@g:gone.example:1", "join"),
         member(["@h:gone.example"], "join"),
         member("@i:gone.example", {"a": 1}),
@@ -47,19 +52,22 @@ STATE = {
     ],
     "last": None,
 }
-LISTED = {"@a:gone.example": "join", "@c:gone.example": "invite", "@d:gone.example": "knock"}
+MEMBERS = RoomMembers(
+    {"@a:gone.example": "join", "@c:gone.example": "invite", "@d:gone.example": "knock"},
+    ("other.example", "gone.example:1"),
+)
 
 
 @pytest.mark.parametrize("size", [1, 2, 7, 1000, 10**6])
 @pytest.mark.parametrize("indent", [None, 2])
 def test_members(size: int, indent: int | None) -> None:
     data = json.dumps(STATE, indent=indent, ensure_ascii=False).encode()
-    assert listed_members(in_pieces(data, size), OURS) == LISTED
+    assert read_members(in_pieces(data, size), OURS) == MEMBERS
 
 
 @pytest.mark.parametrize("text", ["{}", ' { "pdus" : [ ] } ', '{"auth_chain": []}'])
 def test_nobody(text: str) -> None:
-    assert listed_members([text.encode()], OURS) == {}
+    assert read_members([text.encode()], OURS) == ({}, ())
 
 
 @pytest.mark.parametrize(
@@ -83,7 +91,7 @@ def test_nobody(text: str) -> None:
 )
 def test_what_is_no_state(data: bytes) -> None:
     with pytest.raises(AnswerError):
-        listed_members(in_pieces(data, 1000), OURS)
+        read_members(in_pieces(data, 1000), OURS)
 
 
 def test_an_endless_event_is_not_kept() -> None:
@@ -93,7 +101,7 @@ def test_an_endless_event_is_not_kept() -> None:
             yield b"x" * 10_000
 
     with pytest.raises(AnswerError, match="too large"):
-        listed_members(endless(), OURS)
+        read_members(endless(), OURS)
 
 
 def test_memory_does_not_grow_with_the_room() -> None:
@@ -107,8 +115,17 @@ def test_memory_does_not_grow_with_the_room() -> None:
 
     tracemalloc.start()
     try:
-        assert listed_members(room(20_000), OURS) == {"@a:gone.example": "join"}
+        assert read_members(room(20_000), OURS).listed == {"@a:gone.example": "join"}
         _now, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     assert peak < 1024 * 1024
+
+
+def test_names_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room_members, "MAX_LISTED", 2)
+    monkeypatch.setattr(room_members, "MAX_SERVERS", 3)
+    events = [member(f"@u{number}:{server}", "join") for number in range(5) for server in (OURS, f"s{number}.example")]
+    listed, servers = read_members([json.dumps({"pdus": events}).encode()], OURS)
+    assert list(listed) == ["@u0:gone.example", "@u1:gone.example"]
+    assert servers == ("s0.example", "s1.example", "s2.example")
