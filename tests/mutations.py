@@ -507,9 +507,9 @@ MUTATIONS = [
     ),
     Mutation(
         "10 only accounts of ours",
-        f"{UTILS}/_federation_module.py",
-        "                    check_user_id(user_id, name)\n",
-        "                    pass\n",
+        f"{DECOMMISSION}/sources.py",
+        "                check_user_id(user_id, server_name)\n",
+        "                pass\n",
         f"{REMOTE}/test_modules.py",
     ),
     Mutation(

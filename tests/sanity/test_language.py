@@ -62,7 +62,7 @@ VERBS = CHECKS | {
     "Write",
 }
 NEXT_STEP = re.compile(
-    r"\b(add|check|close|correct|remove|run|set|stop)\b.*\b(again|(decommission|site)_\w+|stages?|Synapse|variable|path)\b"
+    r"\b(add|check|close|correct|remove|run|set|stop)\b.*\b(again|(decommission|ghosts|site)_\w+|stages?|Synapse|variable|path)\b"
     r"|\bdecommission_\w+",
     re.IGNORECASE | re.DOTALL,
 )

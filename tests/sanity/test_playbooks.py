@@ -18,7 +18,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 ASSERTION = "assert_hosts.yml"
 PLAYBOOKS = sorted(path.stem for path in ROOT.glob("playbooks/*.yml") if path.name != ASSERTION)
-VARIABLES = {"site": "site_hosts"}
+VARIABLES = {"ghosts": "ghosts_hosts", "site": "site_hosts"}
 """The variable with the hosts of a playbook, if it is not decommission_hosts."""
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 INVENTORY = {

@@ -94,7 +94,7 @@ def shape(option: Json) -> Json:
 
 def test_there_are_modules_and_roles() -> None:
     assert MODULES
-    assert ROLES == ["decommission", "site"]
+    assert ROLES == ["decommission", "ghosts", "site"]
 
 
 @pytest.mark.parametrize("name", [*MODULES, "archive"])
