@@ -40,6 +40,12 @@ The playbook `matrixops.synapse.site` and the role take the same variables. `sit
 an inventory group or pattern, by default `matrix_site`. Set it with `-e`.
 
 """
+GHOSTS_VARIABLES = """# Variables of the role `ghosts`
+
+The playbook `matrixops.synapse.ghosts` and the role take the same variables. `ghosts_hosts` belongs to the playbook
+only: an inventory group or pattern, by default `localhost`. Set it with `-e`.
+
+"""
 MODULES = """# Modules
 
 All modules support check mode. `ansible-doc matrixops.synapse.<module>` also shows attributes and examples.
@@ -68,6 +74,7 @@ def rendered() -> dict[Path, str]:
     return {
         ROOT / "docs/reference/variables.md": HEADER + VARIABLES + "\n".join(_variables("decommission")) + "\n",
         ROOT / "docs/reference/site-variables.md": HEADER + SITE_VARIABLES + "\n".join(_variables("site")) + "\n",
+        ROOT / "docs/reference/ghosts-variables.md": HEADER + GHOSTS_VARIABLES + "\n".join(_variables("ghosts")) + "\n",
         ROOT / "docs/reference/modules.md": HEADER + MODULES + "\n".join(_modules()) + "\n",
     }
 

@@ -276,7 +276,7 @@ def message(run: Run) -> str:
     results = run.ghosts.results
     pairs = plural(len(results), "pair of server and room", "pairs of server and room")
     parts = [f"{counts['confirmed']:,} of {pairs} confirmed"]
-    parts += [f"{counts[state]:,} {state}" for state in STATES[1:] if counts[state]]
+    parts += [f"{counts[state]:,} {'with ' * (state == 'ghosts')}{state}" for state in STATES[1:] if counts[state]]
     return "; ".join([*parts, *([f"{plural(run.removed, 'ghost', 'ghosts')} removed"] if run.removed else [])])
 
 

@@ -130,7 +130,7 @@ def test_listed_accounts(us: Us, run_module: RunModule) -> None:
     requests = len(server.requests) + 3  # and one in each round to the server that is down
     assert result == {
         "changed": False,
-        "message": "0 of 2 pairs of server and room confirmed; 1 ghosts; 1 unreachable",
+        "message": "0 of 2 pairs of server and room confirmed; 1 with ghosts; 1 unreachable",
         "sources": {"rooms": 1},
         "key_id": us.own.key.key_id,
         "pairs": 2,

@@ -288,7 +288,10 @@ def test_confirmation_can_be_required(late: Late, run: Run) -> None:
     ("variables", "message"),
     [
         ({}, "there is no source of rooms: set one of the variables ghosts_certificate"),
-        ({"ghosts_rooms": [], "ghosts_alongside": True}, "ghosts_alongside is true: set ghosts_base_url and ghosts_access_token to"),
+        (
+            {"ghosts_rooms": [], "ghosts_alongside": True},
+            "ghosts_alongside is true: set ghosts_base_url and ghosts_access_token to",
+        ),
         ({"ghosts_rooms": [], "ghosts_base_url": "http://localhost:1"}, "ghosts_base_url needs ghosts_access_token"),
         ({"ghosts_witness_url": "http://localhost:1"}, "ghosts_witness_url and ghosts_witness_token belong together"),
         ({"ghosts_log_paths": ["x"]}, "set ghosts_alongside to true"),

@@ -39,6 +39,18 @@ OPTIONS = yaml.safe_load((ROOT / "roles/decommission/meta/argument_specs.yml").r
 ]
 #: Of the playbooks, which decide on the hosts before there is a role.
 PLAYBOOK_OPTIONS = {"decommission_hosts": "matrix_decommission"}
+#: Variables of the other roles, and of their playbooks.
+OTHER_ROLES = ("ghosts", "site")
+OTHER_OPTIONS = {f"{role}_hosts" for role in OTHER_ROLES}.union(
+    *(
+        yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())["argument_specs"]["main"][
+            "options"
+        ]
+        for role in OTHER_ROLES
+    )
+)
+#: Names of results that begin as a variable does.
+RESULTS = {"ghosts_total"}
 STAGES = set(OPTIONS["decommission_stages"]["choices"])
 MODULES = {path.stem for path in (ROOT / "plugins/modules").glob("*.py")}
 ACTION_GROUPS = set(yaml.safe_load((ROOT / "meta/runtime.yml").read_text())["action_groups"])
@@ -120,7 +132,7 @@ def test_command(command: str, repository: Path) -> None:
     for tags in option(words, "--tags") + option(words, "--skip-tags"):
         assert set(tags.split(",")) <= STAGES
     for variable in option(words, "-e"):
-        assert variable.startswith("@") or variable.partition("=")[0] in {*OPTIONS, *PLAYBOOK_OPTIONS}
+        assert variable.startswith("@") or variable.partition("=")[0] in {*OPTIONS, *PLAYBOOK_OPTIONS, *OTHER_OPTIONS}
     match words:
         case ["make", target, *variables]:
             targets = re.findall(r"^([a-z -]+):.* ##", (ROOT / "Makefile").read_text(), re.MULTILINE)
@@ -181,6 +193,7 @@ def test_names(path: Path) -> None:
     text = path.read_text()
     used = set(re.findall(r"(?<![\w./])decommission_\w+", text))
     assert used <= {*OPTIONS, *PLAYBOOK_OPTIONS}
+    assert set(re.findall(rf"(?<![\w./_])(?:{'|'.join(OTHER_ROLES)})_[a-z]\w+", text)) <= OTHER_OPTIONS | RESULTS
     named = set(re.findall(r"\bmatrixops\.synapse\.(\w+)", text))
     assert named <= MODULES | PLAYBOOKS | ACTION_GROUPS
     assert set(re.findall(r"`(synapse_\w+)`", text)) <= MODULES | {"synapse_only"}  # a value of an option

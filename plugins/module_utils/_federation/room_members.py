@@ -32,10 +32,10 @@ MAX_SERVERS = 10_000
 
 
 class RoomMembers(NamedTuple):
-    """What the state of a room says about the accounts of one server, and about other servers.
+    """What the state of a room says about the accounts of one server, and which servers are in the room.
 
     :ivar listed: the accounts that are joined, invited or knocking, with memberships, by user ID.
-    :ivar servers: the other servers of which an account is joined.
+    :ivar servers: those servers, except that one.
     """
 
     listed: dict[str, str]

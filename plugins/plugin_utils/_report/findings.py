@@ -17,7 +17,7 @@ from .summary import REMOTE_CHECKS, failures_total, servers_total, some_of, unco
 Finding = Tuple[str, str]
 """The kind of a finding, and its text."""
 
-CHECK_AGAIN = "Check again later with the module matrix_ghosts, from any machine that has the signing key."
+CHECK_AGAIN = "Check again later with the playbook matrixops.synapse.ghosts, from any machine that has the signing key."
 STEPS = {
     "ghosts": ("Accounts still listed", CHECK_AGAIN),
     "refused": ("Refused", "Ask a user who can kick the accounts (see Unconfirmed rooms) to do so, then check again."),
