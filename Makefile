@@ -8,7 +8,7 @@ COLLECTION := .cache/ansible_collections/matrixops/synapse
 
 export ANSIBLE_COLLECTIONS_PATH := $(CURDIR)/.cache
 
-.PHONY: help demo demo-site demo-hosts test unit sanity integration lab nightly faults mutations matrix newcomer judges
+.PHONY: help demo demo-site demo-ghosts demo-hosts test unit sanity integration lab nightly faults mutations matrix newcomer judges
 .PHONY: durations tests-table test-dendrite
 .PHONY: bench bench-quick bench-report bench-compare lint docs galaxy clean FORCE
 
@@ -20,6 +20,9 @@ demo: .cache/demo.installed .cache/synapse.installed $(COLLECTION) ## decommissi
 
 demo-site: .cache/demo.installed .cache/synapse.installed $(COLLECTION) ## replace a homeserver by a static site (needs nginx or caddy)
 	PYTHONPATH=tests:.cache $(BIN)/python -m demo.site
+
+demo-ghosts: .cache/demo.installed .cache/synapse.installed $(COLLECTION) ## remove the ghosts of a homeserver that is already gone
+	PYTHONPATH=tests:.cache $(BIN)/python -m demo.ghosts
 
 demo-hosts: .cache/demo.installed $(COLLECTION) ## decommission real machines over SSH (as root)
 	PYTHONPATH=tests $(BIN)/python -m demo.hosts

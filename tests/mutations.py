@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 COPY = ROOT / ".cache/mutations"
 UTILS, TASKS = "plugins/module_utils", "roles/decommission/tasks"
 SYNAPSE, FEDERATION, DECOMMISSION = f"{UTILS}/_synapse", f"{UTILS}/_federation", f"{UTILS}/_decommission"
+GHOST_CLEANUP = f"{UTILS}/_ghost_cleanup"
 UNIT, INTEGRATION, REMOTE = "tests/unit/plugins", "tests/integration", "tests/federation"
 
 
@@ -931,6 +932,55 @@ MUTATIONS = [
         "| intersect(ansible_play_hosts_all)",
         "",
         "tests/sanity/test_playbooks.py",
+    ),
+    Mutation(
+        "14 the name of a homeserver that is gone",
+        f"{GHOST_CLEANUP}/name_check.py",
+        "if connection.homeserver:",
+        "if False:",
+        f"{REMOTE}/test_ghost_service.py",
+    ),
+    Mutation(
+        "14 the name of a homeserver that is gone",
+        f"{GHOST_CLEANUP}/name_check.py",
+        "            assert_not_known_otherwise(connection.client, self._config.servers)\n",
+        "            pass\n",
+        f"{REMOTE}/test_ghost_service.py",
+    ),
+    Mutation(
+        "14 one removal in a room at a time",
+        f"{GHOST_CLEANUP}/cleanup.py",
+        "            if free == BUSY:",
+        "            if False:",
+        f"{REMOTE}/test_cleanup.py",
+    ),
+    Mutation(
+        "14 one removal in a room at a time",
+        f"{GHOST_CLEANUP}/cleanup.py",
+        "            self._rooms[visit.room] = BUSY\n",
+        "",
+        f"{REMOTE}/test_cleanup.py",
+    ),
+    Mutation(
+        "14 a pause",
+        f"{GHOST_CLEANUP}/schedule.py",
+        "while self._heap and not self._is_paused:",
+        "while self._heap:",
+        f"{REMOTE}/test_cleanup.py",
+    ),
+    Mutation(
+        "14 a kill loses nothing",
+        f"{GHOST_CLEANUP}/store.py",
+        'self._run("UPDATE pairs SET held = 0 WHERE held != 0")',
+        "pass",
+        f"{UNIT}/module_utils/_ghost_cleanup/test_store.py",
+    ),
+    Mutation(
+        "14 a kill loses nothing",
+        f"{GHOST_CLEANUP}/store.py",
+        "due = CASE WHEN heard > ? THEN ? ELSE ? END",
+        "due = CASE WHEN heard < ? THEN ? ELSE ? END",
+        f"{UNIT}/module_utils/_ghost_cleanup/test_store.py",
     ),
 ]
 

@@ -46,6 +46,12 @@ The playbook `matrixops.synapse.ghosts` and the role take the same variables. `g
 only: an inventory group or pattern, by default `localhost`. Set it with `-e`.
 
 """
+GHOST_CLEANUP_VARIABLES = """# Variables of the role `ghost_cleanup`
+
+The playbook `matrixops.synapse.ghost_cleanup` and the role take the same variables. `ghost_cleanup_hosts` belongs to
+the playbook only: an inventory group or pattern, by default `matrix_ghost_cleanup`. Set it with `-e`.
+
+"""
 MODULES = """# Modules
 
 All modules support check mode. `ansible-doc matrixops.synapse.<module>` also shows attributes and examples.
@@ -71,11 +77,16 @@ def main() -> int:
 
 def rendered() -> dict[Path, str]:
     """All generated pages."""
+    pages = {
+        "variables": (VARIABLES, _variables("decommission")),
+        "site-variables": (SITE_VARIABLES, _variables("site")),
+        "ghosts-variables": (GHOSTS_VARIABLES, _variables("ghosts")),
+        "ghost-cleanup-variables": (GHOST_CLEANUP_VARIABLES, _variables("ghost_cleanup")),
+        "modules": (MODULES, _modules()),
+    }
     return {
-        ROOT / "docs/reference/variables.md": HEADER + VARIABLES + "\n".join(_variables("decommission")) + "\n",
-        ROOT / "docs/reference/site-variables.md": HEADER + SITE_VARIABLES + "\n".join(_variables("site")) + "\n",
-        ROOT / "docs/reference/ghosts-variables.md": HEADER + GHOSTS_VARIABLES + "\n".join(_variables("ghosts")) + "\n",
-        ROOT / "docs/reference/modules.md": HEADER + MODULES + "\n".join(_modules()) + "\n",
+        ROOT / f"docs/reference/{name}.md": HEADER + about + "\n".join(lines) + "\n"
+        for name, (about, lines) in pages.items()
     }
 
 

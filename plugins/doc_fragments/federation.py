@@ -68,7 +68,8 @@ options:
     type: str
   ca_path:
     description:
-      - Path of the CA certificates with which to verify all servers, instead of the default ones.
+      - Path of the CA certificates with which to verify all servers, instead of the default ones. Remote servers only
+        accept the certificates of public CAs.
     type: path
   timeout:
     description:

@@ -19,6 +19,7 @@ description:
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
+  - matrixops.synapse.federation.remote
   - matrixops.synapse.attributes
   - matrixops.synapse.attributes.info_module
 requirements:
@@ -72,28 +73,6 @@ options:
         distributed over the list is requested.
     type: int
     default: 20
-  ip_allowlist:
-    description:
-      - IP addresses and CIDR ranges to allow although they are not public, for example private or loopback addresses.
-        Remote servers usually refuse such addresses.
-    type: list
-    elements: str
-    default: []
-  proxy:
-    description:
-      - URL of an HTTP proxy for all requests, for example V(http://proxy.example:3128). The proxy then resolves names,
-        and O(ip_allowlist) only applies to IP addresses in server names.
-    type: str
-  ca_path:
-    description:
-      - Path of the CA certificates with which to verify the site, instead of the default ones. Remote servers only
-        accept the certificates of public CAs.
-    type: path
-  timeout:
-    description:
-      - Total time of one request in seconds.
-    type: int
-    default: 30
   wait:
     description:
       - Maximum time in seconds to repeat the requests until all answers are the expected ones, for example after a
@@ -157,13 +136,13 @@ import time
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.connect import Settings
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import FederationError
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.site_checks import (
     CheckResult,
     Expected,
     check_site,
 )
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation_module import REMOTE_OPTIONS, settings
 from ansible_collections.matrixops.synapse.plugins.module_utils._text import printable
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -188,10 +167,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         },
     },
     "sample": {"type": "int", "default": 20},
-    "ip_allowlist": {"type": "list", "elements": "str", "default": []},
-    "proxy": {"type": "str", "no_log": True},
-    "ca_path": {"type": "path"},
-    "timeout": {"type": "int", "default": 30},
+    **REMOTE_OPTIONS,
     "wait": {"type": "int", "default": 0},
 }
 INTERVAL = 1.0
@@ -216,12 +192,6 @@ def main() -> None:
     for option in ("sample", "timeout"):
         if params[option] < 1:
             module.fail_json(msg=f"{option} is {params[option]}: set it to 1 or more")
-    settings = Settings(
-        ca_path=params["ca_path"],
-        proxy=params["proxy"],
-        ip_allowlist=tuple(params["ip_allowlist"]),
-        timeout=float(params["timeout"]),
-    )
     expected = Expected(
         params["server_name"],
         key_id=params["key_id"],
@@ -230,11 +200,11 @@ def main() -> None:
         sample=params["sample"],
     )
     try:
-        results = check_site(expected, settings)
+        results = check_site(expected, settings(params))
         deadline = time.monotonic() + params["wait"]
         while any(result.reason for result in results) and time.monotonic() < deadline:
             time.sleep(INTERVAL)
-            results = check_site(expected, settings)
+            results = check_site(expected, settings(params))
     except (FederationError, ValueError) as error:
         module.fail_json(msg=printable(str(error)))
     module.exit_json(

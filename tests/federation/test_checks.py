@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import (
     KnownAccounts,
     Pair,
+    PairResult,
     check,
     check_if_joined,
 )
@@ -279,7 +280,7 @@ def test_members_are_read_before_a_removal(client: FederationClient, remote: Sta
     room = Room({ALICE: "join", CAROL: "invite", STRANGER: "join", "@gone:left.example": "leave"})
     server = remote(room, implementation=implementation)
     members: list[tuple[RoomMembers, int]] = []
-    leaves: list[tuple[str, str]] = []
+    leaves: list[tuple[str, str, str]] = []
     result = remove(
         client,
         Pair(server.server_name, room.room_id),
@@ -287,17 +288,43 @@ def test_members_are_read_before_a_removal(client: FederationClient, remote: Sta
         anybody,
         event_ids=["$unknown", room.say()],
         on_members=lambda found: members.append((found, len(server.leaves))),
-        on_leave=lambda user_id, event_id: leaves.append((user_id, event_id)),
+        on_leave=lambda *leave: leaves.append(leave),
     )
     found, sent_before = members[0]
     assert found.listed == {ALICE: "join", CAROL: "invite"}
     assert sorted(found.servers) == ["elsewhere.example", "rooms.example"]
     assert sent_before == 0
     assert set(result.removed) == {ALICE, CAROL} and not server.unneeded_leaves
-    assert [user_id for user_id, _event_id in leaves] == list(result.removed)
-    assert all(room.event(event_id) for _user_id, event_id in leaves)
+    assert [user_id for user_id, _event_id, _membership in leaves] == list(result.removed)
+    assert all(room.event(event_id) for _user_id, event_id, _membership in leaves)
+    assert {user_id: membership == "join" for user_id, _, membership in leaves} == {ALICE: True, CAROL: False}
     # Dendrite has dropped the leave of an invite, and does not say so.
     assert result.state == "confirmed"
+
+
+def test_an_old_event_does_not_confirm(client: FederationClient, remote: StartServer) -> None:
+    """Conduit does not tell its newest event. Here, an account has joined after the one that is known."""
+    room = Room({CAROL: "leave"})
+    event_id = room.say()
+    room.set_membership(ALICE, "join")
+    pair = Pair(remote(room, implementation="conduit").server_name, room.room_id)
+
+    def run() -> PairResult:
+        return remove(client, pair, KnownAccounts(), anybody, event_ids=[event_id], on_members=lambda _members: None)
+
+    assert (run().state, run().is_transient) == ("unconfirmed", True)
+    event_id = room.newest()
+    assert (run().state, room.membership(ALICE)) == ("confirmed", "leave")
+
+
+@everywhere
+def test_a_server_that_has_joined_last(client: FederationClient, remote: StartServer, implementation: str) -> None:
+    room = Room({ALICE: "join", STRANGER: "join"})
+    server = remote(room, implementation=implementation)
+    members: list[RoomMembers] = []
+    pair = Pair(server.server_name, room.room_id)
+    remove(client, pair, KnownAccounts(), anybody, event_ids=[room.newest()], on_members=members.append)
+    assert members[0] == ({ALICE: "join"}, ("rooms.example", "elsewhere.example"))
 
 
 def test_an_invite_is_checked_after_its_removal(client: FederationClient, remote: StartServer) -> None:
@@ -328,7 +355,7 @@ def test_two_requests_for_each_ghost_on_synapse(client: FederationClient, remote
     known = KnownAccounts(tuple(f"@left{number}:gone.example" for number in range(20)))
     result = remove(client, pair, known, anybody, on_members=lambda _members: None)
     assert (result.state, len(result.removed)) == ("confirmed", 20)
-    assert len(server.requests) == 2 * 20 + len(("state_ids", "timestamp_to_event", "state", "state_ids"))
+    assert len(server.requests) == 2 * 20 + len(("state_ids", "timestamp_to_event", "state", "event", "state_ids"))
 
 
 def test_leaves_of_an_earlier_run(client: FederationClient, remote: StartServer) -> None:
@@ -346,7 +373,7 @@ def test_leaves_of_an_earlier_run(client: FederationClient, remote: StartServer)
             known,
             anybody,
             earlier_leaves=accepted,
-            on_leave=lambda user_id, event_id: accepted.update({event_id: user_id}),
+            on_leave=lambda user_id, event_id, _membership: accepted.update({event_id: user_id}),
         ).state
 
     assert [run(), run()] == ["confirmed", "confirmed"]

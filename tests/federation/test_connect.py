@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.connect import (
-    STATIC_SITE,
     Settings,
     connect,
 )
@@ -23,7 +22,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._federation.erro
     UnreachableError,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.notaries import MAX_NOTARIES
-from ansible_collections.matrixops.synapse.plugins.plugin_utils._site import layout
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.static_answers import STATIC_SITE, VERSION
 from stubs import faults
 from stubs.answers import Answer
 from stubs.remote_server import RemoteServer
@@ -192,7 +191,7 @@ def test_notaries_are_asked_without_a_valid_answer_under_the_server_name(
         (faults.instead(Answer.of(200, {})), ""),
         (faults.instead(Answer.of(200, {"server": "Synapse"})), ""),
         (faults.instead(Answer.of(200, {"server": {"name": STATIC_SITE, "version": "1"}})), ""),
-        (faults.instead(Answer.of(200, layout.VERSION)), ""),
+        (faults.instead(Answer.of(200, VERSION)), ""),
         (faults.instead(Answer.of(502, {})), ""),
         (faults.instead(Answer.of(200, {"server": {"name": "Dendrite\x1b[2J", "version": "1"}})), "Dendrite\\x1b[2J 1"),
     ],

@@ -55,6 +55,11 @@ FEDERATION = {
     "destination_retry_multiplier": 1,
     "destination_max_retry_interval": "2s",
 }
+DEFAULT_BACKOFF: dict[str, Any] = {
+    "federation": {name: value for name, value in FEDERATION.items() if not name.startswith("destination_")}
+}
+"""The ``extra_config`` of a server that sends nothing to one that does not answer for as long as Synapse does by
+default: first ten minutes. Only the tries before that take less time."""
 
 
 @dataclass(frozen=True)

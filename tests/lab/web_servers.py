@@ -2,15 +2,17 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A real nginx or Caddy on loopback that serves a static site, as an ordinary process with files in one directory."""
+"""A real nginx or Caddy, or the service ghost_cleanup, on loopback: serves a static site as an ordinary process."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import socket
 import subprocess
+import sys
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
@@ -187,3 +189,42 @@ class Caddy(WebServer):
     def command(self, *, check: bool = False) -> list[str]:
         config = ["--adapter", "caddyfile", "--config", str(self.directory / "Caddyfile")]
         return [self.executable, "validate" if check else "run", *config]
+
+
+class GhostCleanup(WebServer):
+    """The web part of the service ``ghost_cleanup``, which serves a static site as well.
+
+    ``keys``, key answers of remote servers by name, may be set before the start.
+    """
+
+    program = "ghost_cleanup"
+    aliases = layout.CADDY_ALIASES
+    keys: dict[str, dict[str, Any]] = {}
+
+    @property
+    def executable(self) -> str:
+        return sys.executable
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**super().environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+
+    def configuration(self, summary: dict[str, Any]) -> str:
+        return json.dumps(
+            {
+                "server_name": summary["server_name"],
+                "site_path": self.paths.www,
+                "key_answer_path": f"{self.paths.www}/_matrix/key/v2/server",
+                "listen": [f"127.0.0.1:{self.port}"],
+                "tls": [self.paths.certificate, self.paths.certificate_key] if self.paths.tls else None,
+                "keys": self.keys,
+            }
+        )
+
+    def write(self, configuration: str) -> None:
+        (self.directory / "ghost_cleanup.json").write_text(configuration)
+
+    def command(self, *, check: bool = False) -> list[str]:
+        if check:
+            raise LabError(f"{self.program} cannot check its configuration")
+        return [self.executable, "-m", "lab.ghost_web", str(self.directory / "ghost_cleanup.json")]

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import reference
@@ -29,28 +30,28 @@ from nightly import CATEGORIES
 HOWTOS = sorted((ROOT / "docs/howto").glob("*.md"))
 #: Pages whose examples and names must be valid.
 REFERENCE = ("certificate", "glossary", "plan-warnings", "stages", "states")
-FOR_USERS = [ROOT / name for name in ("README.md", "docs/tutorial.md", "roles/decommission/README.md")]
+FOR_USERS = [ROOT / name for name in ("README.md", "docs/tutorial.md")]
+FOR_USERS += [ROOT / f"roles/{role}/README.md" for role in ("decommission", "ghost_cleanup")]
 FOR_USERS += [*HOWTOS, *(ROOT / f"docs/reference/{name}.md" for name in REFERENCE)]
 PAGES = sorted(ROOT.glob("docs/*/*.md"))
 ALL = sorted({*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("roles/*/README.md")})
 
-OPTIONS = yaml.safe_load((ROOT / "roles/decommission/meta/argument_specs.yml").read_text())["argument_specs"]["main"][
-    "options"
-]
+
+def options_of(role: str) -> dict[str, Any]:
+    """The variables of a role."""
+    specs = yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())
+    options: dict[str, Any] = specs["argument_specs"]["main"]["options"]
+    return options
+
+
+OPTIONS = options_of("decommission")
 #: Of the playbooks, which decide on the hosts before there is a role.
 PLAYBOOK_OPTIONS = {"decommission_hosts": "matrix_decommission"}
 #: Variables of the other roles, and of their playbooks.
-OTHER_ROLES = ("ghosts", "site")
-OTHER_OPTIONS = {f"{role}_hosts" for role in OTHER_ROLES}.union(
-    *(
-        yaml.safe_load((ROOT / f"roles/{role}/meta/argument_specs.yml").read_text())["argument_specs"]["main"][
-            "options"
-        ]
-        for role in OTHER_ROLES
-    )
-)
-#: Names of results that begin as a variable does.
-RESULTS = {"ghosts_total"}
+OTHER_ROLES = ("ghost_cleanup", "ghosts", "site")
+OTHER_OPTIONS = {f"{role}_hosts" for role in OTHER_ROLES}.union(*map(options_of, OTHER_ROLES))
+#: Names of modules and of results that begin as a variable does.
+OTHER_NAMES = {"ghost_cleanup_program", "ghosts_total"}
 STAGES = set(OPTIONS["decommission_stages"]["choices"])
 MODULES = {path.stem for path in (ROOT / "plugins/modules").glob("*.py")}
 ACTION_GROUPS = set(yaml.safe_load((ROOT / "meta/runtime.yml").read_text())["action_groups"])
@@ -193,7 +194,7 @@ def test_names(path: Path) -> None:
     text = path.read_text()
     used = set(re.findall(r"(?<![\w./])decommission_\w+", text))
     assert used <= {*OPTIONS, *PLAYBOOK_OPTIONS}
-    assert set(re.findall(rf"(?<![\w./_])(?:{'|'.join(OTHER_ROLES)})_[a-z]\w+", text)) <= OTHER_OPTIONS | RESULTS
+    assert set(re.findall(rf"(?<![\w./_])(?:{'|'.join(OTHER_ROLES)})_[a-z]\w+", text)) <= OTHER_OPTIONS | OTHER_NAMES
     named = set(re.findall(r"\bmatrixops\.synapse\.(\w+)", text))
     assert named <= MODULES | PLAYBOOKS | ACTION_GROUPS
     assert set(re.findall(r"`(synapse_\w+)`", text)) <= MODULES | {"synapse_only"}  # a value of an option

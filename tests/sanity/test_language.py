@@ -47,6 +47,7 @@ VERBS = CHECKS | {
     "Put",
     "Read",
     "Release",
+    "Reload",
     "Record",
     "Remove",
     "Restart",
@@ -62,7 +63,7 @@ VERBS = CHECKS | {
     "Write",
 }
 NEXT_STEP = re.compile(
-    r"\b(add|check|close|correct|remove|run|set|stop)\b.*\b(again|(decommission|ghosts|site)_\w+|stages?|Synapse|variable|path)\b"
+    r"\b(add|check|close|correct|remove|run|set|stop)\b.*\b(again|(decommission|ghost_cleanup|ghosts|site)_\w+|stages?|Synapse|variable|path)\b"
     r"|\bdecommission_\w+",
     re.IGNORECASE | re.DOTALL,
 )

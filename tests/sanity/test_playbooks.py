@@ -18,7 +18,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 ASSERTION = "assert_hosts.yml"
 PLAYBOOKS = sorted(path.stem for path in ROOT.glob("playbooks/*.yml") if path.name != ASSERTION)
-VARIABLES = {"ghosts": "ghosts_hosts", "site": "site_hosts"}
+VARIABLES = {"ghost_cleanup": "ghost_cleanup_hosts", "ghosts": "ghosts_hosts", "site": "site_hosts"}
 """The variable with the hosts of a playbook, if it is not decommission_hosts."""
 LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
 INVENTORY = {
@@ -82,11 +82,13 @@ def test_no_host(tmp_path: Path, arguments: list[str]) -> None:
     fails(tmp_path, "matrixops.synapse.status", *arguments)
 
 
-def test_the_group_of_web_servers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("playbook", ["ghost_cleanup", "site"])
+def test_the_group_of_other_hosts(tmp_path: Path, playbook: str) -> None:
     """That of the homeservers does not count, nor does their variable."""
-    output = fails(tmp_path, "matrixops.synapse.site", "-e", "decommission_hosts=matrix_decommission")
-    assert "no host matches site_hosts: 'matrix_site'" in output and "or set site_hosts to another one" in output
-    fails(tmp_path, "matrixops.synapse.site", "-e", "site_hosts=web", "--limit", "m")
+    variable = f"{playbook}_hosts"
+    output = fails(tmp_path, f"matrixops.synapse.{playbook}", "-e", "decommission_hosts=matrix_decommission")
+    assert f"no host matches {variable}: 'matrix_{playbook}'" in output and f"or set {variable} to another" in output
+    fails(tmp_path, f"matrixops.synapse.{playbook}", "-e", f"{variable}=web", "--limit", "m")
 
 
 def test_an_empty_inventory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

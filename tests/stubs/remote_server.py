@@ -16,17 +16,20 @@ Example::
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
-from threading import Event, Lock
+from threading import Event, Lock, Thread
 from types import TracebackType
-from typing import Iterable, Iterator
+from typing import Any, Iterable, Iterator
+from urllib.parse import quote
 
+import requests
 import trustme
 
 from . import tls_server
 from .answers import CURRENT, IMPLEMENTATIONS, Answer, Request
 from .faults import Fault
-from .rooms import InvalidEventError, Json, Room, ServerKey, public_keys, verify
+from .rooms import InvalidEventError, Json, Room, ServerKey, content_hash, event_id, public_keys, redact, verify
 from .tls_server import TlsServer
 
 _PARAMETER = re.compile(r'(\w+)=(?:"([^"]*)"|([^",]*))')
@@ -51,8 +54,13 @@ class RemoteServer:
         implementation: str = "synapse",
         latency: float = 0.0,
         port: int = 0,
+        ca_file: str | None = None,
     ) -> None:
-        """``peers`` are the key answers of the servers whose signatures it accepts; ``latency`` is in seconds."""
+        """``peers`` are the key answers of the servers whose signatures it accepts; ``latency`` is in seconds.
+
+        With ``ca_file``, it sends requests as well: a server that it has heard of for the first time is told all rooms
+        in which accounts of it are joined, as a server does that has given up on another one.
+        """
         self.certificate = certificate
         self.latency = latency
         self.rooms = {room.room_id: room for room in rooms}
@@ -63,6 +71,8 @@ class RemoteServer:
         self.leaves: list[Json] = []
         #: Room ID and user ID of each leave event that it was sent though the user was not in the room.
         self.unneeded_leaves: list[tuple[str, str]] = []
+        self._ca_file = ca_file
+        self._woken: set[str] = set()
         self._faults: list[_Planned] = []
         self._lock = Lock()
         self._stopping = Event()
@@ -143,6 +153,11 @@ class RemoteServer:
         request.origin = self._authenticated(request)
         with self._lock:
             self.requests.append(request)
+            wakes = request.origin is not None and self._ca_file is not None and request.origin not in self._woken
+            if wakes:
+                self._woken.add(str(request.origin))
+        if wakes:
+            Thread(target=self.tell, args=[request.origin], daemon=True).start()
         if request.endpoint == "send_leave":
             self._watch_leave(request)
         fault = self._next_fault(request.endpoint)
@@ -181,6 +196,47 @@ class RemoteServer:
         except InvalidEventError:
             return None
         return origin
+
+    # Requests of its own
+
+    def send(self, method: str, destination: str, target: str, content: Json | None = None) -> Any:
+        """Send a signed request to another server. The answer must be 200."""
+        signed: Json = {"method": method, "uri": target, "origin": self.server_name, "destination": destination}
+        if content is not None:
+            signed["content"] = content
+        ((key_id, signature),) = self.key.sign(signed)["signatures"][self.server_name].items()
+        header = f'X-Matrix origin="{self.server_name}",destination="{destination}",key="{key_id}",sig="{signature}"'
+        with requests.Session() as session:
+            session.trust_env = False
+            answer = session.request(
+                method,
+                f"https://{destination}{target}",
+                json=content,
+                headers={"Authorization": header},
+                verify=self._ca_file,
+                timeout=300,
+            )
+        answer.raise_for_status()
+        return answer.json()
+
+    def tell(self, destination: str) -> None:
+        """Send the newest event of each room in which accounts of another server are joined."""
+        shared = [room for room in list(self.rooms.values()) if room.has_joined(destination)]
+        pdus = [room.event(room.newest()) for room in shared]
+        content = {"origin": self.server_name, "origin_server_ts": int(time.time() * 1000), "pdus": pdus}
+        self.send("PUT", destination, f"/_matrix/federation/v1/send/{time.monotonic_ns()}", content)
+
+    def join(self, user_id: str, room_id: str, destination: str, room_version: str = "10") -> None:
+        """Let an account of this server join a room of another server."""
+        path = f"{quote(room_id, safe='')}/{quote(user_id, safe='')}"
+        made = self.send("GET", destination, f"/_matrix/federation/v1/make_join/{path}?ver={room_version}")
+        event = {**made["event"], "origin": self.server_name, "origin_server_ts": int(time.time() * 1000)}
+        for name in ("signatures", "unsigned", "hashes"):
+            event.pop(name, None)
+        event["hashes"] = {"sha256": content_hash(event)}
+        event["signatures"] = self.key.sign(redact(event, room_version))["signatures"]
+        path = f"{quote(room_id, safe='')}/{quote(event_id(event, room_version), safe='')}"
+        self.send("PUT", destination, f"/_matrix/federation/v2/send_join/{path}", event)
 
     # What it was asked
 

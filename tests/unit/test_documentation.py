@@ -18,11 +18,11 @@ from ansible_collections.matrixops.synapse.tests.stubs.helpers import Json
 
 ROOT = Path(__file__).parents[2]
 PLUGINS = "ansible_collections.matrixops.synapse.plugins"
-ON_THE_CONTROLLER = ("archive", "certificate", "power_off", "site")
+ON_THE_CONTROLLER = ("archive", "certificate", "ghost_cleanup_program", "power_off", "site")
 """Action plugins. Their modules have the documentation; that of the archive also reads the keys."""
 MODULES = sorted({path.stem for path in (ROOT / "plugins/modules").glob("*.py")} - set(ON_THE_CONTROLLER))
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
-UNSIGNED = {"matrix_server_key", "matrix_site_info", "matrix_site_log_info"}
+UNSIGNED = {"matrix_name_info", "matrix_server_key", "matrix_site_info", "matrix_site_log_info"}
 """Modules that do not sign requests, which do not have the options of the action group."""
 ACTION_GROUPS = {"federation": {name for name in MODULES if name.startswith("matrix_")} - UNSIGNED}
 ACTION_GROUPS["synapse"] = {name for name in MODULES if name.startswith("synapse_")}
@@ -30,6 +30,7 @@ SECRETS = {
     **{name: {"access_token", "login_password"} for name in ACTION_GROUPS["synapse"]},
     **{name: {"access_token", "signing_key", "proxy", "witness_token"} for name in ACTION_GROUPS["federation"]},
     "matrix_federation_info": {"signing_key", "proxy"},
+    "matrix_name_info": {"proxy"},
     "matrix_server_key": {"proxy"},
     "matrix_site_info": {"proxy"},
     "matrix_site_log_info": set(),
@@ -94,7 +95,7 @@ def shape(option: Json) -> Json:
 
 def test_there_are_modules_and_roles() -> None:
     assert MODULES
-    assert ROLES == ["decommission", "ghosts", "site"]
+    assert ROLES == ["decommission", "ghost_cleanup", "ghosts", "site"]
 
 
 @pytest.mark.parametrize("name", [*MODULES, "archive"])

@@ -40,6 +40,7 @@ def is_below(name: str, *packages: str) -> bool:
 
 SYNAPSE = f"{UTILS}._synapse"
 POLICY = f"{UTILS}._decommission"
+SERVICE = f"{UTILS}._ghost_cleanup"
 SHARED = tuple(f"{UTILS}.{name}" for name in ("_concurrency", "_http", "_results", "_text"))
 """What any layer may use: it uses none of them."""
 
@@ -74,11 +75,24 @@ def test_policy_needs_no_ansible() -> None:
         )
 
 
+def test_the_service_stands_alone() -> None:
+    """It is built from these parts, for a host without Ansible. The role validates its configuration beforehand."""
+    configuration = [f"{SERVICE}.config.{name}" for name in ("ConfigError", "parse_config")]
+    parts = (SERVICE, POLICY, SYNAPSE, FEDERATION, *SHARED)
+    for module in FILES:
+        if is_below(module, SERVICE):
+            assert imported_from(module, "ansible") == [], module
+            assert imported_from(module, "ansible_collections") == imported_from(module, *parts), module
+        else:
+            allowed = configuration if module == f"{PLUGINS}.action.ghost_cleanup_program" else []
+            assert [name for name in imported_from(module, SERVICE) if name not in allowed] == [], module
+
+
 def test_the_file_tree_has_one_underscore_a_path() -> None:
     """What is private is said once, by the folder or by the file."""
     for path in (ROOT / "plugins").glob("*_utils/**/*.py"):
         names = [part.removesuffix(".py") for part in path.relative_to(ROOT / "plugins").parts[1:]]
-        assert [name.startswith("_") for name in names].count(True) == 1 or names[-1] == "__init__", path
+        assert [name.startswith("_") for name in names].count(True) == 1 or names[-1].startswith("__"), path
 
 
 TESTED_BY = {
@@ -95,9 +109,14 @@ WITH_REAL_SERVERS = {
     "_federation/checks.py": "test_checks.py",
     "_federation/client.py": "test_checks.py",
     "_federation/connect.py": "test_connect.py",
+    "_federation/name_check.py": "test_name_info.py",
     "_federation/notaries.py": "test_server_key.py",
     "_federation/removal.py": "test_checks.py",
     "_federation/site_checks.py": "test_site_info.py",
+    "_ghost_cleanup/cleanup.py": "test_cleanup.py",
+    "_ghost_cleanup/name_check.py": "test_ghost_service.py",
+    "_ghost_cleanup/service.py": "test_ghost_service.py",
+    "_ghost_cleanup/web.py": "test_ghost_web.py",
 }
 """Which file of tests/federation tests a module that is only used with remote servers."""
 
@@ -105,7 +124,7 @@ WITH_REAL_SERVERS = {
 def test_each_file_of_module_utils_has_its_tests() -> None:
     """One file of tests for each, in a tree like that of the code."""
     code, tests = ROOT / "plugins/module_utils", ROOT / "tests/unit/plugins/module_utils"
-    tested = {path.relative_to(code).as_posix() for path in code.rglob("*.py") if path.name != "__init__.py"}
+    tested = {path.relative_to(code).as_posix() for path in code.rglob("*.py") if path.name[:2] != "__"}
     found = {
         (path.parent / path.name[len("test_") :]).relative_to(tests).as_posix() for path in tests.rglob("test_*.py")
     }

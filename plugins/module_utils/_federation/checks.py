@@ -23,7 +23,7 @@ from .answers import MAKE_LEAVE, STATE_IDS, Meaning, meaning_of
 from .client import FEDERATION, Answer, FederationClient
 from .errors import AnswerError, EventError, FederationError, InvalidNameError, UnreachableError
 from .leave_events import ROOM_VERSIONS, LeaveTemplate, read_template
-from .names import check_event_id, check_room_id, check_user_id
+from .names import check_event_id, check_room_id, check_user_id, is_server_name
 from .room_members import LISTED, RoomMembers, read_members
 
 STATES = ("confirmed", "ghosts", "refused", "unreachable", "unconfirmed")
@@ -120,6 +120,8 @@ class PairCheck:
         self._on_members = on_members
         self._in_state: dict[str, str] | None = None
         """The accounts that the state of the room lists, once it was read."""
+        self._is_state_old = False
+        """Whether that is the state at an event that is not known to be the newest one."""
         accepted = accepted_leaves or {}
         self._memberships: dict[str, tuple[str, str] | None] = {
             event_id: (user_id, "leave") for event_id, user_id in accepted.items()
@@ -172,7 +174,7 @@ class PairCheck:
             in_state = self._listed_in_state(has_checked=any(known))
             checked = {*first.joined, *first.pending, *known.pending}
             yield from self._listed_of(_by_membership({**dict.fromkeys(known.joined, "join"), **in_state}, checked))
-            if not self.ghosts and about_room is Meaning.JOINED:
+            if not self.ghosts and (about_room is Meaning.JOINED or self._is_state_old):
                 raise UnconfirmedError("lists a joined account that is not in its room state yet", is_transient=True)
 
     def _listed_of(self, accounts: KnownAccounts) -> Iterator[tuple[str, LeaveTemplate]]:
@@ -260,7 +262,7 @@ class PairCheck:
         if not self._newest and (template := self._control_template()) is not None:
             self._offers_any_leave = True
             self._newest = [reference.event_id for reference in template.prev_events]
-        return [*self._newest[:1], *self._event_ids[:MAX_EVENT_IDS]]
+        return self._newest[:1] or list(self._event_ids[:MAX_EVENT_IDS])
 
     def _listed_at(self, event_id: str) -> dict[str, str]:
         with self._client.stream(
@@ -272,14 +274,27 @@ class PairCheck:
             timeout=STATE_TIMEOUT,
         ) as answer:
             members = read_members(answer.chunks, self._client.server_name)
+        self._is_state_old = event_id in self._event_ids
+        if self._on_members is not None or (not members.listed and self._about_room is Meaning.JOINED):
+            members = self._with_member(members, event_id)
         if self._on_members is not None:
             self._on_members(members)
-        if not members.listed and self._about_room is Meaning.JOINED:
-            # The state is the one before this event, which may be the join of the only listed account.
-            user_id, membership = self._read_membership(event_id) or ("", "")
-            if membership == "join" and user_id.partition(":")[2] == self._client.server_name:
-                return {user_id: membership}
         return members.listed
+
+    def _with_member(self, members: RoomMembers, event_id: str) -> RoomMembers:
+        """Add the member that has joined with an event: the state at an event is the one before it."""
+        try:
+            user_id, membership = self._read_membership(event_id) or ("", "")
+        except UnconfirmedError:
+            return members
+        server = user_id.partition(":")[2]
+        if membership != "join":
+            return members
+        if server == self._client.server_name:
+            return members._replace(listed={**members.listed, user_id: membership})
+        if server in members.servers or not is_server_name(server):
+            return members
+        return members._replace(servers=(*members.servers, server))
 
     def _membership(self, template: LeaveTemplate, user_id: str, was_invited: bool) -> str:
         """Return the membership of an account in the remote server's view: that of an event in the template.

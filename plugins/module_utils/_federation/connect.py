@@ -22,11 +22,10 @@ from .notaries import MAX_NOTARIES, assert_not_known_otherwise, key_answers
 from .pacing import Limiters, Pacing
 from .published_keys import KeyAnswer, assert_published, parse_key_answer
 from .signing import SigningKey, read_signing_key
+from .static_answers import STATIC_SITE
 from .transport import Transport
 
 EVERYWHERE = ("0.0.0.0/0", "::/0")
-STATIC_SITE = "matrixops.synapse"
-"""Name of the static site in its answer to C(/_matrix/federation/v1/version)."""
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ class _Removal:
     """The leaves of one pair: which were accepted, and which accounts must stay."""
 
     def __init__(
-        self, client: FederationClient, pair: Pair, may_leave: MayLeave, on_leave: Callable[[str, str], None]
+        self, client: FederationClient, pair: Pair, may_leave: MayLeave, on_leave: Callable[[str, str, str], None]
     ) -> None:
         self._client = client
         self._pair = pair
@@ -65,7 +65,7 @@ class _Removal:
                 first_error = first_error or error
                 continue
             self.accepted[event_id] = user_id
-            self._on_leave(user_id, event_id)
+            self._on_leave(user_id, event_id, self._found[user_id])
         if first_error is not None:
             raise first_error
 
@@ -90,7 +90,7 @@ def remove(
     event_ids: Sequence[str] = (),
     earlier_leaves: Mapping[str, str] | None = None,
     on_members: Callable[[RoomMembers], None] | None = None,
-    on_leave: Callable[[str, str], None] = lambda _user_id, _event_id: None,
+    on_leave: Callable[[str, str, str], None] = lambda *_leave: None,
     pause: Callable[[float], None] | None = None,
 ) -> PairResult:
     """Remove the local accounts that a remote server lists in a room, and check until it has confirmed.
@@ -101,7 +101,7 @@ def remove(
     :param known: local accounts there.
     :param event_ids: see C(PairCheck), as for I(on_members).
     :param earlier_leaves: C(accepted_leaves) of earlier runs. Their accounts may be listed again, and have a new leave.
-    :param on_leave: is called with user ID and event ID after each leave that the server has accepted.
+    :param on_leave: is called after each accepted leave, with user ID, event ID and the membership before it.
     :param pause: is called instead of C(time.sleep).
     :returns: the last check, with all accounts whose leave the server has accepted before it.
     """

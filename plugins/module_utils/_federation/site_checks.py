@@ -23,12 +23,13 @@ from .._concurrency import map_concurrent
 from .._results import sample
 from .addresses import AddressFilter
 from .client import FEDERATION, GATEWAY_ERRORS, KEY, MAX_ERROR_TEXT
-from .connect import STATIC_SITE, Settings
+from .connect import Settings
 from .discovery import WELL_KNOWN, Discovery, Endpoint, Resolver, SystemResolver
 from .errors import AnswerError, FederationError, InvalidNameError, RedirectError, UnreachableError
 from .names import MAX_IDENTIFIER, ServerName, check_room_id, is_server_name, spellings
 from .published_keys import parse_key_answer
 from .signing import KEY_ID
+from .static_answers import STATIC_SITE
 from .transport import Transport
 
 MEDIA = "/_matrix/media/v3"

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Collection, Mapping
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.connect import STATIC_SITE
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.static_answers import VERSION
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.files import Directory, to_json
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.page import render
 
@@ -30,8 +30,6 @@ CADDY, CADDY_ALIASES = "Caddyfile", "Caddyfile-aliases"
 TRAEFIK = "traefik.yml"
 README = "README.md"
 WELL_KNOWN = f"{WWW}/.well-known/matrix"
-# By this name, the federation client knows that no homeserver answers.
-VERSION = {"server": {"name": STATIC_SITE, "version": "1"}}
 CHUNK = 1024 * 1024
 
 

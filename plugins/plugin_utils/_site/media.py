@@ -11,48 +11,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Iterator
 
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.static_answers import (
+    BINARY,
+    CONTENT_TYPES,
+    EXTENSIONS,
+    MULTIPART,
+    disposition,
+)
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.media import MEDIA_ID
 
 from .site import check_boundary
 
-# SVG and everything else that may contain scripts or pages is missing on purpose.
-EXTENSIONS: dict[str, str] = {
-    "image/png": "png",
-    "image/jpeg": "jpg",
-    "image/jpg": "jpg",
-    "image/gif": "gif",
-    "image/webp": "webp",
-    "image/apng": "apng",
-    "image/avif": "avif",
-    "image/heic": "heic",
-    "image/bmp": "bmp",
-    "video/mp4": "mp4",
-    "video/webm": "webm",
-    "video/ogg": "ogv",
-    "video/quicktime": "mov",
-    "audio/mpeg": "mp3",
-    "audio/mp3": "mp3",
-    "audio/mp4": "m4a",
-    "audio/aac": "aac",
-    "audio/ogg": "ogg",
-    "audio/webm": "weba",
-    "audio/flac": "flac",
-    "audio/x-flac": "flac",
-    "audio/wav": "wav",
-    "audio/wave": "wav",
-    "audio/x-wav": "wav",
-}
-"""File extension by content type. Everything else is C(BINARY)."""
-BINARY = "bin"
-CONTENT_TYPES: dict[str, str] = {
-    **{
-        extension: next(name for name, each in EXTENSIONS.items() if each == extension)
-        for extension in EXTENSIONS.values()
-    },
-    BINARY: "application/octet-stream",
-}
-"""Content type by file extension, including C(BINARY), but not C(MULTIPART)."""
-MULTIPART = "multipart"
 UNFINISHED = ".new"
 CHUNK = 1024 * 1024
 
@@ -111,11 +80,6 @@ def _envelope(plain: str, boundary: str) -> tuple[bytes, bytes]:
         f"Content-Type: {CONTENT_TYPES[extension]}\r\nContent-Disposition: {disposition(extension)}\r\n\r\n"
     )
     return head.encode(), f"\r\n--{boundary}--\r\n".encode()
-
-
-def disposition(extension: str) -> str:
-    """Return the C(Content-Disposition) of a plain file: browsers may only show images, audio and video."""
-    return "attachment" if extension == BINARY else "inline"
 
 
 def _write(paths: list[Path], head: bytes, tail: bytes, source: BinaryIO, length: int) -> None:

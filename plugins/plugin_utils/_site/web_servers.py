@@ -13,22 +13,21 @@ import re
 from dataclasses import dataclass
 from typing import Any, Mapping
 
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.static_answers import (
+    BINARY,
+    CONTENT_TYPES,
+    MEDIA_POLICY,
+    NOT_FOUND,
+    UNRECOGNIZED,
+)
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.media import MEDIA_ID
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.files import file_name
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.page import render
 from markupsafe import Markup
 
-from .media import BINARY, CONTENT_TYPES
 from .site import Address, check_boundary
 
 PATH = re.compile(r"/[A-Za-z0-9/._@+-]+")
-UNRECOGNIZED = {"errcode": "M_UNRECOGNIZED", "error": "This Matrix server has been decommissioned."}
-NOT_FOUND = {"errcode": "M_NOT_FOUND", "error": "The static site of this Matrix server does not have it."}
-MEDIA_POLICY = (
-    "sandbox; default-src 'none'; script-src 'none'; plugin-types application/pdf; style-src 'unsafe-inline';"
-    " media-src 'self'; object-src 'self';"
-)
-"""As Synapse has it."""
 ORIGINS = tuple(
     rf"^X-Matrix +(?:.*?[ ,])?origin *= *{value}"
     for value in (r"\"(NAME[A-Za-z0-9.:[\]-]{1,230})\"", r"(NAME[A-Za-z0-9.:[\]-]{1,230})(?:[ ,]|$)")

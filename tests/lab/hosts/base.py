@@ -46,7 +46,7 @@ _PACKAGES = (
 )
 _REPOSITORY = "/opt/packages"
 #: What a host can install without a network, with all that these need.
-_INSTALLABLE = ("caddy", "nginx")
+_INSTALLABLE = ("caddy", "nginx", "python3-aiohttp")
 #: The programs that hosts need on this machine, and Debian's packages of them.
 _PROGRAMS = {
     "mmdebstrap": "mmdebstrap",
