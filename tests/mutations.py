@@ -935,14 +935,14 @@ MUTATIONS = [
     ),
     Mutation(
         "14 the name of a homeserver that is gone",
-        f"{GHOST_CLEANUP}/name_check.py",
+        f"{GHOST_CLEANUP}/self_test.py",
         "if connection.homeserver:",
         "if False:",
         f"{REMOTE}/test_ghost_service.py",
     ),
     Mutation(
         "14 the name of a homeserver that is gone",
-        f"{GHOST_CLEANUP}/name_check.py",
+        f"{GHOST_CLEANUP}/self_test.py",
         "            assert_not_known_otherwise(connection.client, self._config.servers)\n",
         "            pass\n",
         f"{REMOTE}/test_ghost_service.py",

@@ -156,7 +156,13 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._federation.erro
     FederationError,
     SigningKeyError,
 )
-from ansible_collections.matrixops.synapse.plugins.module_utils._federation.notaries import Keys, Source, ask, merge
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.notaries import (
+    Keys,
+    Source,
+    ask,
+    merge,
+    no_answer,
+)
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.published_keys import (
     KeyAnswer,
     is_integer,
@@ -230,6 +236,11 @@ class ServerKeyModule(AnsibleModule):
         # Servers do not verify the signatures of these requests.
         with open_client(name, existing or new_signing_key(PREFIX), settings(params)) as client:
             asked = ask(client, params["servers"])
+        if problem := no_answer(asked, name):
+            # The file has what servers have returned before.
+            if existing is None or earlier is None:
+                raise AnswerError(problem)
+            self.warn(problem)
         known = [given, *asked]
         if earlier is not None:
             known.insert(0, Source(answer_path, earlier.keys.as_json()))

@@ -302,6 +302,16 @@ def test_no_server_answers(host: Host, remote: StartServer) -> None:
     assert f"no server returned keys of {NAME}: name others, or retry. {down.server_name}: " in failed["msg"]
 
 
+def test_servers_that_are_down_later(host: Host, remote: StartServer) -> None:
+    """The former keys are in the file, so that a run again needs no server."""
+    server = remote()
+    host.run(server)
+    server.stop()
+    again = host.run(server)
+    assert not again.get("failed") and not again["changed"]
+    assert f"no server returned keys of {NAME}" in host.warnings[-1]
+
+
 def test_a_server_may_have_former_keys(host: Host, remote: StartServer) -> None:
     """Of several answers of one server, the newest counts."""
     before = keys(OTHER, valid_until=NOW * MS)

@@ -176,6 +176,11 @@ def no_ghosts(*hosts: Host) -> bool:
     return not any(host.homeserver.members_of(NAME) for host in hosts)
 
 
+@pytest.fixture(autouse=True)
+def in_controller() -> None:
+    """Instead of the network of four hosts: each test enters that of its own."""
+
+
 @pytest.fixture(scope="module")
 def pair(skip_or_fail: Callable[[str], None]) -> Iterator[HostLab]:
     """A is to die, b stays."""

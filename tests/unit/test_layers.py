@@ -114,7 +114,7 @@ WITH_REAL_SERVERS = {
     "_federation/removal.py": "test_checks.py",
     "_federation/site_checks.py": "test_site_info.py",
     "_ghost_cleanup/cleanup.py": "test_cleanup.py",
-    "_ghost_cleanup/name_check.py": "test_ghost_service.py",
+    "_ghost_cleanup/self_test.py": "test_ghost_service.py",
     "_ghost_cleanup/service.py": "test_ghost_service.py",
     "_ghost_cleanup/web.py": "test_ghost_web.py",
 }

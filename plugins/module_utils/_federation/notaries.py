@@ -11,7 +11,7 @@ Servers do not verify signatures of this request.
 from __future__ import annotations
 
 from itertools import islice
-from typing import Dict, Iterable, NamedTuple
+from typing import Dict, Iterable, NamedTuple, Sequence
 
 from .._concurrency import map_concurrent
 from .._text import join_names, printable
@@ -60,10 +60,7 @@ def key_answers(client: FederationClient, server: str) -> list[KeyAnswer]:
 
 
 def ask(client: FederationClient, servers: Iterable[str]) -> list[Source]:
-    """Ask remote servers for all keys of the homeserver, former ones as well. One that does not answer has a problem.
-
-    :raises AnswerError: if none of them has returned a key.
-    """
+    """Ask remote servers for all keys of the homeserver, former ones as well. A source without keys has a problem."""
 
     def source(server: str) -> Source:
         try:
@@ -73,11 +70,15 @@ def ask(client: FederationClient, servers: Iterable[str]) -> list[Source]:
 
     asked = list(dict.fromkeys(servers))
     found = dict(map_concurrent(source, asked, MAX_NOTARIES))
-    sources = [found[server] for server in asked]
-    if sources and all(each.problem for each in sources):
-        problems = "; ".join(f"{each.name}: {each.problem}" for each in sources)
-        raise AnswerError(f"no server returned keys of {client.server_name}: name others, or retry. {problems}")
-    return sources
+    return [found[server] for server in asked]
+
+
+def no_answer(sources: Sequence[Source], server_name: str) -> str:
+    """Return why no server that was asked has returned a key; an empty text if one has, or if none was asked."""
+    if not sources or any(not each.problem for each in sources):
+        return ""
+    problems = "; ".join(f"{each.name}: {each.problem}" for each in sources)
+    return f"no server returned keys of {server_name}: name others, or retry. {problems}"
 
 
 def _keys(answers: list[KeyAnswer]) -> Keys:

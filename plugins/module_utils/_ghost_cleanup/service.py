@@ -37,7 +37,7 @@ from .cleanup import Cleanup
 from .config import Config, ConfigError, read_config
 from .inbound import Verifier
 from .listener import HAS_AIOHTTP, Listener
-from .name_check import NameCheck
+from .self_test import SelfTest
 from .static_site import SiteError
 from .store import Limits, Store
 from .web import public_app, status_app
@@ -170,7 +170,7 @@ class Service:
             loop.add_signal_handler(number, ended.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         listeners = await self._listen()
-        check = NameCheck(self._config, self._keys.key_text, self._settings, self._cleanup)
+        check = SelfTest(self._config, self._keys.key_text, self._settings, self._cleanup)
         check.start()
         if self._config.witness_url is not None:
             threading.Thread(target=self._ask_witness, args=(self._config.witness_url,), daemon=True).start()

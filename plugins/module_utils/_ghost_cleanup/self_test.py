@@ -29,7 +29,7 @@ FIRST_RETRY, MAX_RETRY = 1, 300
 LOG = logging.getLogger("matrix_ghost_cleanup")
 
 
-class NameCheck(threading.Thread):
+class SelfTest(threading.Thread):
     """Starts, pauses and resumes the engine by what answers under the name."""
 
     def __init__(
@@ -45,7 +45,7 @@ class NameCheck(threading.Thread):
         :param key_text: content of a signing key file of Synapse.
         :param wait: waits for some seconds, and returns whether to end.
         """
-        super().__init__(name="name-check", daemon=True)
+        super().__init__(name="self-test", daemon=True)
         self._config = config
         self._key_text = key_text
         self._settings = settings
