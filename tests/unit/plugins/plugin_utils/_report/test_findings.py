@@ -20,7 +20,7 @@ def test_findings_name_servers_and_the_next_step() -> None:
     found = findings(certificate)
     assert list(found) == ["failures", "ghosts", "refused", "unreachable", "unconfirmed", "broken_rooms"]
     assert found["unreachable"].startswith("Unreachable: 1 of 5 remote servers (c.example). Check again later with")
-    assert "matrixops.synapse.ghosts" in found["unreachable"] and "matrix_ghosts" in found["ghosts"]
+    assert "matrixops.synapse.ghosts" in found["unreachable"] and "matrixops.synapse.ghosts" in found["ghosts"]
     assert found["refused"].startswith("Refused: 1 of 5 remote servers (d.example). Ask a user who can kick")
     assert found["broken_rooms"].endswith("All remote servers in them have confirmed.")
     rooms = [{**PROPAGATION["broken_rooms"][0], "not_confirmed_by": ["c.example"]}]
