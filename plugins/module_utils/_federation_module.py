@@ -130,7 +130,7 @@ class FederationModule(AnsibleModule):
         self._client: FederationClient | None = None
         super().__init__(argument_spec={**OPTIONS, **options}, supports_check_mode=True, **arguments)
         for option, value in self.params.items():
-            if type(value) is int and value < 1:
+            if isinstance(value, int) and not isinstance(value, bool) and value < 1:
                 self.fail_json(msg=f"{option} is {value}: set it to 1 or more")
 
     @contextmanager

@@ -76,7 +76,13 @@ def run(service: GhostService) -> str:
     """Run a service that can't begin. Return its error."""
     write_private(service.config_file, service.config)
     ended = subprocess.run(
-        service.command, env=service.environment, cwd=service.directory, capture_output=True, text=True, timeout=300
+        service.command,
+        env=service.environment,
+        cwd=service.directory,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     assert (ended.returncode, ended.stdout) == (2, ""), ended.stderr
     assert "Traceback" not in ended.stderr

@@ -190,8 +190,9 @@ def authorization(key: ServerKey, method: str, uri: str, content: Any) -> str:
     return sign_request(key.server_name, read_signing_key(key.key_file), NAME, method, uri, content)
 
 
-def put(service: Service, far: RemoteServer, content: Any = TRANSACTION, uri: str = SEND + "1", **more: Any) -> Answer:
-    """Send a signed request. More arguments replace what is sent, not what is signed."""
+def put(service: Service, far: RemoteServer, content: Any = None, uri: str = SEND + "1", **more: Any) -> Answer:
+    """Send a signed request, by default a transaction. More arguments replace what is sent, not what is signed."""
+    content = TRANSACTION if content is None else content
     body = more.pop("body", json.dumps(content).encode())
     header = more.pop("header", authorization(far.key, "PUT", uri, content))
     return service.ask("PUT", more.pop("sent_uri", uri), body, Authorization=header, **more)

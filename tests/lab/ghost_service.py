@@ -25,7 +25,7 @@ from .files import write_private
 from .homeserver import Homeserver
 from .waiting import wait_for_exit, wait_until
 
-PACKAGE = "ansible_collections.matrixops.synapse.plugins.module_utils._ghost_cleanup"
+PROGRAM = "ansible_collections.matrixops.synapse.plugins.module_utils._ghost_cleanup.service"
 COLLECTIONS = Path(__file__).resolve().parents[2] / ".cache"
 NEW_KEY = "ed25519:a_new"
 
@@ -92,7 +92,7 @@ class GhostService:
     @property
     def command(self) -> list[str]:
         """The program and its arguments."""
-        return [sys.executable, "-m", PACKAGE, "--config", str(self.config_file)]
+        return [sys.executable, "-m", PROGRAM, "--config", str(self.config_file)]
 
     @property
     def environment(self) -> dict[str, str]:

@@ -241,3 +241,7 @@ def _load_certificate(context: ssl.SSLContext, config: Config) -> None:
         context.load_cert_chain(str(config.tls_certificate), config.tls_certificate_key)
     except (OSError, ValueError) as error:
         raise ConfigError(f"tls_certificate, tls_certificate_key: {error}: correct the paths, or the files") from None
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
