@@ -176,7 +176,7 @@ class GhostsModule(FederationModule):
     def __init__(self) -> None:
         super().__init__(
             GHOST_OPTIONS,
-            required_by={"base_url": ("access_token",), "witness_url": ("witness_token",)},
+            required_by={"base_url": ("access_token",)},
             required_together=[("witness_url", "witness_token")],
             required_if=[("alongside", True, ("base_url", "access_token"))],
         )

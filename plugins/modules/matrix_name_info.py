@@ -113,12 +113,13 @@ def main() -> None:
     params = module.params
     if params["timeout"] < 1:
         module.fail_json(msg=f"timeout is {params['timeout']}: set it to 1 or more")
+    reached_by = settings(params)
     try:
-        found = check_name(params["server_name"], params["key_id"], settings(params))
+        found = check_name(params["server_name"], params["key_id"], reached_by)
         deadline = time.monotonic() + params["wait"]
         while found.problem and time.monotonic() < deadline:
             time.sleep(INTERVAL)
-            found = check_name(params["server_name"], params["key_id"], settings(params))
+            found = check_name(params["server_name"], params["key_id"], reached_by)
     except (FederationError, ValueError) as error:
         module.fail_json(msg=printable(str(error)))
     module.exit_json(

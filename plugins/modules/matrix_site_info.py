@@ -199,12 +199,13 @@ def main() -> None:
         media={entry["media_id"]: entry["length"] for entry in params["media"]},
         sample=params["sample"],
     )
+    reached_by = settings(params)
     try:
-        results = check_site(expected, settings(params))
+        results = check_site(expected, reached_by)
         deadline = time.monotonic() + params["wait"]
         while any(result.reason for result in results) and time.monotonic() < deadline:
             time.sleep(INTERVAL)
-            results = check_site(expected, settings(params))
+            results = check_site(expected, reached_by)
     except (FederationError, ValueError) as error:
         module.fail_json(msg=printable(str(error)))
     module.exit_json(
