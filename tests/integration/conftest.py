@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab import Homeserver, Lab, MissingError, Population, populate
+from lab import Homeserver, Lab, MissingError, Population, Settings, populate
+from lab.authentication import AuthenticationService
 from lab.files import write_private
 from lab.proxy import Proxy
 from lab.waiting import wait_until
@@ -173,6 +174,27 @@ def proxy(federation: Federation) -> Iterator[Proxy]:
     with Proxy(federation.retiring) as proxy:
         yield proxy
         print({fault.name: times for fault, times in proxy.injected.items()}, "of", len(proxy.exchanges))
+
+
+@pytest.fixture
+def service(federation: Federation) -> Iterator[AuthenticationService]:
+    """A Matrix Authentication Service that the server to retire does not ask yet."""
+    with AuthenticationService(18779, federation.retiring) as service:
+        yield service
+
+
+@pytest.fixture
+def migrated(federation: Federation, service: AuthenticationService) -> Iterator[Federation]:
+    """The federation, whose retiring server was filled before it was switched over, as most are."""
+    retiring = federation.retiring
+    operator = retiring.operator
+    service.adopt([retiring.account(account["name"]) for account in retiring.accounts()])
+    retiring.configure(Settings(extra_config=service.config))
+    retiring.restart()
+    retiring.operator = service.sign_in("operator", admin=True)
+    talk(federation)
+    yield federation
+    retiring.operator = operator
 
 
 class Result(dict[str, Any]):

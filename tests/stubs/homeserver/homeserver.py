@@ -17,10 +17,11 @@ from typing import Any, ContextManager, Iterator, Union
 import responses
 
 from ..helpers import BASE_URL, SERVER, Json
+from ..mas import MasStub
 from . import admin_api, client_api
 from .answers import INVALID_TOKEN, After, Faults, File, RefusalError, Reply, fault_of
 from .request import Request, request_of
-from .state import State
+from .state import Session, State
 from .transport import DirectSession, serving
 
 WITHOUT_TOKEN = ("server_version", "versions", "auth_metadata", "available")
@@ -37,6 +38,7 @@ class Homeserver(State):
     :ivar last_write: when I(written) is more than that, no access token is valid any more: as for a run that is killed.
     :ivar written: how many requests there were that are no GET.
     :ivar log: the requests that came.
+    :ivar mas: the service that handles login, if there is one: see C(delegate).
     """
 
     def __init__(self, mock: responses.RequestsMock | None = None, server_name: str = SERVER) -> None:
@@ -46,6 +48,8 @@ class Homeserver(State):
         self.log: list[Request] = []
         self.written = 0
         self._lock = threading.RLock()
+        self.mas: MasStub | None = None
+        self._mock = mock
         if mock is not None:
             for method in ("GET", "POST", "PUT", "DELETE"):
                 mock.add_callback(method, re.compile(f"{BASE_URL}/.*"), self.answer)
@@ -56,6 +60,42 @@ class Homeserver(State):
         """A homeserver that answers all requests that are sent with I(requests)."""
         with responses.RequestsMock(assert_all_requests_are_fired=False) as mock:
             yield cls(mock)
+
+    def delegate(self) -> MasStub:
+        """Hand login over to a service that has all accounts but those of application services; return the service."""
+        self.delegated = True
+        self.mas = mas = MasStub(self.server_name, self._called_by_service)
+        for account in self.accounts.values():
+            if not account.get("appservice_id"):
+                mas.add_user(
+                    account["name"][1:].partition(":")[0],
+                    admin=account["admin"],
+                    legacy_guest=account["is_guest"],
+                    locked=bool(account.get("locked")),
+                )
+        if self._mock is not None:
+            for method in ("GET", "POST"):
+                self._mock.add_callback(method, re.compile(f"{mas.url}.*"), mas.answer)
+        return mas
+
+    def _called_by_service(self, path: str, body: Json) -> int:
+        user_id = f"@{body['localpart']}:{self.server_name}"
+        if path == "provision_user":
+            self.register(body["localpart"])
+            return 201
+        if user_id not in self.accounts:
+            return 404
+        self.deactivate(user_id, erase=body["erase"])
+        return 200
+
+    def _introspect(self, token: str) -> None:
+        """Let the service decide on a token of its own."""
+        if self.mas is None or not token.startswith(("mpt_", "mat_", "mct_")):
+            return
+        self.sessions.pop(token, None)
+        known = self.mas.introspect(token)
+        if known["active"]:
+            self.sessions[token] = Session(f"@{known['username']}:{self.server_name}")
 
     def serve(self) -> ContextManager[str]:
         """Answer requests to a port of loopback, from any process; the context is the base URL."""
@@ -112,6 +152,7 @@ class Homeserver(State):
 
     def _reply(self, sent: Any) -> Reply:
         token = (sent.headers.get("Authorization") or "").partition(" ")[2]
+        self._introspect(token)
         session = self.sessions.get(token)
         request = request_of(sent, "" if session is None else session.user_id, token)
         self.log.append(request)
