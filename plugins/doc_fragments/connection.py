@@ -33,7 +33,30 @@ options:
     type: str
   login_password:
     description:
-      - Password of O(login_user).
+      - Password of O(login_user). Without it, O(mas_url) is required.
+    type: str
+  mas_url:
+    description:
+      - URL of the Matrix Authentication Service that handles login for the homeserver, with the prefix of the listener
+        that has the resource C(adminapi). Required version is 1.3 or later.
+      - With it, accounts are listed, locked and deactivated in this service as well. From version 1.5, the operator
+        acts as other accounts by personal sessions of the service, and O(login_user) needs no password.
+      - The service must be configured for the same homeserver. Otherwise, the module fails without changes.
+      - Either O(mas_client_id) and O(mas_client_secret) or O(mas_access_token) are required with it. O(validate_certs),
+        O(ca_path) and O(timeout) apply to this service, too.
+    type: str
+  mas_client_id:
+    description:
+      - ID of a client of the Matrix Authentication Service that may have the scope C(urn:mas:admin).
+    type: str
+  mas_client_secret:
+    description:
+      - Secret of O(mas_client_id).
+    type: str
+  mas_access_token:
+    description:
+      - Access token with the scope C(urn:mas:admin), instead of O(mas_client_id). It must stay valid until the end of
+        the run.
     type: str
   server_name:
     description:

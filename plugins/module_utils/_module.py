@@ -6,15 +6,19 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 from typing import Any, Iterator
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
 from ._decommission.lease import Lease
+from ._mas.client import MasClient
+from ._mas.service import MasService
+from ._synapse.accounts import localpart_of
 from ._synapse.client import Client
 from ._synapse.connection import REQUESTS_IMPORT_ERROR
 from ._synapse.errors import FatalError, SynapseError
+from ._synapse.server import token_endpoint
 from ._text import printable, with_advice
 
 CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
@@ -30,6 +34,10 @@ CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
     },
     "login_user": {"type": "str"},
     "login_password": {"type": "str", "no_log": True},
+    "mas_url": {"type": "str"},
+    "mas_client_id": {"type": "str"},
+    "mas_client_secret": {"type": "str", "no_log": True},
+    "mas_access_token": {"type": "str", "no_log": True},
     "server_name": {"type": "str"},
     "lease": {"type": "str"},
     "validate_certs": {"type": "bool", "default": True},
@@ -37,6 +45,9 @@ CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
     "timeout": {"type": "int", "default": 60},
 }
 
+MAS_LOGIN = ("mas_client_id", "mas_client_secret", "mas_access_token")
+OPERATOR_LIFETIME = 3600
+"""Seconds after which the session of one task expires, should it not be possible to end it."""
 INVALID_OPTION = "INVALID_OPTION"
 """The I(errcode) of failures that remain until an option is corrected."""
 
@@ -58,10 +69,12 @@ class SynapseModule(AnsibleModule):
         self._has_valid_options = False
         super().__init__(
             argument_spec={**CONNECTION_OPTIONS, **options},
-            required_together=[("login_user", "login_password")],
+            required_together=[("mas_client_id", "mas_client_secret")],
             required_one_of=[("access_token", "login_user"), *more.pop("required_one_of", ())],
+            required_by={"login_password": ("login_user",)},
             **more,
         )
+        self._check_login()
         for option in ("timeout", "concurrency", "max_passes", "wait_timeout", "rate", "poll_interval"):
             if self.params.get(option, 1) < 1:
                 self.fail_json(msg=f"No changes made: {option} is {self.params[option]}, but must be 1 or more")
@@ -87,6 +100,9 @@ class SynapseModule(AnsibleModule):
                     self._check_server_name(client)
                 lease = None if self.check_mode else self.params["lease"]
                 with Lease(client, lease) if lease and changes else nullcontext():
+                    if lease and changes and isinstance(client.service, MasService):
+                        # Only this run makes changes now, so that sessions of other runs are from killed ones.
+                        client.service.sessions.end_leftovers()
                     yield client
                 if lease and release_lease:
                     Lease(client, lease).release()
@@ -105,21 +121,80 @@ class SynapseModule(AnsibleModule):
 
     @contextmanager
     def _open_client(self, *, with_login: bool) -> Iterator[Client]:
-        """A client with the options of the connection, logged in if I(login_user) is set."""
+        """A client with the options of the connection, logged in if I(login_user) is set.
+
+        A session that is opened here is ended with the context.
+        """
         params = self.params
         login = with_login and params["login_user"] is not None
         verify: bool | str = params["validate_certs"] and (params["ca_path"] or True)
-        with Client(
+        client = Client(
             params["base_url"],
             # A login has precedence over a token, which the environment may set.
             None if login else params["access_token"],
             verify=verify,
             timeout=params["timeout"],
             connections=params.get("concurrency", 1),
-        ) as client:
-            if login:
+        )
+        mas = self._mas_client(client, verify)
+        with closing(mas) if mas is not None else nullcontext(), client:
+            service = None if mas is None else MasService(mas, client, params["lease"])
+            if login and params["login_password"] is not None:
                 client.login(params["login_user"], params["login_password"])
+            elif login and service is not None:
+                self._log_in_by_service(client, service)
+            client.service = service
             yield client
+
+    def _mas_client(self, client: Client, verify: bool | str) -> MasClient | None:
+        params = self.params
+        if params["mas_url"] is None:
+            return None
+        return MasClient(
+            params["mas_url"],
+            client_id=params["mas_client_id"],
+            client_secret=params["mas_client_secret"],
+            access_token=params["mas_access_token"],
+            verify=verify,
+            timeout=params["timeout"],
+            connections=params.get("concurrency", 1),
+            check_write=client.check_write,
+            token_url=lambda: token_endpoint(client),
+        )
+
+    def _log_in_by_service(self, client: Client, service: MasService) -> None:
+        """Act as the operator by a personal session."""
+        self._check_mas_name(service.mas)
+        lifetime = self.params.get("lifetime", OPERATOR_LIFETIME)
+        token = service.open_session(localpart_of(self.params["login_user"]), lifetime, admin=True)
+        client.use_session(token, lambda: service.end_session(token))
+
+    @staticmethod
+    def mas(client: Client) -> MasService:
+        """The service of a client, for modules that need one.
+
+        :raises FatalError: if the option I(mas_url) is not set.
+        """
+        if not isinstance(client.service, MasService):
+            raise FatalError(
+                "No changes made: set mas_url (decommission_mas_url) to the URL of the Matrix Authentication Service",
+                errcode=INVALID_OPTION,
+            )
+        return client.service
+
+    def _check_login(self) -> None:
+        """Fail unless there is a way to log in, to Synapse and to the service that handles login."""
+        params = self.params
+        problem = ""
+        if params["mas_url"] is None:
+            if any(params[option] for option in MAS_LOGIN):
+                problem = f"{', '.join(MAS_LOGIN)} need mas_url (decommission_mas_url): set it"
+            elif params["login_user"] is not None and params["login_password"] is None:
+                problem = "login_user is set, but login_password is not: set it, or mas_url (decommission_mas_url)"
+        elif (params["mas_client_id"] is None) is (params["mas_access_token"] is None):
+            problem = "mas_url is set: set either mas_client_id and mas_client_secret, or mas_access_token"
+        if problem:
+            self.fail_json(msg=f"No changes made: {problem}")
 
     def exit_json(self, **result: Any) -> None:
         super().exit_json(**_printable_diff(result))
@@ -139,8 +214,26 @@ class SynapseModule(AnsibleModule):
             self.fail_json(msg=problem, status=error and error.status, errcode=error and error.errcode, **result)
         self.exit_json(**result)
 
+    def _check_mas_name(self, mas: MasClient) -> None:
+        expected = self.params["server_name"]
+        if expected is not None and mas.server_name != expected:
+            raise FatalError(
+                f"No changes made: the Matrix Authentication Service at {mas.url} is for {mas.server_name}, not"
+                f" '{expected}'. Correct mas_url (decommission_mas_url) or server_name (decommission_confirm)",
+                errcode=INVALID_OPTION,
+            )
+
     def _check_server_name(self, client: Client) -> None:
         expected = self.params["server_name"]
+        if isinstance(client.service, MasService):
+            self._check_mas_name(client.service.mas)
+            if client.service.mas.server_name != client.server_name:
+                raise FatalError(
+                    f"No changes made: the Matrix Authentication Service at {client.service.mas.url} is for"
+                    f" {client.service.mas.server_name}, but the homeserver is {client.server_name}. Correct mas_url"
+                    " (decommission_mas_url) or base_url (decommission_base_url)",
+                    errcode=INVALID_OPTION,
+                )
         if expected is not None and client.server_name != expected:
             raise FatalError(
                 f"No changes made: the server at {client.base_url} is {client.server_name}, not '{expected}'. Correct"

@@ -11,7 +11,15 @@ from typing import Any, Mapping
 from ansible import constants
 from ansible.plugins.action.normal import ActionModule as NormalAction
 
-SECRETS = ("access_token", "login_password", "signing_key", "proxy", "federation_proxy")
+SECRETS = (
+    "access_token",
+    "login_password",
+    "mas_client_secret",
+    "mas_access_token",
+    "signing_key",
+    "proxy",
+    "federation_proxy",
+)
 """Options of the modules that are secret, or may contain a password."""
 
 

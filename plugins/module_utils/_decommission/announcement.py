@@ -14,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from functools import cached_property
 from typing import Iterator, NamedTuple
 
 from .._synapse.accounts import Account, account_class, account_state, get_user, list_accounts
@@ -22,7 +23,7 @@ from .._synapse.client import ADMIN, Client
 from .._synapse.errors import FatalError, RefusedError, SynapseError
 from .._synapse.messages import ADMIN_MESSAGES, list_events
 from .._synapse.rooms import joined_rooms, list_rooms, memberships
-from .._synapse.sessions import Session
+from .._synapse.sessions import Session, login_is_delegated
 from .._synapse.unanswered import CHECK_PAUSES, send_once
 
 MARKER = "io.github.matrixops.announcement"
@@ -61,6 +62,10 @@ class Announcement:
         eligible = [account.user_id for account in self._accounts if _is_eligible(account)]
         self.unchanged = len(received.intersection(eligible))
         self._pending = sorted(set(eligible) - received, key=lambda user_id: (user_id != client.user_id, user_id))
+
+    @cached_property
+    def _is_delegated(self) -> bool:
+        return login_is_delegated(self._client)
 
     def predict(self) -> Iterator[Sent]:
         """The accounts that C(send) would send it to, with read requests only."""
@@ -105,7 +110,8 @@ class Announcement:
         """Send it to one account. After a lost answer, it is only sent again if the account does not have it.
 
         API: C(PUT /_synapse/admin/v1/send_server_notice/<transaction_id>). Synapse remembers a transaction for half an
-        hour, and forgets it when it restarts.
+        hour, and forgets it when it restarts. C(POST) without the transaction ID where login is delegated: Synapse
+        answers 500 to a transaction ID that comes with a token without a device.
         """
         marker = {"name": self._name, "user_id": user_id}
         content = {"msgtype": "m.text", "body": self._message, MARKER: marker}
@@ -113,7 +119,10 @@ class Announcement:
         request: JsonDict = {"user_id": user_id, "content": content}
 
         def send() -> None:
-            self._client.request("PUT", f"{NOTICE}/{{}}", transaction, json=request, repeat=False)
+            if self._is_delegated:
+                self._client.post(NOTICE, json=request, repeat=False)
+            else:
+                self._client.request("PUT", f"{NOTICE}/{{}}", transaction, json=request, repeat=False)
 
         send_once(send, lambda: self._has_received(user_id))
 

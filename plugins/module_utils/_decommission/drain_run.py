@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property, partial
 from typing import Callable, ContextManager, Iterable, Sequence
 
-from .._synapse.accounts import Account, deactivate, get_account, set_locked
+from .._synapse.accounts import Account, deactivate, get_account, set_locked, suspend
 from .._synapse.client import Client
 from .._synapse.errors import RefusedError, SynapseError
 from .._synapse.rooms import JOINED_ROOMS, unlimited_messages
@@ -35,6 +35,7 @@ class Options:
 
     :param eligibility: which accounts may be deactivated.
     :param erase: also erase the accounts.
+    :param suspend: suspend each account before its deactivation, so that it stays shut out.
     :param redact: redact the events of each account before it leaves any room.
     :param wait_for: wait until the accounts have left C(all) rooms, the C(federated) ones, or C(none).
     :param wait_timeout: seconds without any progress, after which Synapse has dropped the leaves that are missing.
@@ -43,6 +44,7 @@ class Options:
 
     eligibility: Eligibility = field(default_factory=Eligibility)
     erase: bool = True
+    suspend: bool = False
     redact: bool = False
     wait_for: str = "all"
     wait_timeout: float = 60.0
@@ -230,6 +232,8 @@ class DrainRun:
             self._options.eligibility.check_again(self._client, user_id, named=self._named)
             if account.account_class == "guest" and not account.locked:
                 set_locked(self._client, user_id, True)
+            if self._options.suspend:
+                suspend(self._client, user_id)
             self._deactivate(user_id, in_rooms=bool(room_ids))
 
         if self._try(user_id, act):

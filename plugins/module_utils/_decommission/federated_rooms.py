@@ -20,7 +20,7 @@ from .._synapse.answer import Answer
 from .._synapse.client import CLIENT, Client
 from .._synapse.errors import RefusedError, SynapseError
 from .._synapse.rooms import joined_members, joined_rooms, list_rooms, sync_rooms
-from .._synapse.sessions import Session, login_is_delegated
+from .._synapse.sessions import Session, can_act_as_others
 from .ghosts import Room
 from .pairs import is_user_id, read_room
 from .record import read_record, write_record
@@ -76,7 +76,7 @@ def _accounts_to_list(client: Client, accounts: Iterable[Account]) -> tuple[list
     """
     # A session that was opened as a guest can't be ended.
     listed = [account for account in accounts if account.account_class != "guest" and not account.is_deactivated]
-    if not login_is_delegated(client):
+    if can_act_as_others(client):
         return listed, {}
     reason = "login is delegated, so that the operator cannot act as the account"
     others = {account.user_id: reason for account in listed if account.account_class != "operator"}

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Collection, Iterable
 
 from .._results import MAX_NAMES
-from .._synapse.accounts import Account, list_accounts
+from .._synapse.accounts import Account, list_accounts, unknown_to_synapse
 from .._synapse.answer import JsonDict
 from .._synapse.client import Client
 from .._synapse.rooms import joined_rooms, with_local_members
@@ -75,6 +75,12 @@ def read_accounts(client: Client, demands: Demands) -> Accounts:
             found.active.append(account.user_id)
         elif demands.erase and account.state != "erased":
             found.not_erased.append(account.user_id)
+
+    # A registration that was begun before the cordon may have been finished since, in the service that handles login.
+    for known in unknown_to_synapse(client):
+        user_id = f"@{known.username}:{client.server_name}"
+        if not (known.deactivated or known.admin or user_id in (client.user_id, *demands.keep)):
+            found.active.append(user_id)
 
     def read(account: Account) -> list[str]:
         return joined_rooms(client, account.user_id)

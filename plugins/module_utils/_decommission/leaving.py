@@ -22,7 +22,7 @@ from .._synapse.rooms import (
     unlimited_messages,
     visible_memberships,
 )
-from .._synapse.sessions import Session, login_is_delegated
+from .._synapse.sessions import Session, can_act_as_others
 
 
 @dataclass
@@ -57,7 +57,7 @@ class Departure:
 def plan_departure(client: Client, user_id: str) -> Departure:
     """What C(leave_all_rooms) would do with one account, as far as reads without a session of the account show."""
     found = visible_memberships(client, user_id)
-    if (found.invited or found.knocked) and user_id != client.user_id and login_is_delegated(client):
+    if (found.invited or found.knocked) and user_id != client.user_id and not can_act_as_others(client):
         return Departure(user_id, left=found.joined)
     return Departure(user_id, left=found.joined, rejected=found.invited, retracted=found.knocked)
 
@@ -140,7 +140,7 @@ def _check(room_ids: Sequence[str], still_joined: set[str], departure: Departure
 
 def _leave_without_session(client: Client, leaving: set[str], departure: Departure) -> None:
     try:
-        if not login_is_delegated(client):
+        if can_act_as_others(client):
             return
         room_ids = joined_rooms(client, departure.user_id)
         for room_id, reasons in client.map(lambda room_id: _shut_down_unless_used(client, room_id, leaving), room_ids):

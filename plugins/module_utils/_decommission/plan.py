@@ -92,7 +92,7 @@ def make_plan(client: Client, options: Options) -> Plan:
     plan.servers = _servers(client, _shared_rooms(impact))
     plan.site = _site(client, impact)
     plan.estimated_seconds = _estimate(client, sorted(to_deactivate), plan.memberships)
-    plan.warnings = list(_warnings(plan, _room_labels(impact)))
+    plan.warnings = list(_warnings(plan, _room_labels(impact), has_service=client.service is not None))
     return plan
 
 
@@ -210,13 +210,14 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _warnings(plan: Plan, labels: Mapping[str, str]) -> Iterator[PlanWarning]:
+def _warnings(plan: Plan, labels: Mapping[str, str], *, has_service: bool) -> Iterator[PlanWarning]:
     """All warnings.
 
     :param labels: the labels of rooms by ID. Rooms without a label are named by ID.
+    :param has_service: whether the service that handles login is asked as well, if there is one.
     """
     yield from _registration_warnings(plan)
-    yield from _server_warnings(plan.server)
+    yield from _server_warnings(plan.server, has_service=has_service)
     for kind, (message, advice) in _IMPACT_WARNINGS.items():
         room_ids = plan.impact.get(kind, [])
         if room_ids:
@@ -244,7 +245,7 @@ def _registration_warnings(plan: Plan) -> Iterator[PlanWarning]:
             yield PlanWarning("cordon", message, advice)
 
 
-def _server_warnings(server: JsonDict) -> Iterator[PlanWarning]:
+def _server_warnings(server: JsonDict, *, has_service: bool) -> Iterator[PlanWarning]:
     issues = server["known_issues"]
     for issue in issues:
         reference = f"{issue['reference']}, fixed in {issue['fixed_in']}"
@@ -253,11 +254,11 @@ def _server_warnings(server: JsonDict) -> Iterator[PlanWarning]:
             f"Synapse {server['version']}: {issue['summary']} ({reference})",
             f"Upgrade Synapse to {issues[-1]['fixed_in']} or later before the run",
         )
-    if server["delegated_auth"]:
+    if server["delegated_auth"] and not has_service:
         yield PlanWarning(
             "delegated_auth",
             "A Matrix Authentication Service handles login. Accounts that are deactivated in Synapse stay active there",
-            "Deactivate them there, too, and set decommission_delegated_auth: synapse_only to continue",
+            "Set decommission_mas_url, or decommission_delegated_auth: synapse_only",
         )
 
 

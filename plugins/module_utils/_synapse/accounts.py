@@ -6,10 +6,11 @@
 
 from __future__ import annotations
 
-from typing import Collection, Iterator, Mapping, NamedTuple
+from typing import Collection, Iterable, Iterator, Mapping, NamedTuple
 
 from .answer import Answer, JsonDict
 from .client import ADMIN, Client
+from .delegation import ServiceAccount
 from .errors import SynapseError
 from .listing import list_all
 from .unanswered import send_once
@@ -72,16 +73,18 @@ def list_users(client: Client, *, name: str | None = None, active: bool | None =
         "order_by": "name",
         "locked": "true",
         "guests": "true",
-        "deactivated": "false" if active else "true",
+        # An account that is deactivated in Synapse may be active in the service that handles login.
+        "deactivated": "false" if active and client.service is None else "true",
     }
     if name is not None:
         params["name"] = name
-    for answer in _list_with_guests(client, params):
-        user = _user(answer)
+    known = _service_accounts(client)
+    for answer in _list_with_guests(client, params, known.values()):
+        user = _merged(client, _user(answer), known.pop(localpart_of(answer.take("name", str)), None))
         if user["name"].partition(":")[2] != client.server_name:
             # The URL may lead to another server by now, whose accounts must not be deactivated.
             raise answer.error(f"has {user['name']}, which is not an account of {client.server_name}")
-        if active is not False or user["deactivated"]:
+        if active is None or active is not user["deactivated"]:
             yield user
 
 
@@ -91,15 +94,49 @@ def _user(answer: Answer) -> JsonDict:
     return {**answer, **flags, "name": answer.take("name", str)}
 
 
-def _list_with_guests(client: Client, params: dict[str, str]) -> Iterator[Answer]:
+def localpart_of(user_id: str) -> str:
+    """The localpart of a user ID, or what is one already."""
+    return user_id[1:].partition(":")[0] if user_id.startswith("@") else user_id
+
+
+def _service_accounts(client: Client) -> dict[str, ServiceAccount]:
+    """The accounts of the service that handles login, by their localpart; none without one."""
+    return {} if client.service is None else {account.username: account for account in client.service.accounts()}
+
+
+def _merged(client: Client, user: JsonDict, known: ServiceAccount | None) -> JsonDict:
+    """An account with what the service that handles login knows of it. It is deactivated only if it is so in both."""
+    if client.service is None or known is None:
+        return user
+    flags = {
+        "admin": user["admin"] or known.admin,
+        "locked": bool(user.get("locked")) or known.locked,
+        "deactivated": user["deactivated"] and known.deactivated,
+    }
+    return {**user, **flags}
+
+
+def unknown_to_synapse(client: Client) -> Iterator[ServiceAccount]:
+    """The accounts that only the service that handles login has."""
+    known = _service_accounts(client)
+    for listed in list_users(client):
+        known.pop(localpart_of(listed["name"]), None)
+    yield from known.values()
+
+
+def _list_with_guests(client: Client, params: dict[str, str], known: Iterable[ServiceAccount]) -> Iterator[Answer]:
     path = f"{ADMIN}/v2/users"
     try:
         yield from list_all(client, path, "users", name_key="name", params=params)
     except SynapseError as error:
         if error.status != 400:
             raise
-        # Under delegated authentication, Synapse refuses to list guests. Guests from before it are not listed.
+        # Under delegated authentication, Synapse refuses to list guests. Those from before are known to the service.
         yield from list_all(client, path, "users", name_key="name", params={**params, "guests": "false"})
+        # By now, I(known) has only those that were not listed.
+        guests = [account.username for account in known if account.guest]
+        for username in guests if "name" not in params else ():
+            yield from _read_users(client, f"@{username}:{client.server_name}")
 
 
 def list_accounts(client: Client) -> Iterator[Account]:
@@ -123,11 +160,26 @@ def _account(client: Client, user: JsonDict) -> Account:
 
 
 def _get_users(client: Client, user_id: str) -> Iterator[JsonDict]:
+    for answer in _read_users(client, user_id):
+        yield _with_service(client, answer)
+
+
+def _read_users(client: Client, user_id: str) -> Iterator[Answer]:
     try:
-        yield get_user(client, user_id)
+        yield _read_user(client, user_id)
     except SynapseError as error:
         if error.status != 404:
             raise
+
+
+def _read_user(client: Client, user_id: str) -> Answer:
+    return client.get(f"{ADMIN}/v2/users/{{}}", user_id)
+
+
+def _with_service(client: Client, answer: Answer) -> JsonDict:
+    user = _user(answer)
+    known = None if client.service is None else client.service.account(localpart_of(user["name"]))
+    return _merged(client, user, known)
 
 
 def get_user(client: Client, user_id: str) -> JsonDict:
@@ -135,7 +187,7 @@ def get_user(client: Client, user_id: str) -> JsonDict:
 
     API: C(GET /_synapse/admin/v2/users/<user_id>).
     """
-    return _user(client.get(f"{ADMIN}/v2/users/{{}}", user_id))
+    return _with_service(client, _read_user(client, user_id))
 
 
 def get_account(client: Client, user_id: str) -> Account:
@@ -146,24 +198,47 @@ def get_account(client: Client, user_id: str) -> Account:
 def deactivate(client: Client, user_id: str, *, erase: bool) -> None:
     """Deactivate an account. Synapse makes it leave its rooms afterwards, in the background.
 
+    Where a service handles login and knows the account, the service does it.
+    """
+    if client.service is None or not client.service.deactivate(localpart_of(user_id), erase=erase):
+        deactivate_in_synapse(client, user_id, erase=erase)
+
+
+def is_deactivated(client: Client, user_id: str, *, erase: bool) -> bool:
+    """Whether an account is deactivated in Synapse, and erased if that is asked for, or does not exist there."""
+    return all(
+        user["deactivated"] and (user.get("erased") or not erase) for user in map(_user, _read_users(client, user_id))
+    )
+
+
+def deactivate_in_synapse(client: Client, user_id: str, *, erase: bool) -> None:
+    """Deactivate an account in Synapse only.
+
     If the answer is lost, the account is read before the request is sent again.
 
     API: C(POST /_synapse/admin/v1/deactivate/<user_id>).
     """
 
-    def is_deactivated() -> bool:
-        user = get_user(client, user_id)
-        return bool(user["deactivated"] and (user.get("erased") or not erase))
-
     def send() -> None:
         client.post(f"{ADMIN}/v1/deactivate/{{}}", user_id, json={"erase": erase}, repeat=False)
 
-    send_once(send, is_deactivated)
+    send_once(send, lambda: is_deactivated(client, user_id, erase=erase))
+
+
+def suspend(client: Client, user_id: str) -> None:
+    """Suspend an account: it can leave rooms, but neither join, create nor send to any. A deactivation keeps that.
+
+    API: C(PUT /_synapse/admin/v1/suspend/<user_id>).
+    """
+    client.put(f"{ADMIN}/v1/suspend/{{}}", user_id, json={"suspend": True})
 
 
 def set_locked(client: Client, user_id: str, locked: bool) -> None:
     """Lock an account, or unlock it. Synapse accepts no access token of a locked account.
 
+    Where a service handles login and knows the account, the service does it.
+
     API: C(PUT /_synapse/admin/v2/users/<user_id>).
     """
-    client.put(f"{ADMIN}/v2/users/{{}}", user_id, json={"locked": locked})
+    if client.service is None or not client.service.set_locked(localpart_of(user_id), locked):
+        client.put(f"{ADMIN}/v2/users/{{}}", user_id, json={"locked": locked})

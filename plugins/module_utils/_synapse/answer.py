@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any, Callable, Dict, TypeVar
 
 from .errors import RefusedError
@@ -63,3 +64,12 @@ class Answer(Dict[str, Any]):
     def object(self, key: str) -> Answer:
         """The value of a key, which must be a JSON object, and if it is not there is an empty one."""
         return Answer(self.take(key, dict, {}), self._method, self._url, hide=self._hide)
+
+
+def json_object(content: bytes) -> JsonDict | None:
+    """The JSON object of a body, or C(None) if it is something else."""
+    try:
+        body = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return body if isinstance(body, dict) else None

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import datetime
 import itertools
-import json as json_format
 import time
 from collections import Counter
 from typing import Callable, Iterable, Iterator, Mapping, TypeVar
@@ -21,9 +20,10 @@ from urllib.parse import quote
 from .._concurrency import Item, Result, map_concurrent
 from .._http import http_date, retry_after
 from .._text import printable
-from .answer import Answer, JsonDict
+from .answer import Answer, JsonDict, json_object
 from .base_url import check_base_url
 from .connection import Connections, Received, Sink
+from .delegation import LoginService
 from .errors import FatalError, RefusedError, SynapseError, request_error
 from .limiter import AdaptiveLimiter
 from .retries import Retries
@@ -71,7 +71,7 @@ class Client:
         self.access_token = access_token
         self._verify = verify
         self._timeout = timeout
-        self._logged_in = False
+        self._end_session: Callable[[], object] | None = None
         self._reached = False
         self._user_id: str | None = None
         self._server_time: tuple[datetime.datetime, float] | None = None
@@ -81,6 +81,8 @@ class Client:
         """Why no more requests are sent except logouts: see C(stop)."""
         self.before_write: Callable[[], None] | None = None
         """Called before each request except GET and logouts is sent. The request fails with the error it raises."""
+        self.service: LoginService | None = None
+        """What handles login in the place of Synapse, if the collection is to ask it."""
         self._retries = True
         self.sent: Counter[str] = Counter()
         """Number of requests that were sent, by the template of their path."""
@@ -92,8 +94,8 @@ class Client:
 
     def __exit__(self, kind: type[BaseException] | None, *exc_info: object) -> None:
         try:
-            if self._logged_in:
-                self.logout()
+            if self._end_session is not None:
+                self._end_session()
         except SynapseError:
             # The first error is the one to raise.
             if kind is None:
@@ -137,14 +139,21 @@ class Client:
             repeat=False,
         )
         token = answer.take("access_token", str)
-        self.access_token = token
-        self._logged_in = True
+        self.use_session(token, self.logout)
         return token
+
+    def use_session(self, token: str, end: Callable[[], object]) -> None:
+        """Send requests with this access token.
+
+        :param end: called when the context of the client ends, to end the session.
+        """
+        self.access_token = token
+        self._end_session = end
 
     def logout(self, token: str | None = None) -> bool:
         """End the session of I(token), by default the client's own. Return whether there was one."""
         if token is None:
-            self._logged_in = False
+            self._end_session = None
         try:
             self.post(LOGOUT, token=token)
         except SynapseError as error:
@@ -154,8 +163,8 @@ class Client:
         return True
 
     def keep_session(self) -> None:
-        """Leave the session that C(login) opened to the caller."""
-        self._logged_in = False
+        """Leave the session of C(login) or C(use_session) to the caller."""
+        self._end_session = None
 
     @property
     def user_id(self) -> str:
@@ -286,7 +295,7 @@ class Client:
         return self._with_retries(path, attempt)
 
     def _url(self, path: str, segments: Iterable[str]) -> str:
-        return self.base_url + path.format(*map(_quote, segments))
+        return self.base_url + path.format(*map(quote_identifier, segments))
 
     def _with_retries(self, path: str, attempt: Callable[[], Answered], repeat: bool = True) -> Answered:
         retries = Retries()
@@ -314,7 +323,7 @@ class Client:
         self, method: str, url: str, params: JsonDict | None, json: JsonDict | None, token: str | None
     ) -> Answer:
         received = self._send(method, url, params, json, token)
-        body = _json_object(received.content)
+        body = json_object(received.content)
         # A web page with 200 may come from any server: only other answers show that a homeserver was reached.
         self._reached = self._reached or body is not None or received.status != 200
         if received.status == 200 and body is not None:
@@ -327,7 +336,7 @@ class Client:
         if received.status == 200:
             return received.headers
         self._reached = True
-        raise self._failure(received, _json_object(received.content), "GET", url, borrowed=False)
+        raise self._failure(received, json_object(received.content), "GET", url, borrowed=False)
 
     def _failure(
         self, received: Received, body: JsonDict | None, method: str, url: str, *, borrowed: bool
@@ -400,7 +409,11 @@ class Client:
         )
 
 
-def _quote(identifier: str) -> str:
+def quote_identifier(identifier: str) -> str:
+    """Percent-encode an identifier as one segment of a path.
+
+    :raises RefusedError: if it is none.
+    """
     # A server removes dots, and the segment before them, whether they are percent-encoded or not.
     if identifier not in ("", ".", ".."):
         try:
@@ -408,11 +421,3 @@ def _quote(identifier: str) -> str:
         except UnicodeEncodeError:
             pass
     raise RefusedError(f"{identifier!r} is not an identifier")
-
-
-def _json_object(content: bytes) -> JsonDict | None:
-    try:
-        body = json_format.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    return body if isinstance(body, dict) else None

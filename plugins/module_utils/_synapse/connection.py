@@ -35,6 +35,7 @@ REQUESTS_IMPORT_ERROR: str | None = None
 try:
     import requests
     from requests.adapters import HTTPAdapter
+    from requests.auth import HTTPBasicAuth
     from urllib3.connection import HTTPConnection, HTTPSConnection
     from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
     from urllib3.exceptions import HTTPError, NewConnectionError
@@ -182,19 +183,25 @@ class Connections:
         *,
         params: Mapping[str, Any] | None = None,
         json: object = None,
+        form: Mapping[str, str] | None = None,
         token: str | None,
+        credentials: tuple[str, str] | None = None,
         borrowed: bool = False,
         sink: Sink | None = None,
     ) -> Received:
         """Send a request and read the whole answer.
 
+        :param form: a body with the fields of a form, instead of I(json).
+        :param credentials: name and password for basic authentication, instead of I(token).
         :param borrowed: whether the token is another than the operator's.
         :param sink: for a body that is too large for memory. It may take longer than other answers: see C(MIN_RATE).
         :raises SynapseError: if there is no complete answer in time. See C(request_error).
         """
         self._secrets.add(token)
+        authenticate = _bearer(token) if credentials is None else HTTPBasicAuth(*credentials)
+        body = {"json": json} if form is None else {"data": form}
         try:
-            received = self._receive(method, url, params, json, token, sink)
+            received = self._receive(method, url, params, body, authenticate, sink)
         except _ERRORS as error:
             message, unanswered, problem = self._describe(error, url)
             raise request_error(
@@ -213,8 +220,8 @@ class Connections:
         method: str,
         url: str,
         params: Mapping[str, Any] | None,
-        json: object,
-        token: str | None,
+        body: Mapping[str, Any],
+        authenticate: Callable[[requests.PreparedRequest], requests.PreparedRequest],
         sink: Sink | None,
     ) -> Received:
         deadline = time.monotonic() + self._timeout
@@ -223,9 +230,9 @@ class Connections:
                 method,
                 url,
                 params=params,
-                json=json,
+                **body,
                 headers=NO_COMPRESSION,
-                auth=_bearer(token),
+                auth=authenticate,
                 # With each request: the session's own gives way to REQUESTS_CA_BUNDLE, also if it names a CA.
                 verify=self._verify,
                 proxies=self._proxies,

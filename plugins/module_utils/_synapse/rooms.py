@@ -230,19 +230,24 @@ def shut_down(client: Client, room_id: str) -> dict[str, str]:
 
 
 @contextmanager
-def unlimited_messages(client: Client) -> Iterator[None]:
-    """Lift the message rate limit of the operator, and restore it at the end.
+def unlimited_messages(client: Client, user_id: str | None = None) -> Iterator[None]:
+    """Lift the message rate limit of an account, and restore it at the end.
 
-    It also applies to leaves, and to those of accounts that the operator acts as.
+    It also applies to leaves. That of the operator also applies to accounts that the operator acts as, but not to
+    sessions of a service that handles login.
+
     API: C(/_synapse/admin/v1/users/<user_id>/override_ratelimit).
+
+    :param user_id: by default, the operator.
     """
     path = f"{ADMIN}/v1/users/{{}}/override_ratelimit"
-    before = client.get(path, client.user_id)
-    client.post(path, client.user_id, json={"messages_per_second": 0, "burst_count": 0})
+    limited = user_id or client.user_id
+    before = client.get(path, limited)
+    client.post(path, limited, json={"messages_per_second": 0, "burst_count": 0})
     try:
         yield
     finally:
         if before:
-            client.post(path, client.user_id, json=before)
+            client.post(path, limited, json=before)
         else:
-            client.delete(path, client.user_id)
+            client.delete(path, limited)

@@ -12,7 +12,7 @@ from threading import Lock
 HIDDEN = "********"
 MAX_SECRETS = 10_000
 """Maximum number of secrets that are known at a time. Sessions as other accounts are fewer: see C(MAX_SESSIONS)."""
-TOKEN = re.compile(r"(?<=bearer )[!-~]+|\b(?:sy[tr]|m[acu][tr])_[\w.~+/=-]+", re.IGNORECASE)
+TOKEN = re.compile(r"(?<=bearer )[!-~]+|\b(?:sy[tr]|m[acpu][tr])_[\w.~+/=-]+", re.IGNORECASE)
 """What follows C(Bearer), and the access and refresh tokens of Synapse and of the Matrix Authentication Service."""
 
 

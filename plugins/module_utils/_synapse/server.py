@@ -67,6 +67,18 @@ def server_info(client: Client) -> JsonDict:
     }
 
 
+def token_endpoint(client: Client) -> str | None:
+    """Where the service that handles login issues tokens; C(None) if Synapse does not say.
+
+    API: C(GET /_matrix/client/v1/auth_metadata).
+    """
+    try:
+        endpoint = client.get(f"{CLIENT}/v1/auth_metadata").get("token_endpoint")
+    except SynapseError:
+        return None
+    return endpoint if isinstance(endpoint, str) else None
+
+
 def _check_slashes(client: Client) -> None:
     """Read an account and an alias with a slash: a proxy that decodes it changes the path.
 

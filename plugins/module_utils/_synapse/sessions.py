@@ -7,12 +7,14 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from threading import RLock
 from typing import Iterable
 
-from .accounts import get_user, set_locked
+from .accounts import get_user, localpart_of, set_locked
 from .client import ADMIN, Client
 from .errors import RefusedError, SynapseError
+from .rooms import unlimited_messages
 
 LIFETIME = 3600.0
 """Seconds after which a session expires, should it not be possible to end it."""
@@ -28,6 +30,7 @@ class Session:
 
     Such a session has no device, the owner of the account does not see it, and Synapse counts what is done with it
     against the operator's rate limits. Not even the deactivation of the account ends it. A guest's can't be ended.
+    Where a service handles login, the session is one of that service, and has the rate limits of the account.
 
     API: C(POST /_synapse/admin/v1/users/<user_id>/login).
     """
@@ -42,6 +45,7 @@ class Session:
         self._locked = locked
         self._lock = RLock()
         self._tokens: list[str] = []
+        self._limits = ExitStack()
         self._expires = 0.0
 
     def __enter__(self) -> Session:
@@ -69,15 +73,22 @@ class Session:
         if self._locked and not self._tokens:
             set_locked(self._client, self.user_id, False)
         try:
-            valid_until = int(self._client.time().timestamp() + LIFETIME) * 1000
-            path = f"{ADMIN}/v1/users/{{}}/login"
-            login = self._client.post(path, self.user_id, json={"valid_until_ms": valid_until})
-            self._tokens.append(login.take("access_token", str))
+            self._tokens.append(self._log_in())
         except SynapseError:
-            if self._locked and not self._tokens:
-                set_locked(self._client, self.user_id, True)
+            if not self._tokens:
+                self._restore()
             raise
         self._expires = time.monotonic() + RENEWAL_AGE
+
+    def _log_in(self) -> str:
+        service = self._client.service
+        if service is not None:
+            if not self._tokens:
+                self._limits.enter_context(unlimited_messages(self._client, self.user_id))
+            return service.open_session(localpart_of(self.user_id), int(LIFETIME))
+        valid_until = int(self._client.time().timestamp() + LIFETIME) * 1000
+        path = f"{ADMIN}/v1/users/{{}}/login"
+        return self._client.post(path, self.user_id, json={"valid_until_ms": valid_until}).take("access_token", str)
 
     def end(self) -> None:
         """End the session, and lock the account again if it was locked."""
@@ -87,10 +98,20 @@ class Session:
                 for token in tokens:
                     self._log_out(token)
             finally:
-                if tokens and self._locked:
-                    set_locked(self._client, self.user_id, True)
+                if tokens:
+                    self._restore()
+
+    def _restore(self) -> None:
+        try:
+            self._limits.close()
+        finally:
+            if self._locked:
+                set_locked(self._client, self.user_id, True)
 
     def _log_out(self, token: str) -> None:
+        if self._client.service is not None:
+            self._client.service.end_session(token)
+            return
         try:
             self._client.logout(token)
         except SynapseError as error:
@@ -111,8 +132,15 @@ def end_all(client: Client, sessions: Iterable[Session]) -> list[str]:
     return [problem for _session, problem in client.map(end, sessions) if problem is not None]
 
 
+def can_act_as_others(client: Client) -> bool:
+    """Whether the operator can act as other accounts: as an admin of Synapse, or by the service that handles login."""
+    return client.service.can_act if client.service is not None else not login_is_delegated(client)
+
+
 def login_is_delegated(client: Client) -> bool:
-    """Whether a Matrix Authentication Service handles login. Then no session can be opened, and locks have no effect.
+    """Whether a Matrix Authentication Service handles login.
+
+    Then Synapse itself opens no session as another account, and its locks have no effect.
 
     All versions of Synapse leave this endpoint out of the admin API then.
     API: C(GET /_synapse/admin/v1/registration_tokens).

@@ -77,6 +77,23 @@ def _registration(certificate: Certificate) -> Iterator[Finding]:
         yield "registration", "Registration was open at the preflight. Set enable_registration: false in Synapse."
 
 
+def _login_service(certificate: Certificate) -> Iterator[Finding]:
+    settings = certificate.get("settings", {})
+    if settings.get("mas_url"):
+        erased = " and erased" if settings.get("erase") else ""
+        yield (
+            "login_service",
+            f"The accounts are deactivated{erased}, but the Matrix Authentication Service keeps their usernames, hashes"
+            " of passwords and links to upstream providers. Delete its database when it is not needed any more.",
+        )
+    elif certificate["server"].get("delegated_auth"):
+        yield (
+            "login_service",
+            "The accounts are still active in the Matrix Authentication Service (decommission_delegated_auth:"
+            " synapse_only). In Synapse, they were suspended and deactivated. Stop the service after Synapse.",
+        )
+
+
 # Of the remote servers
 
 
@@ -130,6 +147,7 @@ FINDERS: tuple[Callable[[Certificate], Iterator[Finding]], ...] = (
     _power_off,
     _failures,
     _registration,
+    _login_service,
 )
 REMOTE_FINDERS: tuple[Callable[[Mapping[str, Any]], Iterator[Finding]], ...] = (
     _checks,

@@ -148,7 +148,7 @@ class _StageResults:
     def _add_preflight(self) -> None:
         server = self._result("server", "server_name", "version")
         if server:
-            names = ("version", "operator", "registration")
+            names = ("version", "operator", "registration", "delegated_auth")
             self.certificate["server"].update({name: server.get(name) for name in names})
         plan = self._result("plan", "plan")
         # The counts before the first account was deactivated.
