@@ -34,11 +34,18 @@ options:
   state:
     description:
       - Desired state of the session.
-      - V(present) opens a session, and requires O(login_user) and O(login_password).
+      - V(present) opens a session, and requires O(login_user), and either O(login_password) or O(mas_url).
       - V(absent) closes the session of O(access_token), which is required. If it is closed already, nothing changes.
+        With O(mas_url), it closes all sessions that were opened with the same O(lease).
     type: str
     choices: [present, absent]
     default: present
+  lifetime:
+    description:
+      - Number of seconds after which a session of the Matrix Authentication Service expires, should it not be closed.
+        Ignored for a login with O(login_password).
+    type: int
+    default: 86400
   one_time_key:
     description:
       - Key that the module encrypts the access token with, so that Ansible does not print it with C(-vvv). The action
@@ -68,6 +75,9 @@ access_token:
   type: str
 """
 
+from typing import Any
+
+from ansible_collections.matrixops.synapse.plugins.module_utils._mas.service import MasService
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
 from ansible_collections.matrixops.synapse.plugins.module_utils._sealed import seal
 
@@ -76,6 +86,7 @@ def main() -> None:
     module = SynapseModule(
         {
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "lifetime": {"type": "int", "default": 86400},
             "one_time_key": {"type": "str", "no_log": True},
         },
         required_if=[("state", "present", ("login_user", "one_time_key")), ("state", "absent", ("access_token",))],
@@ -83,7 +94,9 @@ def main() -> None:
     opening = module.params["state"] == "present"
     # The token may be invalid already, and then the server name cannot be verified.
     with module.client(token_only=not opening) as client:
-        if opening:
+        if not opening and isinstance(client.service, MasService):
+            result: dict[str, Any] = {"changed": client.service.sessions.end_own() > 0}
+        elif opening:
             client.keep_session()
             sealed = seal(module.params["one_time_key"], (client.access_token or "").encode())
             result = {"changed": True, "sealed_token": sealed}

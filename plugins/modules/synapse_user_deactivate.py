@@ -76,6 +76,13 @@ options:
         U(https://github.com/matrixops/synapse/blob/main/docs/explanation/synapse.md).
     type: bool
     default: false
+  suspend:
+    description:
+      - Suspend each account before its deactivation. Where a Matrix Authentication Service handles login and O(mas_url)
+        is not set, an account that is only deactivated in Synapse is not shut out.
+      - A suspended account can leave rooms, but not join, create or send to any.
+    type: bool
+    default: false
   wait_for:
     description:
       - Rooms to wait for, also for accounts that were deactivated before.
@@ -332,6 +339,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "keep": {"type": "list", "elements": "str", "default": []},
     "erase": {"type": "bool", "default": True},
     "allow_admins": {"type": "bool", "default": False},
+    "suspend": {"type": "bool", "default": False},
     "redact": {"type": "bool", "default": False},
     "wait_for": {"type": "str", "choices": ["all", "federated", "none"], "default": "all"},
     "wait_timeout": {"type": "int", "default": 60},
@@ -349,6 +357,7 @@ def drain_options(params: dict[str, Any]) -> Options:
     return Options(
         eligibility=Eligibility(keep=frozenset(params["keep"]), allow_admins=params["allow_admins"]),
         erase=params["erase"],
+        suspend=params["suspend"],
         redact=params["redact"],
         wait_for=params["wait_for"],
         wait_timeout=params["wait_timeout"],

@@ -26,8 +26,9 @@ UNSIGNED = {"matrix_name_info", "matrix_server_key", "matrix_site_info", "matrix
 """Modules that do not sign requests, which do not have the options of the action group."""
 ACTION_GROUPS = {"federation": {name for name in MODULES if name.startswith("matrix_")} - UNSIGNED}
 ACTION_GROUPS["synapse"] = {name for name in MODULES if name.startswith("synapse_")}
+LOGIN = {"access_token", "login_password", "mas_client_secret", "mas_access_token"}
 SECRETS = {
-    **{name: {"access_token", "login_password"} for name in ACTION_GROUPS["synapse"]},
+    **dict.fromkeys(ACTION_GROUPS["synapse"], LOGIN),
     **{name: {"access_token", "signing_key", "proxy", "witness_token"} for name in ACTION_GROUPS["federation"]},
     "matrix_federation_info": {"signing_key", "proxy"},
     "matrix_name_info": {"proxy"},
@@ -35,12 +36,9 @@ SECRETS = {
     "matrix_site_info": {"proxy"},
     "matrix_site_log_info": set(),
     "site_deployment": set(),
-    "synapse_session": {"access_token", "login_password", "one_time_key"},
+    "synapse_session": {*LOGIN, "one_time_key"},
     "archive": {"one_time_key"},
-    **{
-        name: {"access_token", "login_password", "federation_proxy"}
-        for name in ("synapse_propagation", "synapse_decommission_gate")
-    },
+    **{name: {*LOGIN, "federation_proxy"} for name in ("synapse_propagation", "synapse_decommission_gate")},
 }
 
 

@@ -39,6 +39,7 @@ def is_below(name: str, *packages: str) -> bool:
 
 
 SYNAPSE = f"{UTILS}._synapse"
+MAS = f"{UTILS}._mas"
 POLICY = f"{UTILS}._decommission"
 SERVICE = f"{UTILS}._ghost_cleanup"
 SHARED = tuple(f"{UTILS}.{name}" for name in ("_concurrency", "_http", "_results", "_text"))
@@ -65,6 +66,13 @@ def test_what_speaks_to_servers_needs_neither_ansible_nor_policy(package: str) -
     for module in below(package):
         foreign = imported_from(module, "ansible", "ansible_collections")
         assert foreign == imported_from(module, *own), module
+
+
+def test_the_login_service_needs_only_the_client_of_the_homeserver() -> None:
+    assert below(MAS)
+    for module in below(MAS):
+        foreign = imported_from(module, "ansible", "ansible_collections")
+        assert foreign == imported_from(module, MAS, SYNAPSE, *SHARED), module
 
 
 def test_policy_needs_no_ansible() -> None:
