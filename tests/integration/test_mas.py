@@ -6,15 +6,19 @@
 
 from __future__ import annotations
 
+import random
 import re
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from lab.api import Json
 from lab.authentication import AuthenticationService
 from lab.waiting import wait_until
 
-from .conftest import Federation, RunModule, RunPlaybook, unchanged
+from .conftest import Federation, RunModule, RunPlaybook, StartPlaybook, unchanged
+from .test_kill import kill, read_until
 from .test_playbook import PLAYBOOK, confirmed_by
 
 ADMINS = {"operator", "admin2"}
@@ -43,7 +47,7 @@ def host_of(federation: Federation, service: AuthenticationService) -> dict[str,
     return variables
 
 
-def assert_closed(federation: Federation, service: AuthenticationService) -> None:
+def assert_closed(federation: Federation, service: AuthenticationService, *, sessions: bool = True) -> None:
     """By Synapse, the service and the remote server: nobody but the admins is active, and nobody is in a room."""
     for account in accounts(federation):
         assert account["deactivated"] is not account["admin"], account
@@ -51,7 +55,7 @@ def assert_closed(federation: Federation, service: AuthenticationService) -> Non
     assert service.mas.active == admins(federation)
     assert federation.retiring.members_of(federation.retiring.server_name) == {}
     wait_until(lambda: not federation.ghosts(), "the other server lists nobody")
-    assert service.mas.active_sessions == []
+    assert service.mas.active_sessions == [] or not sessions
 
 
 def test_modules(migrated: Federation, service: AuthenticationService, run_module: RunModule) -> None:
@@ -76,6 +80,82 @@ def test_modules(migrated: Federation, service: AuthenticationService, run_modul
     again = run_module("mas_user_deactivate", options)
     assert not again["changed"] and again["unchanged"] >= done["deactivated"]
     assert service.mas.active_sessions == []
+
+
+def test_faults(migrated: Federation, service: AuthenticationService, run_module: RunModule) -> None:
+    """First what is refused without a change, and then all accounts, while jobs are late and the service stops."""
+    connection = by_operator(migrated, service)
+    everybody = {**connection, "server_name": migrated.retiring.server_name, "all_users": True}
+    before = set(service.mas.active)
+
+    def refused(name: str = "mas_user_deactivate", **options: Any) -> str:
+        result = run_module(name, {**everybody, **options})
+        assert result["failed"] and not result["changed"] and service.mas.active == before
+        return str(result["msg"])
+
+    service.mas.server_name = "other.example"
+    assert "is for other.example, not 'localhost" in refused()
+    service.mas.server_name = migrated.retiring.server_name
+    service.mas.admin_clients = False
+    assert "add the ID of the client to policy: data: admin_clients" in refused()
+    service.mas.admin_clients = True
+    assert "add the resource adminapi" in refused(mas_url=f"{service.url}elsewhere")
+    assert "Check that the Matrix Authentication Service is running" in refused(mas_url="http://127.0.0.1:19190")
+    wrong = service.mas.issue_token("urn:matrix:client:api:*")
+    message = refused(mas_access_token=wrong, mas_client_id=None, mas_client_secret=None)
+    assert "Missing urn:mas:admin scope" in message and wrong not in message
+
+    service.mas.job_delay, service.mas.failing_jobs = 0.5, 2
+    service.outage = ("/deactivate", 3.0)
+    done = run_module("mas_user_deactivate", everybody)
+    assert not done.get("failed"), done
+    assert service.outage is None
+    assert service.mas.active == admins(migrated)
+    for account in accounts(migrated):
+        assert account["deactivated"] is account["erased"] is not account["admin"], account
+
+
+KILLED_IN = (
+    "Read the accounts of the Matrix Authentication Service",
+    "Close the registration of the Matrix Authentication Service",
+    "Record the federated rooms",
+    *["Deactivate accounts and wait until they have left the federated rooms"] * 3,
+    "Deactivate the remaining accounts of the Matrix Authentication Service",
+    "Leave all rooms",
+    "Check remote servers and remove ghosts",
+    "Assert that no account is active or joined",
+)
+"""The tasks in which, or a moment after, a run is killed, in their order."""
+
+
+@pytest.mark.parametrize(
+    "tasks",
+    [KILLED_IN[3:7:3], pytest.param(KILLED_IN, marks=pytest.mark.nightly(category="kills"))],
+    ids=["some", "all"],
+)
+def test_kill(
+    migrated: Federation,
+    service: AuthenticationService,
+    start_playbook: StartPlaybook,
+    run_playbook: RunPlaybook,
+    chance: random.Random,
+    tasks: tuple[str, ...],
+) -> None:
+    service.mas.add_user("phantom")
+    host = {**host_of(migrated, service), "decommission_cordon": True}
+    for task in tasks:
+        with start_playbook(PLAYBOOK, {"a": host}) as process:
+            read_until(process, task)
+            # Not to wait for anything: to be killed anywhere.
+            time.sleep(chance.uniform(0, 2))
+            kill(process)
+        assert admins(migrated) <= service.mas.active
+        if Path(host["off_marker"]).exists():
+            assert_closed(migrated, service, sessions=False)
+    done = run_playbook(PLAYBOOK, {"a": host})
+    assert done.returncode == 0, done.stdout
+    assert Path(host["off_marker"]).exists()
+    assert_closed(migrated, service)
 
 
 def test_playbook(migrated: Federation, service: AuthenticationService, run_playbook: RunPlaybook) -> None:

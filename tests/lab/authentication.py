@@ -14,7 +14,7 @@ from __future__ import annotations
 import secrets
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Event, Thread
+from threading import Event, Thread, Timer
 from types import SimpleNamespace, TracebackType
 from typing import Any
 
@@ -38,6 +38,8 @@ class AuthenticationService:
         self.mas = MasStub(homeserver.server_name, self._call, url=self.url)
         self.hung_up = False
         """Whether the service is stopped: connections are closed without an answer."""
+        self.outage: tuple[str, float] | None = None
+        """A method and path of the admin API before whose next request the service stops, and for how many seconds."""
         self._stopped = Event()
         handler = type("Handler", (_Handler,), {"service": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", port), handler)
@@ -91,6 +93,17 @@ class AuthenticationService:
         """The options of a module by which it asks the service."""
         return {key.removeprefix("decommission_"): value for key, value in self.role_variables.items()}
 
+    def is_down(self, request: str) -> bool:
+        """Whether this request gets no answer."""
+        if self.outage is not None and self.outage[0] in request:
+            self.hung_up = True
+            Timer(self.outage[1], self._come_back).start()
+            self.outage = None
+        return self.hung_up
+
+    def _come_back(self) -> None:
+        self.hung_up = False
+
     def adopt(self, accounts: list[Json]) -> None:
         """Take over the accounts of the homeserver, without those of application services, as ``syn2mas`` does.
 
@@ -134,7 +147,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _handle(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        if self.service.hung_up:
+        if self.service.is_down(f"{self.command} {self.path}"):
             self.close_connection = True
             return
         sent = SimpleNamespace(method=self.command, url=self.path, headers=self.headers, body=body)

@@ -19,9 +19,12 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     import trustme
+    from ansible_collections.matrixops.synapse.plugins.module_utils._mas.client import MasClient
+    from ansible_collections.matrixops.synapse.plugins.module_utils._mas.service import MasService
     from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
     from ansible_collections.matrixops.synapse.tests.stubs.helpers import Clock, Json, PassingTime, Server, Wire
     from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeserver
+    from ansible_collections.matrixops.synapse.tests.stubs.mas import MasStub
     from ansible_collections.matrixops.synapse.tests.stubs.tls_server import TlsServer
 
 try:
@@ -155,6 +158,51 @@ def client(helpers: Any, server: Server, fresh_client: Client) -> Client:
     server.whoami()
     assert fresh_client.user_id == helpers.OPERATOR
     return fresh_client
+
+
+@pytest.fixture
+def mas(homeserver: Homeserver) -> MasStub:
+    """The service of the fake homeserver."""
+    return homeserver.delegate()
+
+
+@pytest.fixture
+def mas_options(mas: MasStub) -> Json:
+    """The options of a module that asks the service."""
+    stub = importlib.import_module(f"{COLLECTION}.tests.stubs.mas")
+    return {"mas_url": mas.url, "mas_client_id": stub.CLIENT_ID, "mas_client_secret": stub.CLIENT_SECRET}
+
+
+@pytest.fixture
+def connect(mas: MasStub) -> Iterator[Callable[..., MasClient]]:
+    """Makes clients of the service."""
+    module = importlib.import_module(f"{COLLECTION}.plugins.module_utils._mas.client")
+    stub = importlib.import_module(f"{COLLECTION}.tests.stubs.mas")
+    clients: list[MasClient] = []
+
+    def connect(url: str = mas.url, **options: Any) -> MasClient:
+        if "access_token" not in options:
+            options = {"client_id": stub.CLIENT_ID, "client_secret": stub.CLIENT_SECRET, **options}
+        clients.append(module.MasClient(url, **options))
+        return clients[-1]
+
+    yield connect
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def mas_client(connect: Callable[..., MasClient]) -> MasClient:
+    return connect()
+
+
+@pytest.fixture
+def service(mas_client: MasClient, lone_client: Client) -> MasService:
+    """The service, which the client of the homeserver asks from now on."""
+    module = importlib.import_module(f"{COLLECTION}.plugins.module_utils._mas.service")
+    service: MasService = module.MasService(mas_client, lone_client, "1234")
+    lone_client.service = service
+    return service
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 UNSIGNED = {"matrix_name_info", "matrix_server_key", "matrix_site_info", "matrix_site_log_info"}
 """Modules that do not sign requests, which do not have the options of the action group."""
 ACTION_GROUPS = {"federation": {name for name in MODULES if name.startswith("matrix_")} - UNSIGNED}
-ACTION_GROUPS["synapse"] = {name for name in MODULES if name.startswith("synapse_")}
+ACTION_GROUPS["synapse"] = {name for name in MODULES if name.startswith(("mas_", "synapse_"))}
 LOGIN = {"access_token", "login_password", "mas_client_secret", "mas_access_token"}
 SECRETS = {
     **dict.fromkeys(ACTION_GROUPS["synapse"], LOGIN),

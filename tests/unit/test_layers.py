@@ -109,6 +109,7 @@ TESTED_BY = {
     "_decommission/drain_run.py": "_decommission/test_drain.py",
     "_decommission/federated_leaves.py": "_decommission/test_drain.py",
     "_decommission/room_tracker.py": "_decommission/test_drain.py",
+    "_synapse/delegation.py": "_mas/test_service.py",
 }
 """Modules that are parts of another one, and are tested with it."""
 WITH_REAL_SERVERS = {

@@ -210,7 +210,7 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def _warnings(plan: Plan, labels: Mapping[str, str], *, has_service: bool) -> Iterator[PlanWarning]:
+def _warnings(plan: Plan, labels: Mapping[str, str], *, has_service: bool = False) -> Iterator[PlanWarning]:
     """All warnings.
 
     :param labels: the labels of rooms by ID. Rooms without a label are named by ID.

@@ -98,6 +98,12 @@ def change_user(state: State, request: Request, user_id: str) -> Reply:
     return 200, account
 
 
+@endpoints("PUT admin/v1/suspend/{}")
+def suspend(state: State, request: Request, user_id: str) -> Reply:
+    existing(state, user_id)["suspended"] = request.body["suspend"]
+    return 200, {f"user_{user_id}_suspended": request.body["suspend"]}
+
+
 @endpoints("POST admin/v1/deactivate/{}")
 def deactivate(state: State, request: Request, user_id: str) -> Reply:
     if not state.is_local(user_id):

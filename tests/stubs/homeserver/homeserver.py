@@ -62,17 +62,19 @@ class Homeserver(State):
             yield cls(mock)
 
     def delegate(self) -> MasStub:
-        """Hand login over to a service that has all accounts but those of application services; return the service."""
+        """Hand login over to a service, and return it. It takes over the accounts but those of application services."""
+        mas = self.mas or self._start_service()
+        known = {user["username"] for user in mas.users.values()}
+        for account in self.accounts.values():
+            username = account["name"][1:].partition(":")[0]
+            if username not in known and not account.get("appservice_id"):
+                flags = {"admin": account["admin"], "legacy_guest": account["is_guest"]}
+                mas.add_user(username, locked=bool(account.get("locked")), **flags)
+        return mas
+
+    def _start_service(self) -> MasStub:
         self.delegated = True
         self.mas = mas = MasStub(self.server_name, self._called_by_service)
-        for account in self.accounts.values():
-            if not account.get("appservice_id"):
-                mas.add_user(
-                    account["name"][1:].partition(":")[0],
-                    admin=account["admin"],
-                    legacy_guest=account["is_guest"],
-                    locked=bool(account.get("locked")),
-                )
         if self._mock is not None:
             for method in ("GET", "POST"):
                 self._mock.add_callback(method, re.compile(f"{mas.url}.*"), mas.answer)
@@ -180,7 +182,8 @@ class Homeserver(State):
 
     def _authenticate(self, request: Request) -> None:
         account = self.accounts[self.account_of(request.token)]
-        if account.get("locked") and request.parts[-1] not in WHILE_LOCKED:
+        # Where login is delegated, a lock has no effect.
+        if account.get("locked") and not self.delegated and request.parts[-1] not in WHILE_LOCKED:
             raise RefusalError(401, "M_USER_LOCKED", "User account has been locked")
         if request.parts[0] == "admin" and not account["admin"]:
             raise RefusalError(403, "M_FORBIDDEN", "You are not a server admin")

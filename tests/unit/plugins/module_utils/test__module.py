@@ -75,7 +75,7 @@ def test_url_and_token_from_the_environment(server: Server, run: Run, monkeypatc
     ("options", "words"),
     [
         ({"access_token": None}, "one of the following is required: access_token, login_user"),
-        ({"access_token": None, "login_user": "op"}, "required together: login_user, login_password"),
+        ({"access_token": None, "login_user": "op"}, "login_user is set, but login_password is not"),
     ],
 )
 def test_one_way_to_authenticate(run: Run, options: Json, words: str) -> None:

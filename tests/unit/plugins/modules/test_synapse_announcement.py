@@ -11,6 +11,7 @@ import pytest
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     OPERATOR,
     ROOMS,
+    TOKENS,
     Json,
     Server,
     matrix_error,
@@ -54,6 +55,7 @@ def rooms(server: Server, *, had: bool) -> None:
 
 def send(server: Server, answer: Any = None, **more: Any) -> None:
     server.user(user("op", admin=True))
+    server.get(TOKENS, {"registration_tokens": []})
     server.put(TRANSACTION, {"user_id": OPERATOR, "content": CONTENT}, answer, **more)
 
 

@@ -9,6 +9,8 @@ from typing import Callable
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._sealed import new_key, unseal
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import TOKEN, Json, Server, matrix_error
+from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeserver
+from ansible_collections.matrixops.synapse.tests.stubs.mas import MasStub
 
 Run = Callable[..., Json]
 
@@ -85,3 +87,35 @@ def test_too_many_logins(server: Server, run: Run) -> None:
     result = run("synapse_session", PASSWORD)
     assert result["status"] == 429
     assert "the server asks to wait 333 s" in result["msg"]
+
+
+def test_a_session_by_a_service(homeserver: Homeserver, mas: MasStub, run: Run, mas_options: Json) -> None:
+    """It is closed by its lease ID, also if the module that closes it knows no other secret."""
+    options = {"access_token": None, "login_user": "@op:example.org", "one_time_key": KEY, "lease": "77", "lifetime": 9}
+    opened = run("synapse_session", {**mas_options, **options})
+    token = unseal(KEY, opened["sealed_token"]).decode()
+    known = mas.introspect(token)
+    assert known["username"] == "op" and "urn:synapse:admin:*" in known["scope"] and "device_id" not in known
+    assert mas.active_sessions == ["matrixops.synapse 77"] and token not in str(opened)
+    closing = {**mas_options, "access_token": token, "state": "absent"}
+    assert not run("synapse_session", {**closing, "lease": "78"})["changed"]
+    assert run("synapse_session", {**closing, "lease": "77"})["changed"]
+    assert not run("synapse_session", {**closing, "lease": "77"})["changed"]
+    assert mas.active_sessions == []
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda mas: mas.users.clear(), "has no user 'op'"),
+        (lambda mas: mas.user_of("op")[1].update(locked_at="now"), "is locked"),
+        (lambda mas: mas.user_of("op")[1].update(deactivated_at="now"), "410"),
+        (lambda mas: setattr(mas, "version", "1.4.0"), "update it to 1.5"),
+    ],
+)
+def test_a_session_that_the_service_refuses(
+    homeserver: Homeserver, mas: MasStub, run: Run, mas_options: Json, prepare: Callable[[MasStub], None], message: str
+) -> None:
+    prepare(mas)
+    result = run("synapse_session", {**mas_options, "access_token": None, "login_user": "op", "one_time_key": KEY})
+    assert result["failed"] and message in result["msg"]

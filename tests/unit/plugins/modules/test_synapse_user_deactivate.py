@@ -24,6 +24,7 @@ from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     user,
 )
 from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeserver
+from ansible_collections.matrixops.synapse.tests.stubs.mas import MasStub
 
 Run = Callable[..., Json]
 Simulate = Callable[..., Homeserver]
@@ -438,3 +439,72 @@ def test_all_that_it_says_is_documented(came_of_it: Callable[..., Json]) -> None
     assert set(result["proof"]) == set(documented["proof"]["contains"])
     for name in ("failures", "still_joined", "not_redacted", "broken_rooms"):
         assert set(result[name][0]) == set(documented[name]["contains"])
+
+
+# Where login is delegated
+
+
+@pytest.fixture
+def delegated(homeserver: Homeserver) -> MasStub:
+    """A server with users in two rooms, one of them federated, whose login is handled by a service."""
+    homeserver.populate(OP, user("a"), user("b", locked=True), user("c"), a=["r1", "r2"], b=["r1"], c=["r1"])
+    homeserver.register("guest1", is_guest=True)
+    homeserver.join("@guest1:example.org", "r1")
+    homeserver.join("@peer:remote.example", "r1")
+    return homeserver.delegate()
+
+
+def test_accounts_leave_by_sessions_of_the_service(
+    homeserver: Homeserver, delegated: MasStub, run: Run, mas_options: Json
+) -> None:
+    delegated.add_user("phantom")
+    login = {**mas_options, "access_token": None, "login_user": "op", "all_users": True}
+    planned = run("synapse_user_deactivate", login, check=True)
+    assert planned["deactivated"] == 4 and homeserver.writes == []
+    result = run("synapse_user_deactivate", {**login, "lease": "77", "record_pending": True})
+    assert not result.get("failed"), result
+    assert result["deactivated"] == 4 and result["pending_unlisted"] == []
+    assert delegated.active == {"op", "phantom"} and delegated.active_sessions == []
+    assert all(account["erased"] for name, account in homeserver.accounts.items() if name != OPERATOR)
+    assert homeserver.joined == {} or not any(homeserver.joined.values())
+    assert homeserver.overrides == {}
+    # Locked accounts and guests leave by Synapse, after their deactivation.
+    assert {request.user_id for request in homeserver.log if "leave" in str(request)} == {A, C}
+    assert not [path for path in homeserver.paths if path.startswith("PUT") and "/rooms/" in path]
+
+
+def test_leftovers_of_a_killed_run(homeserver: Homeserver, delegated: MasStub, run: Run, mas_options: Json) -> None:
+    for name in ("matrixops.synapse 76", "matrixops.synapse 77"):
+        delegated._add_session({"actor_user_id": delegated.user_of("op")[0], "human_name": name, "scope": "x"})
+    options = {**mas_options, "user_ids": [A]}
+    run("synapse_user_deactivate", {**options, "lease": "77"}, check=True)
+    assert len(delegated.active_sessions) == 2
+    done = run("synapse_user_deactivate", {**options, "lease": "77"})
+    assert not done.get("failed"), done
+    assert delegated.active_sessions == ["matrixops.synapse 77"]
+
+
+def test_a_service_without_personal_sessions(
+    homeserver: Homeserver, delegated: MasStub, run: Run, mas_options: Json
+) -> None:
+    delegated.version = "1.4.0"
+    result = run("synapse_user_deactivate", {**mas_options, "all_users": True, "record_pending": True})
+    assert not result.get("failed"), result
+    assert delegated.active == {"op"} and result["deactivated"] == 4
+    assert not [request for request in homeserver.requests if "leave" in request]
+    assert not any(homeserver.joined.values())
+    assert len(result["pending_unlisted"]) == 3
+
+
+CLOSING = ("PUT admin/v1/suspend", "POST admin/v1/deactivate")
+
+
+def test_accounts_that_are_only_deactivated_in_synapse_are_suspended(
+    homeserver: Homeserver, delegated: MasStub, run: Run
+) -> None:
+    result = run("synapse_user_deactivate", {"user_ids": [A, C], "suspend": True})
+    assert not result.get("failed"), result
+    for name in (A, C):
+        suspended, deactivated = (homeserver.paths.index(f"{request}/{name}") for request in CLOSING)
+        assert suspended < deactivated
+    assert {"a", "c"} <= delegated.active

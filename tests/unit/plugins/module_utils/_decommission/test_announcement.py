@@ -223,3 +223,12 @@ def test_a_room_that_cannot_be_read_stops_it(simulate: Simulate, lone_client: Cl
     server.faults[f"GET messages {room}"] = [(500, matrix_error("M_UNKNOWN", "broken"))]
     with pytest.raises(SynapseError, match="broken"):
         announce(lone_client)
+
+
+def test_where_login_is_delegated(simulate: Simulate, lone_client: Client) -> None:
+    """Synapse answers 500 to a transaction ID that comes with a token without a device."""
+    server = simulate(user("alice"))
+    server.delegated = True
+    assert tell(lone_client) == dict.fromkeys((OPERATOR, ALICE))
+    assert tell(lone_client) == {} and server.notices == dict.fromkeys((OPERATOR, ALICE), 1)
+    assert not [path for path in server.paths if path.startswith("PUT")]

@@ -24,9 +24,11 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.re
     RecordedResult,
     RecordedRoom,
 )
+from ansible_collections.matrixops.synapse.plugins.module_utils._mas.service import MasService
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import OPERATOR, Json, room_id, user
 from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeserver
+from ansible_collections.matrixops.synapse.tests.stubs.mas import MasStub
 
 Simulate = Callable[..., Homeserver]
 A, B, C = (f"@{name}:example.org" for name in "abc")
@@ -80,6 +82,20 @@ def test_accounts_of_any_kind_that_are_joined(simulate: Simulate, lone_client: C
     found = read_accounts(lone_client, Demands(keep=[B]))
     assert found.joined == {A: [R1], B: [R1], OPERATOR: [R2], BOT: [R2]}
     assert simulation.writes == []
+
+
+def test_the_service_that_handles_login_is_asked_as_well(
+    homeserver: Homeserver, mas: MasStub, service: MasService, lone_client: Client
+) -> None:
+    homeserver.add_accounts(user("a", **GONE), user("b", **GONE))
+    mas.user_of("op")[1]["admin"] = True
+    mas.add_user("a")
+    mas.add_user("b")
+    mas.user_of("b")[1]["deactivated_at"] = "now"
+    for name, more in (("phantom", {}), ("kept", {}), ("chief", {"admin": True})):
+        mas.add_user(name, **more)
+    found = read_accounts(lone_client, Demands(keep=["@kept:example.org"]))
+    assert found.active == [A, "@phantom:example.org"] and found.total == 3
 
 
 def test_rooms_that_cannot_be_left_need_not_be_empty(simulate: Simulate, lone_client: Client) -> None:

@@ -32,8 +32,8 @@ def a_plan(**more: Any) -> Plan:
     return Plan({**SERVER_INFO, **parts.pop("server", {})}, **parts)
 
 
-def warned(plan: Plan) -> dict[str, str]:
-    return {warning.topic: warning.message for warning in policy._warnings(plan, {})}
+def warned(plan: Plan, *, has_service: bool = False) -> dict[str, str]:
+    return {warning.topic: warning.message for warning in policy._warnings(plan, {}, has_service=has_service)}
 
 
 def test_nothing_to_warn_of() -> None:
@@ -95,6 +95,7 @@ def test_remote_servers(client: Client, server: Server) -> None:
 
 def test_delegated_authentication() -> None:
     assert "stay active" in warned(a_plan(server={"delegated_auth": True}))["delegated_auth"]
+    assert warned(a_plan(server={"delegated_auth": True}), has_service=True) == {}
 
 
 def test_known_issues() -> None:

@@ -345,3 +345,22 @@ def test_the_error_of_a_download_hides_the_token(start: Start) -> None:
     with pytest.raises(SynapseError, match=r"404 M_UNKNOWN: Bearer \*{8}") as caught:
         download(client)
     assert TOKEN not in str(caught.value)
+
+
+# Forms
+
+
+def test_a_form_with_credentials(start: Start) -> None:
+    seen: list[Request] = []
+
+    def answer(request: Request) -> bytes:
+        seen.append(request)
+        return http()
+
+    client = start(answer)
+    client._connections.send(
+        "POST", f"{client.base_url}/token", form={"scope": "a b"}, token=None, credentials=("name", "word")
+    )
+    [request] = seen
+    assert request.headers["authorization"] == "Basic bmFtZTp3b3Jk"
+    assert request.headers["content-type"] == "application/x-www-form-urlencoded"

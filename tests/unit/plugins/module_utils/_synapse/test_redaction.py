@@ -228,3 +228,12 @@ def test_a_session_that_is_no_longer_valid_ends_the_redaction(server: Server, cl
     redaction(server, "r1", "$1", 1, matrix_error("M_UNKNOWN_TOKEN", "Invalid access token"), status=401)
     with pytest.raises(RefusedError, match="401 M_UNKNOWN_TOKEN"):
         redact(client, "r1")
+
+
+def test_where_a_service_handles_login(server: Server, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Synapse answers 500 to a transaction ID that comes with a token without a device."""
+    monkeypatch.setattr(client, "service", object())
+    page(server, "r1", message("$1", ALICE))
+    path = f"/_matrix/client/v3/rooms/{quoted(R1)}/redact/{quoted('$1')}"
+    server.post(path, {}, {"event_id": "$2"}, token=FRESH)
+    assert redact(client, "r1") == {}

@@ -17,7 +17,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.secrets
         ("Authorization: Bearer whatever.it-is, and more", "Authorization: Bearer ******** and more"),
         ("AUTHORIZATION: BEARER x", "AUTHORIZATION: BEARER ********"),
         ("syt_b3A_abcDEF123 is invalid", "******** is invalid"),
-        ("'mat_abc', mct_d.e or mar_x", "'********', ******** or ********"),
+        ("'mat_abc', mct_d.e, mpt_f or mar_x", "'********', ********, ******** or ********"),
         ("nothing of it: system, matter", "nothing of it: system, matter"),
         ("", ""),
     ],

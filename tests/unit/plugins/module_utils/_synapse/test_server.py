@@ -11,7 +11,11 @@ import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import record
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import FatalError, SynapseError
-from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.server import LARGEST_BODY, server_info
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.server import (
+    LARGEST_BODY,
+    server_info,
+    token_endpoint,
+)
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     LOGIN,
     NO_ROOMS,
@@ -195,3 +199,12 @@ def test_a_server_that_blocks_its_accounts(server: Server, client: Client) -> No
 
 def test_the_largest_piece_of_a_record_is_smaller_than_what_is_tested() -> None:
     assert record.MAX_PIECE + 100_000 < LARGEST_BODY
+
+
+def test_where_tokens_are_issued(server: Server, client: Client) -> None:
+    path = "/_matrix/client/v1/auth_metadata"
+    for answer in ({"token_endpoint": "https://account.example.org/oauth2/token"}, {"token_endpoint": 7}, {}):
+        server.get(path, answer)
+    server.get(path, matrix_error("M_UNRECOGNIZED", "no"), status=404)
+    found = [token_endpoint(client) for _time in range(4)]
+    assert found == ["https://account.example.org/oauth2/token", None, None, None]

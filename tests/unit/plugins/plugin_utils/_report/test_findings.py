@@ -71,3 +71,15 @@ def test_open_registration_matters_until_the_power_off() -> None:
     certificate["stages"].pop()
     assert "enable_registration: false" in findings(concluded(certificate))["registration"]
     assert "registration" not in findings(concluded(of_all_stages()))
+
+
+def test_what_a_service_that_handles_login_keeps() -> None:
+    certificate = of_all_stages()
+    certificate["settings"] = {"mas_url": "http://localhost:8080", "erase": True}
+    text = findings(concluded(certificate))["login_service"]
+    assert "deactivated and erased, but the Matrix Authentication Service keeps their usernames" in text
+    certificate["settings"] = {"mas_url": "", "erase": True}
+    certificate["server"]["delegated_auth"] = True
+    assert "still active in the Matrix Authentication Service" in findings(concluded(certificate))["login_service"]
+    certificate["server"]["delegated_auth"] = False
+    assert "login_service" not in findings(concluded(certificate))
