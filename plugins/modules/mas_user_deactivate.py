@@ -11,8 +11,8 @@ short_description: Deactivate accounts in a Matrix Authentication Service and in
 version_added: 1.0.0
 description:
   - Deactivates and erases accounts in a Matrix Authentication Service, and waits until Synapse shows them as
-    deactivated. The service tells Synapse by a job. If a job has no effect within 30 seconds, the service is asked
-    again, twice, and then the account is deactivated in Synapse directly.
+    deactivated. The service does that by a job. If a job has no effect within 30 seconds, the service is asked again,
+    twice, and then the account is deactivated in Synapse directly.
   - Accounts that only Synapse has, for example of bridges, are deactivated there.
   - The accounts leave their rooms afterwards, by Synapse itself. M(matrixops.synapse.synapse_user_deactivate), with
     O(mas_url) as well, lets them leave first, and waits for that. It does not deactivate users that only the service

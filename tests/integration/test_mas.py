@@ -6,8 +6,13 @@
 
 from __future__ import annotations
 
+import json
+import os
 import random
 import re
+import shlex
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,11 +22,11 @@ from lab.api import Json
 from lab.authentication import AuthenticationService
 from lab.waiting import wait_until
 
-from .conftest import Federation, RunModule, RunPlaybook, StartPlaybook, unchanged
+from .conftest import ROOT, Federation, RunModule, RunPlaybook, StartPlaybook, unchanged
 from .test_kill import kill, read_until
 from .test_playbook import PLAYBOOK, confirmed_by
 
-ADMINS = {"operator", "admin2"}
+LOCAL = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "decommission_cordon": True}
 
 
 def accounts(federation: Federation) -> list[Json]:
@@ -113,6 +118,40 @@ def test_faults(migrated: Federation, service: AuthenticationService, run_module
     assert service.mas.active == admins(migrated)
     for account in accounts(migrated):
         assert account["deactivated"] is account["erased"] is not account["admin"], account
+
+
+@pytest.mark.nightly(category="variations")
+def test_howto(migrated: Federation, service: AuthenticationService, tmp_path: Path) -> None:
+    """Each command of docs/howto/mas.md, as it stands there, in the order of the page."""
+    inventory = {"matrix_decommission": {"hosts": {"matrix.example.org": {**LOCAL, **host_of(migrated, service)}}}}
+    (tmp_path / "inventory.yml").write_text(json.dumps(inventory))
+    token = service.mas.add_registration_token("welcome")
+    policies = []
+    commands = [command for command in fenced_commands() if not command.endswith("matrixops.synapse.decommission")]
+    assert len(commands) == 3, commands
+    for command in [*commands, fenced_commands()[-1]]:
+        words = shlex.split(command.replace("01HFVBY12TMNTYTBV8W921M5FB", token))
+        words.remove("--ask-vault-pass")
+        program = Path(sys.executable).with_name(words[0])
+        done = subprocess.run(
+            [program, *words[1:]],
+            cwd=tmp_path,
+            env={**os.environ, "ANSIBLE_NOCOLOR": "1"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        valid = service.mas.registration_tokens[token]["valid"]
+        policies.append((bool(service.mas.latest_policy), valid, len(service.mas.active) > 3))
+    # The plan, the cordon, the cordon undone, the run.
+    assert policies == [(False, True, True), (True, False, True), (False, True, True), (True, False, False)]
+    assert_closed(migrated, service)
+
+
+def fenced_commands() -> list[str]:
+    page = (ROOT / "docs/howto/mas.md").read_text()
+    return re.findall(r"^\$ (.*)$", page, re.MULTILINE)
 
 
 KILLED_IN = (
