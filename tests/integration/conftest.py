@@ -189,7 +189,8 @@ def migrated(federation: Federation, service: AuthenticationService) -> Iterator
     retiring = federation.retiring
     operator = retiring.operator
     service.adopt([retiring.account(account["name"]) for account in retiring.accounts()])
-    retiring.configure(Settings(extra_config=service.config))
+    # An account's own limit applies to a session of the service.
+    retiring.configure(Settings(default_limits=("rc_message",), server_notices=True, extra_config=service.config))
     retiring.restart()
     retiring.operator = service.sign_in("operator", admin=True)
     talk(federation)

@@ -203,7 +203,16 @@ def test_playbook(migrated: Federation, service: AuthenticationService, run_play
     service.mas.add_registration_token("welcome")
     service.mas.add_provider("corporate")
     service.mas.begun.add("latecomer")
-    host = {**host_of(migrated, service), "decommission_cordon": True}
+    staying = migrated.staying.operator.user_id
+    host = {
+        **host_of(migrated, service),
+        "decommission_cordon": True,
+        "decommission_announce": True,
+        "decommission_handover": True,
+        "decommission_handover_to": [{"user_id": staying}],
+        "decommission_demote": True,
+        "decommission_redact": True,
+    }
     with unchanged(migrated.retiring):
         planned = run_playbook(PLAYBOOK, {"a": host}, "--check")
     assert planned.returncode == 0, planned.stdout
@@ -213,6 +222,7 @@ def test_playbook(migrated: Federation, service: AuthenticationService, run_play
 
     done = run_playbook(PLAYBOOK, {"a": host})
     assert done.returncode == 0, done.stdout
+    assert "Sent the announcement decommissioning to" in done.stdout
     assert Path(host["off_marker"]).exists()
     assert re.search(confirmed_by(migrated.staying), done.stdout), done.stdout
     assert_closed(migrated, service)
@@ -222,8 +232,10 @@ def test_playbook(migrated: Federation, service: AuthenticationService, run_play
     # Somebody who had begun to register before.
     assert service.mas.register("latecomer")
     Path(host["off_marker"]).unlink()
-    again = run_playbook(PLAYBOOK, {"a": host})
+    again = run_playbook(PLAYBOOK, {"a": host}, "-vvv")
     assert again.returncode == 0, again.stdout
+    secrets = [service.options["mas_client_secret"], *service.mas.tokens]
+    assert not [secret for secret in secrets if secret in again.stdout]
     assert "deactivated 1 accounts" in again.stdout
     assert Path(host["off_marker"]).exists()
     assert_closed(migrated, service)
