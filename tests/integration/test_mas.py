@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lab.api import Json
+from lab.api import Json, quote
 from lab.authentication import AuthenticationService
 from lab.waiting import wait_until
 
@@ -63,6 +63,13 @@ def assert_closed(federation: Federation, service: AuthenticationService, *, ses
     assert service.mas.active_sessions == [] or not sessions
 
 
+def messages_of(federation: Federation, room_id: str, user_id: str) -> list[Json]:
+    """What the messages of an account in a room say."""
+    query = {"dir": "f", "limit": 1000, "filter": json.dumps({"senders": [user_id], "types": ["m.room.message"]})}
+    chunk = federation.retiring.admin("GET", f"/v1/rooms/{quote(room_id)}/messages", params=query)["chunk"]
+    return [event["content"] for event in chunk]
+
+
 def test_modules(migrated: Federation, service: AuthenticationService, run_module: RunModule) -> None:
     connection = by_operator(migrated, service)
     retiring = migrated.retiring
@@ -72,6 +79,13 @@ def test_modules(migrated: Federation, service: AuthenticationService, run_modul
     assert info["only_in_service"] == [retiring.user_id("phantom")]
     assert info["only_in_synapse"] and all("_bridge_" in name for name in info["only_in_synapse"])
     assert info["counts"]["active"] == len([user for user in info["users"] if user["status"] == "active"])
+
+    user_id, room_id = migrated.population.users[1], migrated.population.big_room
+    retiring.send(service.sign_in("user0001").token, room_id, "a secret")
+    assert messages_of(migrated, room_id, user_id) == [{"msgtype": "m.text", "body": "a secret"}]
+    redacted = run_module("synapse_user_deactivate", {**connection, "user_ids": [user_id], "redact": True})
+    assert redacted["deactivated"] == 1 and redacted["not_redacted"] == []
+    assert messages_of(migrated, room_id, user_id) == [{}]
 
     options = {**connection, "all_users": True}
     before = set(service.mas.active)
@@ -211,7 +225,6 @@ def test_playbook(migrated: Federation, service: AuthenticationService, run_play
         "decommission_handover": True,
         "decommission_handover_to": [{"user_id": staying}],
         "decommission_demote": True,
-        "decommission_redact": True,
     }
     with unchanged(migrated.retiring):
         planned = run_playbook(PLAYBOOK, {"a": host}, "--check")
