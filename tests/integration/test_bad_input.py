@@ -134,6 +134,22 @@ ROLE_VARIABLES: dict[str, tuple[dict[str, Any], str]] = {
         },
         "403 M_FORBIDDEN: Invalid username or password",
     ),
+    "a login service without its URL": (
+        {"decommission_mas_client_id": "x", "decommission_mas_client_secret": "y"},
+        "decommission_mas_url is not set, but decommission_mas_client_id, decommission_mas_client_secret is",
+    ),
+    "a login service without a secret": (
+        {"decommission_mas_url": "http://127.0.0.1:1", "decommission_mas_client_id": "x"},
+        "set either decommission_mas_client_id and decommission_mas_client_secret, or decommission_mas_access_token",
+    ),
+    "a login service that is not to be asked": (
+        {
+            "decommission_mas_url": "http://127.0.0.1:1",
+            "decommission_mas_access_token": "mat_x",
+            "decommission_delegated_auth": "synapse_only",
+        },
+        "remove one of the two",
+    ),
     "keep somebody who is not there": (
         {"decommission_keep_users": ["@archvie:{{ decommission_confirm }}"]},
         "does not exist",

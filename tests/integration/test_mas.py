@@ -135,6 +135,20 @@ def test_faults(migrated: Federation, service: AuthenticationService, run_module
 
 
 @pytest.mark.nightly(category="variations")
+def test_old_service(migrated: Federation, service: AuthenticationService, run_playbook: RunPlaybook) -> None:
+    """Before version 1.5: no personal sessions. The operator has a token, and Synapse makes the accounts leave."""
+    service.mas.version = "1.4.0"
+    service.mas.add_user("phantom")
+    host = {**migrated.role_variables, **service.role_variables, "decommission_cordon": True}
+    done = run_playbook(PLAYBOOK, {"a": host})
+    assert done.returncode == 0, done.stdout
+    assert "It is older than 1.5: accounts leave their rooms only after their deactivation" in done.stdout
+    assert Path(host["off_marker"]).exists()
+    assert_closed(migrated, service)
+    assert service.mas.personal_sessions == {}
+
+
+@pytest.mark.nightly(category="variations")
 def test_howto(migrated: Federation, service: AuthenticationService, tmp_path: Path) -> None:
     """Each command of docs/howto/mas.md, as it stands there, in the order of the page."""
     inventory = {"matrix_decommission": {"hosts": {"matrix.example.org": {**LOCAL, **host_of(migrated, service)}}}}

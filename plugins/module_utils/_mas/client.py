@@ -260,7 +260,8 @@ class MasClient:
             problem = "token"
         elif status in (200, 201):
             problem = "answer"
-        is_fatal = problem not in (None, "answer", "no admin API") and status < 500
+        # Of a server that is gone, or does not accept the token, all requests would fail.
+        is_fatal = problem in ("client", "policy", "token") or received.is_redirect or status in (502, 503, 504)
         kind = MasFatalError if is_fatal else MasRefusedError
         return kind(
             self._secrets.hide(text)[:MAX_ERROR],

@@ -66,7 +66,7 @@ def test_a_service_that_refuses(
     mas: MasStub, mas_client: MasClient, prepare: Callable[[MasStub], Any], error: str, advice: str
 ) -> None:
     prepare(mas)
-    with pytest.raises(SynapseError, match=error) as refused:
+    with pytest.raises(FatalError, match=error) as refused:
         mas_client.get("/version")
     assert advice in refused.value.advice
 
