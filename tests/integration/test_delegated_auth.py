@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""A real server that has handed login over to a service which is not asked: C(decommission_delegated_auth)."""
+"""A real server that has handed login over to a service which is not asked, with synapse_only."""
 
 from __future__ import annotations
 
