@@ -319,20 +319,17 @@ def test_servers_that_do_not_exist_do_not_hold_up_others(
 # Hostile and broken input
 
 
-def test_names_are_checked_and_bounded(start_service: StartService, remote: StartServer) -> None:
+def test_rooms_and_servers_are_bounded(start_service: StartService, remote: StartServer) -> None:
     server = remote()
     running = start_service(max_rooms=6, max_servers=2)
     running.cleanup.heard("no name", [Heard("!a:b")])
     running.cleanup.heard(OURS.server_name, [Heard("!a:b")])
-    running.cleanup.heard(server.server_name, [Heard("no room"), Heard("!a\n:b")])
-    assert running.cleanup.status().servers_total == 1
     running.cleanup.heard(server.server_name, [Heard(f"!{number}:b") for number in range(10)])
     running.cleanup.heard("localhost:1", [Heard("!0:b")])
     running.cleanup.heard("localhost:2", [Heard("!0:b")])
     status = running.cleanup.status()
-    assert (status.servers_total, status.rooms_total, status.transactions) == (2, 3, 6)
-    assert status.dropped == 2 + 7 + 1
-    running.cleanup.heard(server.server_name, [Heard("!0:b", ("no event",), ("@alice:other.example", "no name"))])
+    assert (status.servers_total, status.rooms_total, status.transactions) == (2, 3, 5)
+    assert status.dropped == 7 + 1
     running.wait(confirmed=3, unreachable=1)
     assert not server.asked("make_leave")
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 from typing import Iterable, Iterator
 
 from .._federation.checks import KnownAccounts
-from .._federation.names import is_server_name, server_of
+from .._federation.names import is_server_name, is_user_id, server_of
 from .._synapse.accounts import Account, list_accounts
 from .._synapse.answer import Answer
 from .._synapse.client import CLIENT, Client
@@ -22,7 +22,7 @@ from .._synapse.errors import RefusedError, SynapseError
 from .._synapse.rooms import joined_members, joined_rooms, list_rooms, sync_rooms
 from .._synapse.sessions import Session, can_act_as_others
 from .ghosts import Room
-from .pairs import is_user_id, read_room
+from .pairs import read_room
 from .record import read_record, write_record
 
 IGNORED_USERS = f"{CLIENT}/v3/user/{{}}/account_data/m.ignored_user_list"

@@ -10,8 +10,7 @@ from collections import defaultdict
 from typing import Callable, Iterable, Iterator
 
 from .._federation.checks import KnownAccounts
-from .._federation.errors import InvalidNameError
-from .._federation.names import ServerName, check_user_id, is_server_name, server_of
+from .._federation.names import is_server_name, is_user_id, server_of
 from .._synapse.answer import Answer, JsonDict
 from .._synapse.client import ADMIN, Client
 from .._synapse.destinations import destination_rooms, list_destinations
@@ -123,14 +122,6 @@ def who_can_kick(client: Client, room_id: str) -> list[str]:
         for user_id in joined
         if is_user_id(user_id) and server_of(user_id) != client.server_name and powers.of(user_id) >= powers.to_kick
     )
-
-
-def is_user_id(text: str) -> bool:
-    try:
-        check_user_id(text, ServerName.parse(server_of(text)).text)
-    except InvalidNameError:
-        return False
-    return True
 
 
 def _membership_before(event: Answer) -> object:

@@ -16,7 +16,7 @@ from typing import Any, Iterable, Iterator, Mapping, Sequence
 
 from .._federation.checks import KnownAccounts
 from .._federation.errors import FederationError, InvalidNameError
-from .._federation.names import ServerName, check_room_id, check_user_id, is_server_name
+from .._federation.names import ServerName, check_room_id, check_user_id, is_room_id, is_server_name
 from .._synapse.client import Client
 from .._synapse.federation_log import LogError, read_log
 from .ghosts import Room
@@ -196,7 +196,7 @@ def _read_logs(paths: Iterable[str], server_name: str) -> list[Room]:
             for room_id, origin in read_log(path):
                 # The server that has created a room, if nothing shows who has sent an event.
                 server = origin or room_id.partition(":")[2]
-                if _is_room_id(room_id) and is_server_name(server) and server != server_name:
+                if is_room_id(room_id) and is_server_name(server) and server != server_name:
                     servers.setdefault(room_id, set()).add(server)
     except LogError as error:
         raise SourceError(str(error)) from error
@@ -206,11 +206,3 @@ def _read_logs(paths: Iterable[str], server_name: str) -> list[Room]:
             " homeserver that was set up anew, with the level INFO"
         )
     return [Room(room_id, tuple(sorted(names)), KnownAccounts()) for room_id, names in sorted(servers.items())]
-
-
-def _is_room_id(text: str) -> bool:
-    try:
-        check_room_id(text)
-    except InvalidNameError:
-        return False
-    return True

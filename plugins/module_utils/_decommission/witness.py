@@ -10,11 +10,11 @@ It needs no rights but those of a member, and only reads. Its homeserver may be 
 from __future__ import annotations
 
 from .._federation.checks import KnownAccounts
-from .._federation.names import is_server_name, server_of
+from .._federation.names import is_server_name, is_user_id, server_of
 from .._synapse.client import CLIENT, Client
 from .._synapse.errors import SynapseError
 from .ghosts import Room
-from .pairs import PENDING, is_user_id, member_events
+from .pairs import PENDING, member_events
 
 
 class WitnessError(Exception):

@@ -12,6 +12,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from typing import Callable
 from urllib.parse import quote_plus
 
 from .._text import printable
@@ -75,8 +76,22 @@ class ServerName:
 
 def is_server_name(text: str) -> bool:
     """Return whether a text is a server name, as C(ServerName.parse) has it."""
+    return _passes(lambda: ServerName.parse(text))
+
+
+def is_user_id(text: str) -> bool:
+    """Return whether a text is a user ID, of any server."""
+    return _passes(lambda: check_user_id(text, ServerName.parse(server_of(text)).text))
+
+
+def is_room_id(text: str) -> bool:
+    """Return whether a text is a room ID, as C(check_room_id) has it."""
+    return _passes(lambda: check_room_id(text))
+
+
+def _passes(check: Callable[[], object]) -> bool:
     try:
-        ServerName.parse(text)
+        check()
     except InvalidNameError:
         return False
     return True

@@ -25,8 +25,8 @@ from .._decommission.ghosts import Room
 from .._decommission.retry_schedule import backoff
 from .._federation.checks import NONEXISTENT_EVENT, PairResult, check_if_joined
 from .._federation.client import FEDERATION, FederationClient
-from .._federation.errors import FederationError, InvalidNameError, UnreachableError
-from .._federation.names import check_event_id, check_room_id, check_user_id, is_server_name
+from .._federation.errors import FederationError, UnreachableError
+from .._federation.names import is_server_name
 from .._federation.removal import MayLeave, remove
 from .._federation.room_members import RoomMembers
 from .._text import plural, printable
@@ -388,12 +388,11 @@ class Cleanup:
         self._transactions += 1
         if server == self._config.server_name or not is_server_name(server):
             return
-        found = [room for room in map(_valid(self._config.server_name), rooms) if room is not None]
         try:
-            dropped = self._store.heard(server, found, self._clock(), self._soonest)
+            dropped = self._store.heard(server, rooms, self._clock(), self._soonest)
         except sqlite3.ProgrammingError:
             return  # the service ends; the request is not lost, since its answer is not sent any more
-        self._dropped += dropped + len(rooms) - len(found)
+        self._dropped += dropped
         if self._client is not None:
             self._see(server)
 
@@ -418,27 +417,3 @@ class Cleanup:
 
 BUSY = float("inf")
 """Since when a removal in a room is allowed while there is another one."""
-
-
-def _valid(server_name: str) -> Callable[[Heard], Heard | None]:
-    """Return a function that removes invalid names from what was heard. C(None): the room ID is invalid."""
-    is_event_id = _is_valid(check_event_id)
-    is_user_id = _is_valid(partial(check_user_id, server_name=server_name))
-
-    def valid(room: Heard) -> Heard | None:
-        if not _is_valid(check_room_id)(room.room_id):
-            return None
-        return Heard(room.room_id, tuple(filter(is_event_id, room.event_ids)), tuple(filter(is_user_id, room.pending)))
-
-    return valid
-
-
-def _is_valid(check: Callable[[object], str]) -> Callable[[object], bool]:
-    def is_valid(text: object) -> bool:
-        try:
-            check(text)
-        except InvalidNameError:
-            return False
-        return True
-
-    return is_valid

@@ -15,6 +15,8 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._federation.name
     check_event_id,
     check_room_id,
     check_user_id,
+    is_room_id,
+    is_user_id,
     server_of,
 )
 from hypothesis import given, settings
@@ -204,6 +206,14 @@ def test_what_is_not_a_user_id_of_the_server(user_id: object) -> None:
         check_user_id(user_id, "example.org")
 
 
+@pytest.mark.parametrize(
+    "text", ["", "alice", "@alice", "@:", "@alice:no server", "@alice:example.org:0", "!a:example.org"]
+)
+def test_what_is_not_a_user_id(text: str) -> None:
+    assert is_user_id("@alice:example.org:8448")
+    assert not is_user_id(text)
+
+
 def test_a_user_id_of_a_server_with_a_port() -> None:
     assert check_user_id("@alice:example.org:8448", "example.org:8448")
     assert server_of("@alice:example.org:8448") == "example.org:8448"
@@ -213,12 +223,14 @@ def test_a_user_id_of_a_server_with_a_port() -> None:
 @pytest.mark.parametrize("room_id", ["!room:example.org", "!" + "a" * 43, "!" + "a" * 254])
 def test_room_ids(room_id: str) -> None:
     assert check_room_id(room_id) == room_id
+    assert is_room_id(room_id)
 
 
 @pytest.mark.parametrize("room_id", ["#room:example.org", "!", "", "!a\tb", "!" + "a" * 255, "!\x7f", 1, None])
 def test_what_is_not_a_room_id(room_id: object) -> None:
     with pytest.raises(InvalidNameError, match="is not a room ID"):
         check_room_id(room_id)
+    assert not isinstance(room_id, str) or not is_room_id(room_id)
 
 
 @pytest.mark.parametrize("event_id", ["$event:example.org", "$" + "a" * 43, "$a/b+c"])
