@@ -10,6 +10,7 @@ What is left is the certificate, the archive and the static site. Judged by the 
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import time
@@ -170,11 +171,18 @@ def late(made: Late, run_playbook: RunPlaybook) -> Late:
 
 @pytest.fixture
 def run(late: Late, run_playbook: RunPlaybook, tmp_path: Path) -> Run:
-    """Run the playbook on localhost, which is in no inventory, with variables in addition to those of each run."""
+    """Run the playbook on localhost, which is in no inventory, with variables in addition to those of each run.
+
+    All paths are relative to the directory in which Ansible starts.
+    """
 
     def run(*arguments: str, **variables: Any) -> subprocess.CompletedProcess[str]:
         file = tmp_path / "variables.json"
-        file.write_text(json.dumps({**late.variables, **variables}))
+        together = {**late.variables, **variables}
+        for name, value in together.items():
+            if isinstance(value, str) and value.startswith("/"):
+                together[name] = os.path.relpath(value, tmp_path)
+        file.write_text(json.dumps(together))
         return run_playbook(GHOSTS, {}, "-e", f"@{file}", *arguments)
 
     return run
