@@ -57,10 +57,16 @@ def _proof(certificate: Certificate) -> Iterator[Finding]:
         if proof["exceptions"] and proof["read"] != REMOTE_CHECKS:
             yield "disproved", f"Disproved: {proof['claim']}. Exceptions: {proof['exceptions']:,}."
     if is_finished(certificate) and not certificate.get("proof"):
-        yield "unproven", "The host was powered off without a proof that no account is active or joined."
+        yield "unproven", "The homeserver was powered off without a proof that no account is active or joined."
 
 
 def _power_off(certificate: Certificate) -> Iterator[Finding]:
+    if certificate["state"] == "verified" and certificate.get("power_off", {}).get("method") == "none":
+        yield (
+            "not_stopped",
+            "Nothing was stopped (decommission_power_off_method: none): the homeserver still runs. Stop it, and make"
+            " sure that it is not started again.",
+        )
     if is_finished(certificate) and not is_off_verified(certificate):
         reason = certificate.get("power_off", {}).get("reason") or "it was not checked"
         yield "not_verified", f"It is not verified that the host is off: {reason}. Check that the homeserver is off."

@@ -29,7 +29,7 @@ STAGES = {
     "leave_rooms": "Admins and kept accounts left their rooms",
     "propagate": "Remote servers checked",
     "verify": "Verified that no account is active or joined",
-    "power_off": "Host powered off",
+    "power_off": "Powered off",
 }
 RESULTS = {
     "started": "not ended",

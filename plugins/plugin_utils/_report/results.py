@@ -23,8 +23,8 @@ LISTS = (
     ("demotion", "demoted"),
 )
 """Registered results of the stage C(prepare), with the list in each that the certificate keeps."""
-POWER_OFF_CHECKS = ("host_off", "homeserver_off")
-"""Registered results of the checks after the power-off."""
+POWER_OFF_CHECKS = ("off_check", "host_off", "homeserver_off")
+"""Registered results of the checks after the power-off: of the method, of the host, and of the homeserver's URL."""
 ANNOUNCED = {"sent": "sent", "unchanged": "unchanged", "failed": "failures_total"}
 """Counts of the announcement, with their names in the module's result."""
 
@@ -139,7 +139,7 @@ class _StageResults:
         return plain(found) if isinstance(found, Mapping) and all(key in found for key in keys) else {}
 
     def _names(self, name: str) -> list[str] | None:
-        """Return a list of user IDs that the role has set, or none."""
+        """Return a list of texts that the role has set, for example of user IDs, or none."""
         found = plain(self.variables.get(f"_decommission_{name}"))
         return found if isinstance(found, list) else None
 
@@ -248,12 +248,17 @@ class _StageResults:
             self.failures.add_result(self._result("site_media", "failures"))
 
     def _add_checks_of_the_power_off(self) -> None:
-        """Add whether the checks of the host, and of the homeserver if they were made, found nothing that answers."""
+        """Add by which method the server was powered off, and what the checks have seen."""
+        method = str(self.variables.get("_decommission_off_method_used") or "host")
         checks = [check for check in map(self._result, POWER_OFF_CHECKS) if "verified" in check]
         reasons = [str(check.get("reason") or "something still answers") for check in checks if not check["verified"]]
-        if checks:
+        reasons += self._names("off_reasons") or []
+        if method == "none":
+            reasons = ["nothing was stopped (decommission_power_off_method: none)"]
+        if checks or method == "none":
+            found = {"method": method, "seen": self._names("off_seen") or []}
             reason = "; ".join(reasons) or None
-            self.certificate["power_off"] = {"at": self.now, "verified": not reasons, "reason": reason}
+            self.certificate["power_off"] = {"at": self.now, "verified": not reasons, "reason": reason, **found}
 
     def _add_verification(self) -> None:
         active = self._result("open", "counts")

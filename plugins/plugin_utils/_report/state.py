@@ -13,15 +13,15 @@ from .schema import Certificate
 STATES = {
     "incomplete": ("Incomplete", "Not all stages have been run to their end."),
     "waiting": ("Waiting", "Remote servers are checked until the propagation period ends."),
-    "failed": ("Failed", "A stage failed. The host is still on. Fix the cause and run the playbook again."),
-    "verified": ("Verified", "The server is drained and verified. The host is still on."),
-    "powered_off": ("Powered off", "The server is drained and verified. The host was powered off."),
+    "failed": ("Failed", "A stage failed. The homeserver is still on. Fix the cause and run the playbook again."),
+    "verified": ("Verified", "The server is drained and verified. The homeserver is still on."),
+    "powered_off": ("Powered off", "The server is drained and verified. The homeserver was powered off."),
 }
 """The states of a certificate, each with a title and an explanation."""
 
 
 def is_finished(certificate: Certificate) -> bool:
-    """Return whether the host was powered off, after which the certificate is not changed any more."""
+    """Return whether the homeserver was powered off, after which the certificate is not changed any more."""
     return bool(certificate["state"] == "powered_off")
 
 
@@ -54,5 +54,9 @@ def state_of(certificate: Certificate) -> str:
     if result in ("failed", "waiting"):
         return result
     checks_finished = certificate.get("remote_servers", {}).get("finished", True)
-    by_last_stage = {"power_off": "powered_off", "verify": "verified" if checks_finished else "waiting"}
+    stopped = certificate.get("power_off", {}).get("method") != "none"
+    by_last_stage = {
+        "power_off": "powered_off" if stopped else "verified",
+        "verify": "verified" if checks_finished else "waiting",
+    }
     return by_last_stage.get(stage, "incomplete") if result == "done" else "incomplete"

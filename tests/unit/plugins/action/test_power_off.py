@@ -171,7 +171,7 @@ def test_the_homeserver_still_answers(power_off: PowerOff, status: int) -> None:
     """The tasks did nothing."""
     result = power_off(Host(statuses=(status,)), homeserver_url=URL, timeout=10)
     assert result["failed"] and "The homeserver still answers 10 s after the power-off: " in result["msg"]
-    assert f"whoami: {status}. Check decommission_power_off_tasks" in result["msg"]
+    assert f"whoami: {status}. Check decommission_power_off_method" in result["msg"]
 
 
 def test_a_proxy_does_not_hide_the_homeserver(power_off: PowerOff) -> None:

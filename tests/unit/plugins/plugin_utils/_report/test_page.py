@@ -67,7 +67,7 @@ def test_a_stage_with_exceptions_does_not_look_like_one_without() -> None:
     assert found["propagate"] == ("partial", "Remote servers checked: 1 of 5 confirmed")
     assert found["drain"][0] == "partial", "of its failures"
     assert found["verify"] == ("done", "Verified that no account is active or joined")
-    assert found["power_off"] == ("done", "Host powered off")
+    assert found["power_off"] == ("done", "Powered off")
 
 
 def test_a_stage_that_has_not_checked_says_so() -> None:

@@ -160,4 +160,21 @@ def test_whether_the_host_is_off(checks: Json, expected: tuple[bool, str | None]
     start_stage(certificate, "power_off", NOW)
     add_results(certificate, "power_off", checks, NOW)
     found = certificate.get("power_off")
-    assert found == (expected and {"at": NOW, "verified": expected[0], "reason": expected[1]})
+    by = {"method": "host", "seen": []}
+    assert found == (expected and {"at": NOW, "verified": expected[0], "reason": expected[1], **by})
+
+
+def test_how_the_server_was_powered_off() -> None:
+    certificate = new(SERVER, NOW)
+    start_stage(certificate, "power_off", NOW)
+    seen = ["unit matrix-synapse.service on a: not active, and its start is refused"]
+    stopped = {"homeserver_off": {"verified": True}, "off_method_used": "systemd", "off_seen": seen}
+    add_results(certificate, "power_off", {**stopped, "off_reasons": []}, NOW)
+    assert certificate["power_off"] == {"at": NOW, "verified": True, "reason": None, "method": "systemd", "seen": seen}
+    add_results(certificate, "power_off", {**stopped, "off_reasons": ["w: through a jump host"]}, NOW)
+    assert (certificate["power_off"]["verified"], certificate["power_off"]["reason"]) == (
+        False,
+        "w: through a jump host",
+    )
+    add_results(certificate, "power_off", {"off_method_used": "none"}, NOW)
+    assert certificate["power_off"]["method"] == "none" and not certificate["power_off"]["verified"]

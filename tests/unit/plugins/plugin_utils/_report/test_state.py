@@ -14,6 +14,7 @@ from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.state im
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import NOW, SERVER, Json
 from ansible_collections.matrixops.synapse.tests.unit.plugins.plugin_utils._report.sample import (
     concluded,
+    findings,
     of_all_stages,
 )
 
@@ -33,6 +34,14 @@ def test_verified_before_the_checks_have_finished_it_is_waiting(finished: bool, 
     start_stage(certificate, "verify", NOW + 3)
     end_stage(certificate, "verify", "done", NOW + 3)
     assert concluded(certificate)["state"] == state
+
+
+def test_a_server_that_was_not_stopped_is_not_powered_off() -> None:
+    certificate = of_all_stages()
+    found = {"verified": False, "reason": "nothing was stopped", "method": "none", "seen": []}
+    certificate = concluded({**certificate, "power_off": {"at": NOW, **found}})
+    assert certificate["state"] == "verified" and not is_finished(certificate)
+    assert "Nothing was stopped" in findings(certificate)["not_stopped"]
 
 
 def test_a_certificate_is_finished_after_the_power_off() -> None:
