@@ -161,8 +161,8 @@ class ActionModule(ActionBase):
         if found.answer and self._unverified is None:
             message = (
                 f"The homeserver still answers {self._timeout} s after the power-off: {found.answer}. Check"
-                " decommission_power_off_method or decommission_power_off_tasks, or set decommission_power_off_timeout to"
-                " more seconds"
+                " decommission_power_off_method or decommission_power_off_tasks, or set"
+                " decommission_power_off_timeout to more seconds"
             )
             return {"failed": True, "msg": message, "verified": False}
         return self._conclude(found.elapsed)

@@ -66,6 +66,12 @@ class Fleet:
         inventory = self.lab.inventory(user=user)
         group = inventory["matrix_decommission"]
         group["hosts"] = {name: {**group["hosts"][name], **more} for name, more in hosts.items()}
+        return self.start_with(inventory, *arguments, python=python, **environment)
+
+    def start_with(
+        self, inventory: dict[str, Any], *arguments: str, python: str = sys.executable, **environment: str
+    ) -> subprocess.Popen[str]:
+        """Start the playbook with an inventory."""
         file = self.directory / "inventory.json"
         file.write_text(json.dumps(inventory))
         with self.lab.in_controller():

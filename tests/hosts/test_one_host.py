@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -291,6 +292,34 @@ def test_a_machine_with_two_homeservers_stays_on(fleet: Fleet) -> None:
     assert output.endswith("\n2"), output
     assert "a has the same address as second (second.lab), not verified yet" in output
     assert fleet["a"].running and fleet["a"].ssh("systemctl is-system-running").stdout == "running\n"
+
+
+def test_a_unit_is_stopped_for_good(fleet: Fleet) -> None:
+    """By the tasks of the role, as they run after the gate; and undone by hand."""
+    host, unit = fleet["a"], "matrix-synapse.service"
+    method = {"decommission_power_off_method": "systemd", "decommission_power_off_units": [unit]}
+    role = {"name": "matrixops.synapse.decommission"}
+    wrong = {**method, "decommission_power_off_units": [unit, "nosuch.service"]}
+    refused = run_tasks(fleet, [{"ansible.builtin.include_role": {**role, "tasks_from": "stop"}, "vars": wrong}])
+    assert refused.endswith("\n2") and "a: there is no unit nosuch.service" in refused, refused
+    assert host.homeserver.answers
+    checked = run_tasks(
+        fleet, [{"ansible.builtin.include_role": {**role, "tasks_from": "check_power_off"}, "vars": method}], "--check"
+    )
+    assert checked.endswith("\n0") and "changed=0 " in checked and host.homeserver.answers, checked
+
+    stop = [{"ansible.builtin.include_role": {**role, "tasks_from": "stop"}, "vars": method}]
+    done = run_tasks(fleet, stop)
+    assert done.endswith("\n0") and not host.homeserver.answers, done
+    assert re.search(r"item=(0[.]0[.]0[.]0|[*]|127[.]0[.]0[.]1):8008", done), "a port on which the unit has listened"
+    assert host.ssh(f"systemctl is-enabled {unit}", check=False).stdout == "disabled\n"
+    again = run_tasks(fleet, stop)
+    assert again.endswith("\n0") and "changed=0 " in again, again
+    by_hand = host.ssh(f"systemctl start {unit}", check=False)
+    assert by_hand.returncode != 0 and "Assertion failed" in by_hand.stderr
+    host.ssh(f"rm /etc/systemd/system/{unit}.d/zz-matrixops-decommissioned.conf && systemctl daemon-reload")
+    host.ssh(f"systemctl enable --now {unit}")
+    assert host.homeserver.answers
 
 
 def test_power_off(fleet: Fleet) -> None:

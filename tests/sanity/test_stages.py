@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ def load(path: str) -> Any:
 
 STEPS: list[dict[str, Any]] = load("vars/main.yml")["_decommission_all_steps"]
 STAGES = [step["name"] for step in STEPS if step["name"] == step["stage"]]
+READS = {"ansible.builtin.assert", "ansible.builtin.debug", "ansible.builtin.include_tasks"}
 SPECS = load("meta/argument_specs.yml")["argument_specs"]
 
 
@@ -36,7 +38,17 @@ def test_the_power_off_is_the_last_stage_before_the_report() -> None:
 def test_accounts_leave_before_the_federation_is_checked() -> None:
     assert STAGES == ["preflight", "prepare", "drain", "leave_rooms", "propagate", "verify", "power_off"]
     steps = [step["name"] for step in STEPS]
-    first = ["requirements", "log_in", "preflight", "check_archive", "cordon", "pre_tasks", "prepare", "drain"]
+    first = [
+        "requirements",
+        "log_in",
+        "preflight",
+        "check_power_off",
+        "check_archive",
+        "cordon",
+        "pre_tasks",
+        "prepare",
+        "drain",
+    ]
     assert steps[: len(first)] == first
 
 
@@ -76,12 +88,41 @@ def test_entry_points_have_options_of_the_role() -> None:
 
 def test_only_the_power_off_opens_the_gate() -> None:
     """The host is powered off in one place, by the result of the gate in this run, and by no variable."""
-    users = [path.name for path in ROLE.glob("tasks/*.yml") if "power_off_host" in path.read_text()]
-    assert users == ["power_off.yml"]
+    texts = {path.name: path.read_text() for path in ROLE.glob("tasks/*.yml")}
+    # Only these include the methods, and only one of them for more than a check.
+    methods = {name for name, text in texts.items() if "power_off_{{ _decommission_off_method }}.yml" in text}
+    assert methods == {"check_power_off.yml", "stop_host.yml"}
+    assert [name for name, text in texts.items() if "_decommission_off_now: true" in text] == ["stop_host.yml"]
+    assert [name for name, text in texts.items() if "stop_host.yml" in text] == ["stop.yml"]
+    assert [name for name, text in texts.items() if "'stop']" in text] == ["power_off.yml"]
     gate, power_off = load("tasks/power_off.yml")
-    assert "matrixops.synapse.synapse_decommission_gate" in gate and "power_off_host" in str(power_off)
+    assert "matrixops.synapse.synapse_decommission_gate" in gate and "'stop'" in power_off["loop"]
     lookup = "lookup('matrixops.synapse.gate', inventory_hostname, decommission_confirm)"
     assert power_off["when"] == ["not ansible_check_mode", lookup]
+
+
+def test_each_method_has_a_file() -> None:
+    methods = SPECS["main"]["options"]["decommission_power_off_method"]["choices"]
+    assert {path.stem.partition("off_")[2] for path in ROLE.glob("tasks/power_off_*.yml")} == set(methods)
+
+
+def test_methods_change_nothing_in_a_check() -> None:
+    """Outside of their blocks after the gate, their tasks only read, also in check mode."""
+    for name in ("systemd", "docker", "podman", "compose", "kubernetes", "none", "host"):
+        for path in (ROLE / f"tasks/power_off_{name}.yml", ROLE / "tasks/stop_containers.yml"):
+            for task in before_the_gate(yaml.safe_load(path.read_text())):
+                if "ansible.builtin.command" in task:
+                    assert (task["check_mode"], task["changed_when"]) == (False, False), task["name"]
+                else:
+                    assert READS.intersection(task), task["name"]
+
+
+def before_the_gate(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The tasks without those that only run after the gate."""
+    for task in tasks:
+        conditions = task.get("when", [])
+        if "_decommission_off_now | bool" not in (conditions if isinstance(conditions, list) else [conditions]):
+            yield from before_the_gate(task["block"]) if "block" in task else [task]
 
 
 def test_loops_are_equal_for_all_hosts() -> None:
@@ -92,8 +133,9 @@ def test_loops_are_equal_for_all_hosts() -> None:
         for task in flattened(yaml.safe_load(path.read_text())):
             if "ansible.builtin.include_tasks" in task and "loop" in task:
                 loops[path.name, task["name"]] = task["loop"]
-    assert len(loops) == 4
-    allowed = "_decommission_(steps|part|all_stages|left_out|final_steps)"
+    assert len(loops) == 6
+    # The items of _decommission_off_hosts have the name of the host.
+    allowed = "_decommission_(steps|part|all_stages|left_out|final_steps|off_hosts)"
     for loop in loops.values():
         # These filters do not keep the order.
         assert not re.search("difference|intersect|union", loop), loop
