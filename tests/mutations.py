@@ -325,6 +325,27 @@ MUTATIONS = [
         f"{INTEGRATION}/test_gate.py",
     ),
     Mutation(
+        "7 a method that is not possible is refused before the drain",
+        f"{TASKS}/check_power_off.yml",
+        "power_off_{{ _decommission_off_method }}.yml",
+        "power_off_none.yml",
+        f"{INTEGRATION}/test_power_off.py::test_a_closed_gate_stops_nothing",
+    ),
+    Mutation(
+        "7 what was stopped does not start again",
+        f"{TASKS}/stop_containers.yml",
+        "['update', '--restart', 'no', item]",
+        "['inspect', item]",
+        f"{INTEGRATION}/test_power_off.py::test_compose",
+    ),
+    Mutation(
+        "7 no pod is left",
+        f"{TASKS}/power_off_kubernetes.yml",
+        "          until: _decommission_pods.rc == 0 and not _decommission_pods.stdout",
+        "          until: true",
+        f"{INTEGRATION}/test_power_off.py::test_kubernetes",
+    ),
+    Mutation(
         "7 the gate: by value",
         "plugins/plugin_utils/_gate_ticket.py",
         "    if subject != (host, server_name) or not 0 <= age <= VALID_FOR:",

@@ -52,6 +52,7 @@ VERBS = CHECKS | {
     "Remove",
     "Restart",
     "Run",
+    "Scale",
     "Send",
     "Show",
     "Silence",
