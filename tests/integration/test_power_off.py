@@ -118,8 +118,8 @@ def status(docker: Docker) -> str:
     return done.stdout
 
 
-def test_compose(docker: Docker, project: Json, tmp_path: Path) -> None:
-    """Refused, stopped, and stopped again; and then the engine is restarted."""
+@pytest.mark.nightly(category="variations")
+def test_what_is_refused(docker: Docker, project: Json, tmp_path: Path) -> None:
     containers = names(docker, project)
     assert set(containers) == {"synapse", "worker", "mas"} and status(docker) == "401"
     before = {name: docker.inspect(name)["State"] for name in containers.values()}
@@ -145,17 +145,22 @@ def test_compose(docker: Docker, project: Json, tmp_path: Path) -> None:
     assert {name: docker.inspect(name)["State"] for name in containers.values()} == before
     assert refused.changed("right") == 0
 
+
+def test_compose(docker: Docker, project: Json, tmp_path: Path) -> None:
+    """Stopped for good: not even a restart of the engine starts a container again. Then it is stopped once more."""
+    containers = names(docker, project)
+    assert status(docker) == "401"
     done = run_tasks(tmp_path, "stop", {"host": project}, *docker.inside(), **docker.environment)
     assert done.code == 0, done.output
     assert docker.running() == set() and status(docker) == "000"
     for name in containers.values():
         assert docker.inspect(name)["HostConfig"]["RestartPolicy"]["Name"] == "no"
     assert "old_data" in docker.run("docker", "volume", "ls", "--quiet")
-    again = run_tasks(tmp_path, "stop", {"host": project}, *docker.inside(), **docker.environment)
-    assert (again.code, again.changed()) == (0, 0), again.output
-    # With the policy of the project, two of the three would start again.
+    # With the policy of the project, the homeserver would start again.
     docker.restart()
     assert docker.running() == set()
+    again = run_tasks(tmp_path, "stop", {"host": project}, *docker.inside(), **docker.environment)
+    assert (again.code, again.changed()) == (0, 0), again.output
 
 
 @pytest.mark.nightly(category="variations")
@@ -321,15 +326,19 @@ def cluster(skip_or_fail: Callable[[str], NoReturn]) -> Iterator[ApiServer]:
 WORKLOADS = ["statefulset/ess-synapse-worker", "statefulset/ess-synapse-main", "deployment/ess-mas"]
 
 
-def test_kubernetes(cluster: ApiServer, tmp_path: Path) -> None:
-    """Refused, scaled to 0 in the order, while a pod takes its time, and run again."""
-    kubeconfig = str(cluster.write_kubeconfig(tmp_path / "kubeconfig"))
-    method: Json = {
+@pytest.fixture
+def method(cluster: ApiServer, tmp_path: Path) -> Json:
+    """The variables for the namespace."""
+    return {
         "decommission_power_off_method": "kubernetes",
         "decommission_kubernetes_namespace": "ess",
         "decommission_kubernetes_workloads": WORKLOADS,
-        "decommission_kubernetes_command": ["kubectl", "--kubeconfig", kubeconfig],
+        "decommission_kubernetes_command": ["kubectl", "--kubeconfig", str(cluster.write_kubeconfig(tmp_path / "k"))],
     }
+
+
+@pytest.mark.nightly(category="variations")
+def test_what_is_refused_of_kubernetes(cluster: ApiServer, method: Json, tmp_path: Path) -> None:
     wrong: Json = {
         "name": {"decommission_kubernetes_workloads": ["statefulset/nosuch"]},
         "kind": {"decommission_kubernetes_workloads": ["pod/ess-synapse-main-0"]},
@@ -354,7 +363,10 @@ def test_kubernetes(cluster: ApiServer, tmp_path: Path) -> None:
     assert "pods cannot be listed" in run_tasks(tmp_path, "stop", {"a": method}).refusals()["a"]
     assert cluster.scaled == []
 
-    cluster.may_list, cluster.terminating = True, 4
+
+def test_kubernetes(cluster: ApiServer, method: Json, tmp_path: Path) -> None:
+    """Scaled to 0 in the order, while a pod takes its time; and run again."""
+    cluster.terminating = 4
     done = run_tasks(tmp_path, "stop", {"host": method})
     assert done.code == 0, done.output
     assert cluster.scaled == [(name.partition("/")[2], 0) for name in WORKLOADS]
@@ -364,19 +376,11 @@ def test_kubernetes(cluster: ApiServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly(category="variations")
-def test_a_pod_that_does_not_end(cluster: ApiServer, tmp_path: Path) -> None:
+def test_a_pod_that_does_not_end(cluster: ApiServer, method: Json, tmp_path: Path) -> None:
     cluster.terminating = 1000
-    method: Json = {
-        "decommission_power_off_method": "kubernetes",
-        "decommission_kubernetes_namespace": "ess",
-        "decommission_kubernetes_workloads": WORKLOADS[:1],
-        "decommission_kubernetes_command": ["kubectl", "--kubeconfig", str(cluster.write_kubeconfig(tmp_path / "k"))],
-        "decommission_power_off_timeout": 2,
-    }
-    failed = run_tasks(tmp_path, "stop", {"host": method})
-    assert failed.code == 2 and "The workloads are not off. Pods: pod/ess-synapse-worker-0" in failed.output, (
-        failed.output
-    )
+    short = {**method, "decommission_kubernetes_workloads": WORKLOADS[:1], "decommission_power_off_timeout": 2}
+    failed = run_tasks(tmp_path, "stop", {"host": short})
+    assert failed.code == 2 and "The workloads are not off. Pods: pod/ess-synapse-worker-0" in failed.output
 
 
 def test_none(tmp_path: Path) -> None:
