@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Collection, Iterable, Sequence
 
-from .._synapse.accounts import Account, existing_accounts, get_account, list_accounts
+from .._synapse.accounts import Account, existing_accounts, get_account, list_accounts, localpart_of
 from .._synapse.client import Client
 from .._synapse.errors import FatalError, RefusedError
 from .._text import join_names
@@ -50,13 +50,21 @@ class Eligibility:
         """
         if user_ids is None:
             accounts = list(list_accounts(client))
-            missing = set(self.keep).difference(account.user_id for account in accounts)
-            refuse(dict.fromkeys(sorted(missing), "is to be kept, but does not exist: use the full ID of an account"))
+            self.assert_kept_exist(client, accounts)
             return self.eligible(accounts)
         found = find_accounts(client, user_ids).values()
         reasons = {account.user_id: self.refusal(account, named=True) for account in found}
         refuse({user_id: reason for user_id, reason in reasons.items() if reason is not None})
         return list(found)
+
+    def assert_kept_exist(self, client: Client, accounts: Iterable[Account]) -> None:
+        """Assert that each account to keep is one of these, or one that only the service that handles login has.
+
+        :raises FatalError: if one is not.
+        """
+        missing = set(self.keep).difference(account.user_id for account in accounts)
+        reason = "is to be kept, but does not exist: use the full ID of an account"
+        refuse({user_id: reason for user_id in sorted(missing) if not _service_knows(client, user_id)})
 
     def check_again(self, client: Client, user_id: str, *, named: bool) -> None:
         """Read the account, and refuse it if it must not be deactivated any more: it may have become an admin.
@@ -66,6 +74,12 @@ class Eligibility:
         reason = self.refusal(get_account(client, user_id), named=named)
         if reason is not None:
             raise RefusedError(f"not deactivated, since {user_id} {reason}")
+
+
+def _service_knows(client: Client, user_id: str) -> bool:
+    localpart = localpart_of(user_id)
+    is_own = user_id == f"@{localpart}:{client.server_name}"
+    return is_own and client.service is not None and client.service.account(localpart) is not None
 
 
 def find_accounts(client: Client, user_ids: Sequence[str]) -> dict[str, Account]:

@@ -6,12 +6,15 @@ from __future__ import annotations
 
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import eligibility
+from ansible_collections.matrixops.synapse.plugins.module_utils._mas.service import MasService
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse import accounts
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.accounts import Account
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import SynapseError
 from ansible_collections.matrixops.synapse.plugins.module_utils._text import MAX_NAMES_IN_MESSAGE
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import USERS, Server, matrix_error, quoted, user
+from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeserver
+from ansible_collections.matrixops.synapse.tests.stubs.mas import MasStub
 
 ALICE = "@alice:example.org"
 UNKNOWN = matrix_error("M_NOT_FOUND", "User not found")
@@ -71,3 +74,14 @@ def test_an_error_is_not_an_unknown_account(server: Server, client: Client) -> N
     server.get(f"{USERS}/{quoted(ALICE)}", matrix_error("M_FORBIDDEN", "no"), status=403)
     with pytest.raises(SynapseError, match="M_FORBIDDEN"):
         eligibility.find_accounts(client, [ALICE])
+
+
+def test_an_account_to_keep_that_only_the_service_has(
+    homeserver: Homeserver, mas: MasStub, lone_client: Client, service: MasService
+) -> None:
+    mas.add_user("phantom")
+    rule = eligibility.Eligibility(keep=["@phantom:example.org"])
+    assert rule.select(lone_client, None) == []
+    for typo in ("@phantom:example.com", "phantom", "@fantom:example.org"):
+        with pytest.raises(SynapseError, match=f"^No changes made: {typo} is to be kept, but does not exist"):
+            eligibility.Eligibility(keep=["@phantom:example.org", typo]).select(lone_client, None)
