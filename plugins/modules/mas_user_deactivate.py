@@ -11,12 +11,13 @@ short_description: Deactivate accounts in a Matrix Authentication Service and in
 version_added: 1.0.0
 description:
   - Deactivates and erases accounts in a Matrix Authentication Service, and waits until Synapse shows them as
-    deactivated. The service does that by a job. If a job has no effect within 30 seconds, the service is asked again,
-    twice, and then the account is deactivated in Synapse directly.
+    deactivated, erased, and joined to no room. The service does that by a job. If a job has no effect within 30
+    seconds, the service is asked again, twice, and then the account is deactivated in Synapse directly.
   - Accounts that only Synapse has, for example of bridges, are deactivated there.
-  - The accounts leave their rooms afterwards, by Synapse itself. M(matrixops.synapse.synapse_user_deactivate), with
-    O(mas_url) as well, lets them leave first, and waits for that. It does not deactivate users that only the service
-    has.
+  - The accounts leave their rooms after the deactivation, by Synapse itself.
+    M(matrixops.synapse.synapse_user_deactivate), with O(mas_url) as well, lets them leave first, can make an account
+    leave that Synapse fails to remove, and checks accounts that were deactivated before. It does not deactivate users
+    that only the service has.
   - All accounts are read before the first is changed. If one does not exist or must not be deactivated, no changes are
     made. Right before its deactivation, each account is read once more.
   - B(This cannot be undone.) After an erasure, the service still has the username, the hash of the password and the
@@ -62,6 +63,12 @@ options:
       - Allow admins, of the service or of Synapse, in O(user_ids). The operator is never deactivated.
     type: bool
     default: false
+  wait_timeout:
+    description:
+      - Number of seconds without a leave on the whole server, after which an account that is still joined to a room is
+        one of RV(failures). The total time is not limited.
+    type: int
+    default: 60
   concurrency:
     description:
       - Maximum number of accounts at the same time.
@@ -91,7 +98,7 @@ unchanged:
   returned: when the accounts could be read
   type: int
 failures:
-  description: The accounts that could not be deactivated; at most 1,000 of them.
+  description: The accounts that could not be deactivated, or are still joined to rooms; at most 1,000 of them.
   returned: when the accounts could be read
   type: list
   elements: dict
@@ -112,6 +119,7 @@ from typing import Any
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.closing import (
     ClosingResult,
+    Options,
     close_accounts,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.eligibility import Eligibility
@@ -144,8 +152,8 @@ def problem(outcome: ClosingResult) -> str:
     if outcome.failed:
         user_id, reason = next(iter(outcome.failed.items()))
         return (
-            f"{len(outcome.failed)} accounts could not be deactivated, for example {user_id}: {reason}."
-            " Remove the cause, then run again"
+            f"{len(outcome.failed)} accounts could not be deactivated, or have not left their rooms, for example"
+            f" {user_id}: {reason}. Remove the cause, then run again"
         )
     return ""
 
@@ -158,18 +166,22 @@ def main() -> None:
             "keep": {"type": "list", "elements": "str", "default": []},
             "erase": {"type": "bool", "default": True},
             "allow_admins": {"type": "bool", "default": False},
+            "wait_timeout": {"type": "int", "default": 60},
             "concurrency": {"type": "int", "default": 8},
         }
     )
     params = module.params
     if params["all_users"] is (params["user_ids"] is not None):
         module.fail_json(msg="No changes made: set either user_ids or all_users=true")
-    eligibility = Eligibility(keep=frozenset(params["keep"]), allow_admins=params["allow_admins"])
+    options = Options(
+        Eligibility(keep=frozenset(params["keep"]), allow_admins=params["allow_admins"]),
+        erase=params["erase"],
+        wait_timeout=params["wait_timeout"],
+        dry_run=module.check_mode,
+    )
     with module.client(changes=True) as client:
         module.mas(client)
-        outcome = close_accounts(
-            client, params["user_ids"], eligibility, erase=params["erase"], dry_run=module.check_mode
-        )
+        outcome = close_accounts(client, params["user_ids"], options)
     result = as_result(outcome)
     if module._diff:  # it has every name
         result["diff"] = as_diff(outcome, params["erase"])

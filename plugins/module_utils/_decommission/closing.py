@@ -2,12 +2,13 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Deactivate accounts of the homeserver and of the service that handles login, without letting them leave first."""
+"""Deactivate accounts of the homeserver and of the service that handles login, and wait until Synapse has made them
+leave their rooms."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Sequence
+from typing import Iterable, Sequence
 
 from .._synapse.accounts import (
     Account,
@@ -20,7 +21,28 @@ from .._synapse.accounts import (
 from .._synapse.client import Client
 from .._synapse.delegation import ServiceAccount
 from .._synapse.errors import RefusedError, SynapseError
+from .._synapse.rooms import joined_rooms
+from .._synapse.server import server_version
+from .._synapse.versions import rejoins_when_erased
+from .._text import join_names
 from .eligibility import Eligibility, refuse
+from .waiting import wait_until_left
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to deactivate.
+
+    :param eligibility: which accounts may be deactivated.
+    :param erase: also erase the accounts.
+    :param wait_timeout: seconds without any progress, after which an account that is still joined to rooms has failed.
+    :param dry_run: change nothing.
+    """
+
+    eligibility: Eligibility
+    erase: bool = True
+    wait_timeout: float = 60.0
+    dry_run: bool = False
 
 
 @dataclass
@@ -29,7 +51,7 @@ class ClosingResult:
 
     :ivar deactivated: the accounts that were deactivated or erased, with the state that they were in before.
     :ivar unchanged: number of accounts that were deactivated before.
-    :ivar failed: the accounts that could not be deactivated, with the reason of each.
+    :ivar failed: the accounts that could not be deactivated, or are still in rooms, with the reason of each.
     :ivar aborted: the error that ended it.
     """
 
@@ -39,39 +61,75 @@ class ClosingResult:
     aborted: SynapseError | None = None
 
 
-def close_accounts(
-    client: Client, user_ids: Sequence[str] | None, eligibility: Eligibility, *, erase: bool, dry_run: bool
-) -> ClosingResult:
-    """Deactivate accounts. All are read before the first is changed, and each once more right before it is changed.
+def close_accounts(client: Client, user_ids: Sequence[str] | None, options: Options) -> ClosingResult:
+    """Deactivate accounts, and wait until they are out of all rooms. All are read before the first is changed, and each
+    once more right before it is changed.
 
     :param user_ids: the accounts, or C(None) for every account, of the homeserver or the service, that may be.
     :raises FatalError: before anything is changed, for an account that does not exist or must not be deactivated.
     """
     service_only = {a.user_id: a for a in (_as_account(client, known) for known in unknown_to_synapse(client))}
-    selected = _select(client, user_ids, eligibility, service_only)
-    to_deactivate = [a for a in selected if not _is_done(a, service_only, erase=erase)]
+    selected = _select(client, user_ids, options.eligibility, service_only)
+    to_deactivate = [a for a in selected if not _is_done(a, service_only, erase=options.erase)]
     result = ClosingResult(unchanged=len(selected) - len(to_deactivate))
-    if dry_run:
+    if options.dry_run:
         result.deactivated = {account.user_id: account.state for account in to_deactivate}
         return result
-
-    def close(account: Account) -> str | None:
-        try:
-            _check_again(client, account, eligibility, named=user_ids is not None)
-            deactivate(client, account.user_id, erase=erase)
-        except RefusedError as error:
-            return error.reason
-        return None
-
     try:
-        for account, error in client.map(close, to_deactivate):
-            if error is None:
-                result.deactivated[account.user_id] = account.state
-            else:
-                result.failed[account.user_id] = error
+        _Closing(client, options, result, named=user_ids is not None).run(to_deactivate, service_only)
     except SynapseError as error:
         result.aborted = error
     return result
+
+
+class _Closing:
+    """The deactivation of accounts. Fills its I(result)."""
+
+    def __init__(self, client: Client, options: Options, result: ClosingResult, *, named: bool) -> None:
+        self._client = client
+        self._options = options
+        self._result = result
+        self._named = named
+
+    def run(self, accounts: Sequence[Account], service_only: dict[str, Account]) -> None:
+        in_synapse = [account for account in accounts if account.user_id not in service_only]
+        # With an old Synapse, an account that is erased while it is in rooms may join them again.
+        erases_later = self._options.erase and rejoins_when_erased(server_version(self._client))
+        to_erase = in_synapse if erases_later else []
+        erase = self._options.erase and not erases_later
+        self._each([a for a in accounts if a not in to_erase or not a.is_deactivated], erase=erase)
+        self._wait([account.user_id for account in in_synapse if account.user_id not in self._result.failed])
+        self._each([account for account in to_erase if account.user_id not in self._result.failed], erase=True)
+
+    def _each(self, accounts: Iterable[Account], *, erase: bool) -> None:
+        def act(account: Account) -> str | None:
+            try:
+                _check_again(self._client, account, self._options.eligibility, named=self._named)
+                deactivate(self._client, account.user_id, erase=erase)
+            except RefusedError as error:
+                return error.reason
+            return None
+
+        for account, error in self._client.map(act, accounts):
+            if error is None:
+                self._result.deactivated[account.user_id] = account.state
+            else:
+                self._result.failed[account.user_id] = error
+
+    def _wait(self, user_ids: Iterable[str]) -> None:
+        """Wait until these accounts are in no room."""
+        stuck = wait_until_left(
+            self._client,
+            user_ids,
+            lambda user_id: joined_rooms(self._client, user_id),
+            timeout=self._options.wait_timeout,
+            on_left=lambda _user_id: None,
+        )
+        for user_id, room_ids in stuck.items():
+            self._result.failed[user_id] = (
+                f"deactivated, but still joined to {join_names(room_ids)}. To make it leave, run"
+                " synapse_user_deactivate with the same options"
+            )
 
 
 def _as_account(client: Client, known: ServiceAccount) -> Account:
@@ -91,8 +149,7 @@ def _select(
 ) -> list[Account]:
     if user_ids is None:
         accounts = [*list_accounts(client), *service_only.values()]
-        missing = set(eligibility.keep).difference(account.user_id for account in accounts)
-        refuse(dict.fromkeys(sorted(missing), "is to be kept, but does not exist: use the full ID of an account"))
+        eligibility.assert_kept_exist(client, accounts)
         return eligibility.eligible(accounts)
     others = [user_id for user_id in user_ids if user_id not in service_only]
     found = {**existing_accounts(client, others), **{u: service_only[u] for u in user_ids if u in service_only}}

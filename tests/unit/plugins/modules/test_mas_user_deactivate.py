@@ -50,7 +50,7 @@ def test_what_failed(homeserver: Homeserver, mas: MasStub, run: Run, mas_options
     mas.dropped_jobs = 3
     result = run(NAME, {**mas_options, "all_users": True})
     assert result["failed"] and result["failures_total"] == 1 and not result["changed"]
-    assert "1 accounts could not be deactivated, for example @alice:example.org" in result["msg"]
+    assert "1 accounts could not be deactivated, or have not left their rooms, for example @alice" in result["msg"]
     assert "run again" in result["msg"]
 
 

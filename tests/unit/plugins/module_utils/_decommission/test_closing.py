@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.closing import (
     ClosingResult,
+    Options,
     close_accounts,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.eligibility import Eligibility
@@ -16,6 +17,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors 
 from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeserver
 from ansible_collections.matrixops.synapse.tests.stubs.mas import MasStub
 
+TIMEOUT = 10.0
 ALICE, BOB, CHIEF, PHANTOM, BRIDGED = (f"@{n}:example.org" for n in ("alice", "bob", "chief", "phantom", "_bridge"))
 
 
@@ -30,7 +32,8 @@ def population(homeserver: Homeserver, mas: MasStub, service: MasService) -> Non
 
 def close(client: Client, *user_ids: str, dry_run: bool = False, erase: bool = True, **rule: object) -> ClosingResult:
     eligibility = Eligibility(**rule)  # type: ignore[arg-type]
-    return close_accounts(client, list(user_ids) or None, eligibility, erase=erase, dry_run=dry_run)
+    options = Options(eligibility, erase=erase, wait_timeout=TIMEOUT, dry_run=dry_run)
+    return close_accounts(client, list(user_ids) or None, options)
 
 
 def test_all_accounts_of_both(homeserver: Homeserver, mas: MasStub, lone_client: Client) -> None:
@@ -48,6 +51,37 @@ def test_named_accounts(homeserver: Homeserver, mas: MasStub, lone_client: Clien
     done = close(lone_client, ALICE, PHANTOM, BRIDGED, CHIEF, allow_admins=True, erase=False)
     assert sorted(done.deactivated) == [BRIDGED, ALICE, CHIEF, PHANTOM]
     assert mas.active == {"op", "bob"} and not homeserver.accounts[ALICE]["erased"]
+
+
+def test_accounts_are_out_of_all_rooms(homeserver: Homeserver, mas: MasStub, lone_client: Client) -> None:
+    homeserver.populate(alice=["r1", "r2", "r3"], _bridge=["r1"])
+    done = close(lone_client, ALICE, BRIDGED, PHANTOM)
+    assert len(done.deactivated) == 3 and not done.failed
+    assert not homeserver.joined.get(ALICE) and not homeserver.joined.get(BRIDGED)
+
+
+def test_an_account_that_does_not_leave(homeserver: Homeserver, lone_client: Client) -> None:
+    homeserver.populate(alice=["r1", "r2"], bob=["r1"])
+    homeserver.broken.add("!r2:example.org")
+    done = close(lone_client, ALICE, BOB)
+    assert list(done.failed) == [ALICE] and "still joined to !r2:example.org. To make it leave" in done.failed[ALICE]
+    assert homeserver.accounts[ALICE]["erased"] and not homeserver.joined.get(BOB)
+
+
+@pytest.mark.parametrize("state", [{}, {"deactivated": True}])
+def test_an_old_synapse_erases_only_accounts_in_no_room(
+    homeserver: Homeserver, mas: MasStub, lone_client: Client, state: dict[str, object]
+) -> None:
+    homeserver.version = "1.149.0"
+    homeserver.populate(alice=["r1"])
+    homeserver.accounts[ALICE].update(state)
+    if state:
+        mas.user_of("alice")[1]["deactivated_at"] = "before"
+        homeserver.leaving.append(ALICE)
+    done = close(lone_client, ALICE, PHANTOM)
+    assert set(done.deactivated) == {ALICE, PHANTOM} and homeserver.accounts[ALICE]["erased"]
+    assert homeserver.rejoining == {} and not homeserver.joined.get(ALICE)
+    assert close(lone_client, ALICE, PHANTOM).deactivated == {}
 
 
 @pytest.mark.parametrize(
