@@ -19,7 +19,7 @@ from types import SimpleNamespace, TracebackType
 from typing import Any
 
 import requests
-from stubs.mas import ADMIN_SCOPE, CLIENT_ID, CLIENT_SECRET, MATRIX_SCOPE, SECRET, SYNAPSE_ADMIN_SCOPE, MasStub
+from stubs.mas import CLIENT_ID, CLIENT_SECRET, MATRIX_SCOPE, SECRET, SYNAPSE_ADMIN_SCOPE, MasStub
 
 from .api import Account, Json
 from .homeserver import Homeserver
@@ -131,13 +131,6 @@ class AuthenticationService:
         self._call("upsert_device", {"localpart": localpart, "device_id": device})
         scope = f"{MATRIX_SCOPE} {SYNAPSE_ADMIN_SCOPE}" if admin else MATRIX_SCOPE
         return Account(self.homeserver.user_id(localpart), self.mas.issue_token(scope, localpart, device=device))
-
-    def personal_token(self, localpart: str, *, mas_admin: bool = False) -> str:
-        """An access token without a device of an admin: for Synapse's admin API, and maybe for that of the service."""
-        scope = f"{MATRIX_SCOPE} {SYNAPSE_ADMIN_SCOPE}{f' {ADMIN_SCOPE}' if mas_admin else ''}"
-        token = f"mpt_{secrets.token_hex(8)}"
-        self.mas.tokens[token] = self.mas.tokens[self.mas.issue_token(scope, localpart)]
-        return token
 
 
 class _Handler(BaseHTTPRequestHandler):

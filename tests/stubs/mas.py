@@ -40,9 +40,19 @@ TRIES = 10
 """How many times a job that fails is tried before it is dropped."""
 ULID = re.compile("[0-7][0-9A-HJKMNP-TV-Z]{25}")
 
+FIRST_RETRY = 5.0
+"""Seconds after which a job that failed is tried again. They double with each attempt."""
+SESSION_NAMES = {
+    "compat-sessions": "Compatibility session",
+    "oauth2-sessions": "OAuth 2.0 session",
+    "user-sessions": "User session",
+}
+"""The kinds of sessions of the owner of an account (of older clients, of others, of browsers), as errors name them."""
+
 PATHS = (
     "site-config",
     "version",
+    *(f"{kind}{path}" for kind in SESSION_NAMES for path in ("", "/{id}", "/{id}/finish")),
     "personal-sessions",
     "personal-sessions/{id}",
     "personal-sessions/{id}/revoke",
@@ -71,13 +81,13 @@ class RefusalError(Exception):
 
 @dataclass
 class Token:
-    """An access token. I(expires) is by C(time.monotonic); I(session) is the ID of its personal session, if any."""
+    """An access token. I(expires) is by C(time.monotonic); I(session) is its session, if it is one of an account."""
 
     scope: str
     username: str | None = None
     expires: float = float("inf")
     device: str | None = None
-    session: str | None = None
+    session: Json | None = None
     revoked: bool = False
 
 
@@ -108,12 +118,13 @@ class MasStub:
     """The data of the service. Tests read and change it directly.
 
     :ivar homeserver: sends a POST to a path below C(/_synapse/mas/) of the homeserver, and returns the status.
-    :ivar version: if it is before 1.5, there are no personal sessions.
+    :ivar version: if it is before 1.5, there are no personal sessions; before 1.4, no session can be finished.
     :ivar job_delay: seconds before a job runs.
     :ivar dropped_jobs: number of jobs that are dropped, without a trace, before the first that runs.
     :ivar failing_jobs: number of attempts that fail, before the first that succeeds.
     :ivar down: whether the service answers nothing, as a proxy in front of it says with 503.
     :ivar admin_clients: whether the policy lets the client have the admin scope.
+    :ivar sessions: those of the owners of accounts, by kind; see C(SESSION_NAMES).
     :ivar log: method and path of the requests to the admin API, and the logins.
     :ivar begun: usernames whose registration was begun, and can be finished in any case.
     """
@@ -129,6 +140,7 @@ class MasStub:
     url: str = "http://mas.test/"
     users: dict[str, Json] = field(default_factory=dict)
     personal_sessions: dict[str, Json] = field(default_factory=dict)
+    sessions: dict[str, dict[str, Json]] = field(default_factory=lambda: {kind: {} for kind in SESSION_NAMES})
     registration_tokens: dict[str, Json] = field(default_factory=dict)
     providers: dict[str, Json] = field(default_factory=dict)
     policy_data: list[Json] = field(default_factory=list)
@@ -172,10 +184,31 @@ class MasStub:
         self.providers[self._ulid()] = {**provider, "brand_name": None, "registration_token_required": False}
 
     def issue_token(self, scope: str, username: str | None = None, *, device: str | None = None) -> str:
-        """Return a new access token. With a username, it acts as this account."""
-        token = f"{'mat' if device or username is None else 'mct'}_{next(self._numbers)}_stub"
-        self.tokens[token] = Token(scope, username, device=device)
+        """Return a new access token. With a username, it is one of a new session of this account."""
+        token = f"mat_{next(self._numbers)}_stub"
+        session = None if username is None else self._begin_session("oauth2-sessions", username, scope=scope)
+        self.tokens[token] = Token(scope, username, device=device, session=session)
         return token
+
+    def sign_in(self, username: str) -> None:
+        """Let the owner of an account sign in, with a browser and with an older client."""
+        for kind in ("user-sessions", "compat-sessions"):
+            self._begin_session(kind, username)
+
+    def _begin_session(self, kind: str, username: str, **more: str) -> Json:
+        session = {"user_id": self.user_of(username)[0], "created_at": STAMP, "finished_at": None, **more}
+        self.sessions[kind][self._ulid()] = session
+        return session
+
+    def open_sessions(self, username: str) -> list[str]:
+        """The kinds of the sessions of an account that are not finished, without personal ones."""
+        user_id = self.user_of(username)[0]
+        return [
+            kind
+            for kind, sessions in self.sessions.items()
+            for session in sessions.values()
+            if session["user_id"] == user_id and not session["finished_at"]
+        ]
 
     def user_of(self, username: str) -> tuple[str, Json]:
         """The ID and the attributes of a user.
@@ -215,10 +248,11 @@ class MasStub:
             self._run(job)
 
     def _run(self, job: Job) -> None:
-        for token in self.tokens.values():
-            if token.username == job.username:
-                token.revoked = True
         user_id, _user = self.user_of(job.username)
+        for kind in self.sessions:
+            for session in self.sessions[kind].values():
+                if session["user_id"] == user_id:
+                    session["finished_at"] = session["finished_at"] or STAMP
         for session in self.personal_sessions.values():
             if session["actor_user_id"] == user_id:
                 session["revoked_at"] = session["revoked_at"] or STAMP
@@ -229,7 +263,7 @@ class MasStub:
             done = self.homeserver("delete_user", {"localpart": job.username, "erase": job.erase}) in (200, 404)
         job.tries += 1
         if not done and job.tries < TRIES:
-            job.due = time.monotonic() + 2.0**job.tries
+            job.due = time.monotonic() + FIRST_RETRY * 2 ** (job.tries - 1)
             self.jobs.append(job)
 
     # Requests
@@ -265,7 +299,9 @@ class MasStub:
         if endpoint == ("GET", "/api/spec.json"):
             known = [path for path in PATHS if self._has(path)]
             return 200, {"openapi": "3.1.0", "paths": {f"/api/admin/v1/{path}": {} for path in known}}
-        if endpoint == ("POST", "/oauth2/introspect") and request.authorization == f"Bearer {SECRET}":
+        if endpoint == ("POST", "/oauth2/introspect"):
+            if request.authorization != f"Bearer {SECRET}":
+                return 401, {"error": "access_denied", "error_description": "bearer token presented is invalid"}
             return 200, self.introspect(request.body.get("token", ""))
         if endpoint == ("POST", "/oauth2/token"):
             self.log.append("POST token")
@@ -273,7 +309,8 @@ class MasStub:
         return 404, "<!DOCTYPE html><html><body>Not found</body></html>"
 
     def _has(self, path: str) -> bool:
-        return not path.startswith("personal-sessions") or _number(self.version) >= (1, 5)
+        since = (1, 5) if path.startswith("personal-sessions") else (1, 4) if path.endswith("/finish") else (0,)
+        return _number(self.version) >= since
 
     def introspect(self, text: str) -> Json:
         """What Synapse is told of an access token."""
@@ -281,10 +318,11 @@ class MasStub:
         if token is None or token.username is None or token.revoked or token.expires <= time.monotonic():
             return {"active": False}
         user_id, user = self.user_of(token.username)
-        if token.session and (self.personal_sessions[token.session]["revoked_at"] or user["locked_at"]):
+        session = token.session or {}
+        if any((user["locked_at"], user["deactivated_at"], session.get("finished_at"), session.get("revoked_at"))):
             return {"active": False}
         more = {} if token.device is None else {"device_id": token.device}
-        known = {"username": token.username, "sub": user_id, "token_type": "access_token"}
+        known = {"username": token.username, "sub": user_id, "token_type": "access_token", "client_id": CLIENT_ID}
         return {"active": True, "scope": token.scope, **known, **more}
 
     def _token(self, request: Request) -> Reply:
@@ -322,7 +360,7 @@ class MasStub:
         if not self._has(kind):
             return 404, "<!DOCTYPE html><html><body>Not found</body></html>"
         if rest and kind != "policy-data" and rest[0] != "by-username" and not ULID.fullmatch(rest[0]):
-            raise RefusalError(400, "Invalid ULID")
+            raise RefusalError(400, "Invalid ULID in path")
         plain: dict[str, Callable[[], Reply]] = {
             "GET version": lambda: (200, {"version": f"v{self.version}"}),
             "GET site-config": lambda: (200, self._site_config()),
@@ -352,6 +390,7 @@ class MasStub:
         return {
             "users": self.users,
             "personal-sessions": self.personal_sessions,
+            **self.sessions,
             "user-registration-tokens": self.registration_tokens,
             "upstream-oauth-providers": self.providers,
         }
@@ -373,6 +412,10 @@ class MasStub:
     def _act(self, kind: str, item: str, action: str, body: Json) -> None:
         if kind == "users":
             self._change_user(self.users[item], action, body)
+        elif kind in self.sessions and action == "finish":
+            if self.sessions[kind][item]["finished_at"]:
+                raise RefusalError(400, f"{SESSION_NAMES[kind]} with ID {item} is already finished")
+            self.sessions[kind][item]["finished_at"] = STAMP
         elif kind == "personal-sessions" and action == "revoke":
             if self.personal_sessions[item]["revoked_at"]:
                 raise RefusalError(409, f"Personal session with ID {item} is already revoked")
@@ -408,10 +451,9 @@ class MasStub:
         token = f"mpt_{next(self._numbers)}_stub"
         lifetime = body.get("expires_in")
         expires = float("inf") if lifetime is None else time.monotonic() + lifetime
-        # A token that is asked about while its account is locked stays refused: Synapse remembers it.
-        self.tokens[token] = Token(body["scope"], user["username"], expires, session=session_id)
         names = {key: body[key] for key in ("actor_user_id", "human_name", "scope")}
-        self.personal_sessions[session_id] = {**names, "created_at": STAMP, "revoked_at": None}
+        session = self.personal_sessions[session_id] = {**names, "created_at": STAMP, "revoked_at": None}
+        self.tokens[token] = Token(body["scope"], user["username"], expires, session=session)
         resource = _resource("personal-sessions", session_id, self.personal_sessions[session_id])
         resource["attributes"]["access_token"] = token
         return 201, {"data": resource}
@@ -427,7 +469,7 @@ class MasStub:
 
     def _latest_policy(self) -> Reply:
         if not self.policy_data:
-            raise RefusalError(404, "Policy data not found")
+            raise RefusalError(404, "No policy data found")
         return 200, {"data": _resource("policy-data", self.policy_data[-1]["id"], self.policy_data[-1])}
 
     def _set_policy(self, body: Json) -> Reply:
@@ -440,6 +482,9 @@ class MasStub:
 
 TYPES = {
     "users": "user",
+    "compat-sessions": "compat-session",
+    "oauth2-sessions": "oauth2-session",
+    "user-sessions": "user-session",
     "personal-sessions": "personal-session",
     "user-registration-tokens": "user-registration_token",
     "upstream-oauth-providers": "upstream-oauth-provider",
@@ -474,12 +519,14 @@ def _passes(attributes: Json, query: dict[str, str]) -> bool:
     """Whether a resource passes the filters of a query."""
     status = {
         None: True,
-        "active": not (attributes.get("deactivated_at") or attributes.get("locked_at") or attributes.get("revoked_at")),
+        "active": not any(attributes.get(f"{end}_at") for end in ("deactivated", "locked", "revoked", "finished")),
+        "finished": bool(attributes.get("finished_at")),
         "locked": bool(attributes.get("locked_at")),
         "deactivated": bool(attributes.get("deactivated_at")),
         "revoked": bool(attributes.get("revoked_at")),
     }[query.get("filter[status]")]
-    actor = query.get("filter[actor_user]")
+    actor, owner = query.get("filter[actor_user]"), query.get("filter[user]")
     valid = query.get("filter[valid]") != "true" or attributes.get("valid")
     enabled = query.get("filter[enabled]") != "true" or not attributes.get("disabled_at")
-    return bool(status and valid and enabled and actor in (None, attributes.get("actor_user_id")))
+    of_user = actor in (None, attributes.get("actor_user_id")) and owner in (None, attributes.get("user_id"))
+    return bool(status and valid and enabled and of_user)

@@ -167,7 +167,14 @@ def messages(state: State, request: Request, room: str) -> Reply:
 
 
 @endpoints("PUT client/v3/rooms/{}/redact/{}/{}")
-def redact(state: State, request: Request, room: str, event_id: str, transaction: str) -> Reply:
+def redact_once(state: State, request: Request, room: str, event_id: str, transaction: str) -> Reply:
+    if request.token.startswith("mpt_"):
+        raise RefusalError(500, "M_UNKNOWN", "Internal server error")
+    return redact(state, request, room, event_id)
+
+
+@endpoints("POST client/v3/rooms/{}/redact/{}")
+def redact(state: State, request: Request, room: str, event_id: str) -> Reply:
     in_room(state, room, request.user_id)
     for event in state.events.get(room, ()):
         if event.get("event_id") == event_id:

@@ -10,6 +10,7 @@ import json
 import re
 import sys
 import threading
+import time
 from contextlib import contextmanager
 from email.utils import formatdate
 from typing import Any, ContextManager, Iterator, Union
@@ -26,6 +27,8 @@ from .transport import DirectSession, serving
 
 WITHOUT_TOKEN = ("server_version", "versions", "auth_metadata", "available")
 """The last segments of what anybody may ask for, beside C(GET client/v3/login)."""
+INTROSPECTION_LIFETIME = 120.0
+"""Seconds for which Synapse remembers what the service said of a token, be it valid or not."""
 WHILE_LOCKED = ("logout", "all")
 Body = Union[str, bytes, Exception]
 
@@ -49,6 +52,7 @@ class Homeserver(State):
         self.written = 0
         self._lock = threading.RLock()
         self.mas: MasStub | None = None
+        self._introspected: dict[str, tuple[float, Json]] = {}
         self._mock = mock
         if mock is not None:
             for method in ("GET", "POST", "PUT", "DELETE"):
@@ -91,11 +95,14 @@ class Homeserver(State):
         return 200
 
     def _introspect(self, token: str) -> None:
-        """Let the service decide on a token of its own."""
+        """Let the service decide on a token of its own, and remember its answer for a while."""
         if self.mas is None or not token.startswith(("mpt_", "mat_", "mct_")):
             return
         self.sessions.pop(token, None)
-        known = self.mas.introspect(token)
+        asked, known = self._introspected.get(token, (-INTROSPECTION_LIFETIME, {}))
+        if time.monotonic() - asked >= INTROSPECTION_LIFETIME:
+            known = self.mas.introspect(token)
+            self._introspected[token] = time.monotonic(), known
         if known["active"]:
             self.sessions[token] = Session(f"@{known['username']}:{self.server_name}")
 

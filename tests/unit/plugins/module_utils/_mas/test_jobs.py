@@ -67,9 +67,14 @@ def test_dropped_jobs(
 
 
 def test_a_job_that_fails_at_first(homeserver: Homeserver, mas: MasStub, mas_client: MasClient) -> None:
-    mas.failing_jobs = 3
+    mas.failing_jobs = 2
     assert deactivate(homeserver, mas, mas_client) == []
     assert requests_of(mas) == 1
+    # After a third failure, the next attempt would come after 35 seconds in all.
+    homeserver.accounts[ALICE].update(deactivated=False, erased=False)
+    mas.failing_jobs = 3
+    assert deactivate(homeserver, mas, mas_client) == []
+    assert requests_of(mas) == 3
 
 
 def test_a_homeserver_that_restarts_meanwhile(mas: MasStub, mas_client: MasClient) -> None:
