@@ -70,8 +70,9 @@ options:
       - Redact all that an account has sent to its rooms before it leaves them, on all servers in these rooms. This
         includes messages and joins, which have the display name, but not the state of the room, for example its name.
       - An account with events that are still to be redacted stays active and in its rooms, since nothing can be
-        redacted later. This applies to locked accounts as well, which the operator cannot act as. See
-        RV(not_redacted) for events that can never be redacted.
+        redacted later. This applies to locked accounts as well, which the operator cannot act as, unless O(mas_url) is
+        set. See RV(not_redacted) for events that can never be redacted.
+      - With O(mas_url), all sessions of a locked account are ended, and it is unlocked while its events are redacted.
       - B(Slow, and cannot be undone.) One more event is sent for each message. For the cost, see
         U(https://github.com/matrixops/synapse/blob/main/docs/explanation/synapse.md).
     type: bool

@@ -10,7 +10,7 @@ import zlib
 from collections import defaultdict
 from typing import Callable, Sequence
 
-from .._synapse.accounts import Account
+from .._synapse.accounts import Account, localpart_of
 from .._synapse.client import Client
 from .._synapse.errors import RefusedError
 from .._synapse.redaction import is_permanent, redact_events
@@ -75,10 +75,10 @@ class FederatedLeaves:
         to_redact = rooms[account] if redacts else []
         federated = self._tracker.federated_of(rooms[account])
         to_leave = [] if is_barred(account) else sorted(federated, key=lambda room_id: scatter(user_id + room_id))
-        session = Session(self._client, user_id, locked=False)
+        session = Session(self._client, user_id, locked=self._may_unlock(account))
         self._sessions.append(session)
         if to_redact:
-            error = reason_of(lambda: self._redact(session, to_redact))
+            error = reason_of(lambda: self._redact(account, session, to_redact))
             if error is not None:
                 self._fail(user_id, error)
                 del rooms[account]
@@ -96,13 +96,22 @@ class FederatedLeaves:
         left = len(federated) - len(not_left)
         self._record(user_id, "not_left" if not_left else "left", rooms_left=left, not_left=reasons or None)
 
-    def _redact(self, session: Session, room_ids: list[str]) -> None:
+    def _may_unlock(self, account: Account) -> bool:
+        """Whether to unlock an account while the operator acts as it.
+
+        Only a service that handles login can end all other sessions first, so that nobody else uses the account then.
+        """
+        return account.state == "locked" and self._client.service is not None
+
+    def _redact(self, account: Account, session: Session, room_ids: list[str]) -> None:
         """Redact the events of an account.
 
         :raises RefusedError: if some could still be redacted later. Only the account can do that, as long as it is
             active and in the rooms, so it must stay so.
         """
         user_id = session.user_id
+        if self._client.service is not None and self._may_unlock(account):
+            self._client.service.end_all_sessions(localpart_of(user_id))
         failed = redact_events(self._client, session, room_ids)
         if not failed:
             self.not_redacted.pop(user_id, None)

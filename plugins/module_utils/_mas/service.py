@@ -15,7 +15,7 @@ from .client import MasClient
 from .errors import MasRefusedError
 from .jobs import deactivate_user
 from .tokens import PersonalSessions
-from .users import MasUser, find_user, list_users, set_locked
+from .users import MasUser, find_user, finish_sessions, list_users, set_locked
 
 
 class MasService:
@@ -48,19 +48,27 @@ class MasService:
 
         :raises RefusedError: if the service does not know the account, or it is locked or deactivated.
         """
-        return self.sessions.open(self._known(username), lifetime, admin=admin)
+        user = self._known(username)
+        if user.account.locked:
+            raise MasRefusedError(f"the user '{username}' is locked in the Matrix Authentication Service")
+        return self.sessions.open(user, lifetime, admin=admin)
 
     def _known(self, username: str) -> MasUser:
         user = find_user(self.mas, username)
         if user is None:
             raise MasRefusedError(f"the Matrix Authentication Service has no user '{username}'")
-        if user.account.locked:
-            raise MasRefusedError(f"the user '{username}' is locked in the Matrix Authentication Service")
         return user
 
     def end_session(self, token: str) -> None:
         """End a session that C(open_session) has opened."""
         self.sessions.end(token)
+
+    def end_all_sessions(self, username: str) -> None:
+        """End all sessions of the owner of an account, on all devices and in all browsers.
+
+        :raises RefusedError: if the service does not know the account.
+        """
+        finish_sessions(self.mas, self._known(username).user_id)
 
     def set_locked(self, username: str, locked: bool) -> bool:
         """Lock or unlock an account. Return C(False) if the service does not know it."""

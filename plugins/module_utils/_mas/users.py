@@ -12,6 +12,10 @@ from .._synapse.answer import Answer
 from .._synapse.delegation import ServiceAccount
 from .._synapse.errors import SynapseError
 from .client import MasClient, resource_id
+from .errors import MasRefusedError
+
+SESSIONS = ("/oauth2-sessions", "/compat-sessions", "/user-sessions")
+"""The sessions of a user, without personal ones, which an admin has opened."""
 
 
 class MasUser(NamedTuple):
@@ -76,3 +80,24 @@ def set_locked(client: MasClient, user_id: str, locked: bool) -> None:
     API: C(POST /users/<id>/lock), C(POST /users/<id>/unlock).
     """
     client.post(f"/users/{{}}/{'lock' if locked else 'unlock'}", user_id)
+
+
+def finish_sessions(client: MasClient, user_id: str) -> None:
+    """Finish the sessions of a user: those of clients, of older clients, and of browsers.
+
+    API: C(GET /oauth2-sessions), C(GET /compat-sessions), C(GET /user-sessions), and C(POST …/<id>/finish).
+
+    :raises MasRefusedError: if the version of the service is too old for that.
+    """
+    for path in SESSIONS:
+        if f"{path}/{{id}}/finish" not in client.paths:
+            raise MasRefusedError(
+                "this version of the Matrix Authentication Service cannot finish sessions: update it to 1.4 or later"
+            )
+        for session in list(client.list_all(path, user=user_id, status="active")):
+            try:
+                client.post(f"{path}/{{}}/finish", resource_id(session))
+            except SynapseError as error:
+                # 400: it is finished by now.
+                if error.status not in (400, 404):
+                    raise

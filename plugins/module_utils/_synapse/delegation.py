@@ -50,6 +50,9 @@ class LoginService(Protocol):
     def end_session(self, token: str) -> None:
         """End a session that C(open_session) has opened."""
 
+    def end_all_sessions(self, username: str) -> None:
+        """End all sessions of the owner of an account, on all devices and in all browsers."""
+
     def set_locked(self, username: str, locked: bool) -> bool:
         """Lock or unlock an account. Return C(False) if the service does not know it."""
 

@@ -21,6 +21,7 @@ from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     Json,
     Server,
     matrix_error,
+    message,
     user,
 )
 from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeserver
@@ -471,6 +472,32 @@ def test_accounts_leave_by_sessions_of_the_service(
     # Locked accounts and guests leave by Synapse, after their deactivation.
     assert {request.user_id for request in homeserver.log if "leave" in str(request)} == {A, C}
     assert not [path for path in homeserver.paths if path.startswith("PUT") and "/rooms/" in path]
+
+
+def test_a_locked_account_redacts_by_a_session_of_the_service(
+    homeserver: Homeserver, delegated: MasStub, run: Run, mas_options: Json
+) -> None:
+    """Its other sessions are ended before it is unlocked, and it is locked again before its deactivation."""
+    homeserver.events["!r1:example.org"] = [message("$1", B), message("$2", A)]
+    delegated.sign_in("b")
+    result = run("synapse_user_deactivate", {**mas_options, "user_ids": [B], "redact": True})
+    assert not result.get("failed"), result
+    assert result["deactivated"] == 1 and homeserver.accounts[B]["erased"]
+    assert [step for step in homeserver.steps if "redact" in step] == ["POST $1 redact"]
+    changes = [request.split("/")[-1] for request in delegated.log if request.startswith("POST")]
+    wanted = ["finish", "finish", "unlock", "POST personal-sessions", "revoke", "lock", "deactivate"]
+    assert [change for change in changes if change in wanted] == wanted
+    assert delegated.open_sessions("b") == [] and delegated.active_sessions == []
+
+
+def test_a_locked_account_stays_locked_if_its_events_are_not_redacted(
+    homeserver: Homeserver, delegated: MasStub, run: Run, mas_options: Json
+) -> None:
+    homeserver.events["!r1:example.org"] = [message("$1", B)]
+    homeserver.faults["POST $1 redact"] = [(500, matrix_error("M_UNKNOWN", "broken"))]
+    result = run("synapse_user_deactivate", {**mas_options, "user_ids": [B], "redact": True})
+    assert result["failed"] and "1 of its events are not redacted yet" in result["msg"]
+    assert delegated.user_of("b")[1]["locked_at"] and "b" in delegated.active
 
 
 def test_leftovers_of_a_killed_run(homeserver: Homeserver, delegated: MasStub, run: Run, mas_options: Json) -> None:

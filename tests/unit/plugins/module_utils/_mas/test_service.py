@@ -56,6 +56,14 @@ def test_a_locked_account_is_unlocked_first(mas: MasStub, lone_client: Client) -
         session.token  # noqa: B018 opens it
 
 
+def test_all_sessions_of_an_account_are_ended(mas: MasStub, service: MasService) -> None:
+    mas.sign_in("alice")
+    service.end_all_sessions("alice")
+    assert mas.open_sessions("alice") == []
+    with pytest.raises(RefusedError, match="has no user 'nobody'"):
+        service.end_all_sessions("nobody")
+
+
 def test_an_account_that_the_service_does_not_know(
     homeserver: Homeserver, mas: MasStub, lone_client: Client, service: MasService
 ) -> None:

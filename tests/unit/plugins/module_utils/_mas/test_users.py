@@ -8,6 +8,7 @@ import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._mas.client import MasClient
 from ansible_collections.matrixops.synapse.plugins.module_utils._mas.users import (
     find_user,
+    finish_sessions,
     list_users,
     request_deactivation,
     set_locked,
@@ -49,3 +50,26 @@ def test_changes(mas: MasStub, mas_client: MasClient) -> None:
     request_deactivation(mas_client, user_id, erase=False)
     request_deactivation(mas_client, user_id, erase=True)
     assert [job.erase for job in mas.jobs] == [False, True] and "alice" not in mas.active
+
+
+def test_sessions_are_finished(mas: MasStub, mas_client: MasClient) -> None:
+    user_id = mas.add_user("alice")
+    mas.add_user("bob")
+    for name in ("alice", "bob"):
+        mas.sign_in(name)
+        mas.issue_token("urn:matrix:client:api:*", name)
+    finished = next(iter(mas.sessions["compat-sessions"].values()))
+    change = mas._act
+
+    def finish_first(*arguments: object) -> None:
+        # Its owner signs out, after it was listed.
+        finished["finished_at"] = "now"
+        change(*arguments)  # type: ignore[arg-type]
+
+    mas._act = finish_first  # type: ignore[assignment, method-assign]
+    finish_sessions(mas_client, user_id)
+    assert mas.open_sessions("alice") == [] and len(mas.open_sessions("bob")) == 3
+    mas.version = "1.3.0"
+    mas_client.__dict__.pop("paths")
+    with pytest.raises(SynapseError, match=r"update it to 1\.4"):
+        finish_sessions(mas_client, user_id)
