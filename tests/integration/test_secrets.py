@@ -20,9 +20,11 @@ from typing import Any
 
 import pytest
 from lab.api import PASSWORD, quote
+from lab.authentication import AuthenticationService
 from lab.database import Sqlite
 from lab.proxy import Fault, Proxy
 from lab.waiting import PATIENCE, wait_until
+from stubs.mas import ADMIN_SCOPE
 
 from .conftest import ROOT, Federation, RunPlaybook, StartPlaybook
 from .test_kill import kill
@@ -188,6 +190,58 @@ def test_modules(
     assert result.returncode == 0, result.stdout
     secrets = {retiring.admin_token, PASSWORD, seed(federation), *tokens_given(proxy)}
     assert_none_found(secrets, result.stdout, seen, federation, tmp_path)
+
+
+def test_modules_with_a_login_service(
+    migrated: Federation,
+    service: AuthenticationService,
+    run_playbook: RunPlaybook,
+    tmp_path: Path,
+    talkative: dict[str, str],
+) -> None:
+    """With the secret of a client, with a token, and with one that is refused."""
+    user_id = migrated.population.users[1]
+    given, refused = service.mas.issue_token(ADMIN_SCOPE), service.mas.issue_token("openid")
+    token = {"mas_client_id": "{{ omit }}", "mas_client_secret": "{{ omit }}", "mas_access_token": "{{ mas_token }}"}
+    ways: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+        ("mas_users_info", {}, {}),
+        ("mas_cordon", {}, {}),
+        ("mas_user_deactivate", {"user_ids": [user_id]}, {}),
+        ("synapse_session", {}, {}),
+        ("mas_users_info", token, {"mas_token": given}),
+        ("mas_users_info", token, {"mas_token": refused}),
+    ]
+    tasks = [
+        {
+            "name": module,
+            f"matrixops.synapse.{module}": options,
+            "vars": variables,
+            "ignore_errors": refused in variables.values(),
+            "no_log": module == "synapse_session",
+        }
+        for module, options, variables in ways
+    ]
+    assert {module for module, _options, _variables in ways} >= {
+        path.stem for path in (ROOT / "plugins/modules").glob("mas_*.py")
+    }
+    defaults = {"base_url": migrated.retiring.base_url, "login_user": "operator"}
+    connection = {key: f"{{{{ decommission_{key} }}}}" for key in service.options}
+    play = {
+        "hosts": "all",
+        "gather_facts": False,
+        "module_defaults": {"group/matrixops.synapse.synapse": {**defaults, **connection}},
+        "tasks": tasks,
+    }
+    playbook = tmp_path / "playbook.json"
+    playbook.write_text(json.dumps([play]).replace(given, "{{ given }}").replace(refused, "{{ refused }}"))
+    host = {**service.role_variables, "given": given, "refused": refused}
+    with processes() as seen:
+        result = run_playbook(playbook, {"a": host}, "-vvvv", **talkative)
+    assert result.returncode == 0, result.stdout
+    assert "Missing urn:mas:admin scope" in result.stdout
+    used = {token for token in service.mas.tokens if token != migrated.retiring.admin_token}
+    assert len(used) > 8
+    assert_none_found({service.options["mas_client_secret"], *used}, result.stdout, seen, migrated, tmp_path)
 
 
 def test_playbook(
