@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 from lab.api import Json, quote
 from lab.authentication import AuthenticationService
+from lab.proxy import Proxy
 from lab.waiting import wait_until
 
 from .conftest import ROOT, Federation, RunModule, RunPlaybook, StartPlaybook, unchanged
@@ -146,6 +147,62 @@ def test_old_service(migrated: Federation, service: AuthenticationService, run_p
     assert Path(host["off_marker"]).exists()
     assert_closed(migrated, service)
     assert service.mas.personal_sessions == {}
+
+
+@pytest.mark.nightly(category="variations")
+@pytest.mark.parametrize("where", ["/oauth2/introspect", "/personal-sessions", "/deactivate"])
+def test_service_that_stops(
+    migrated: Federation,
+    service: AuthenticationService,
+    proxy: Proxy,
+    start_playbook: StartPlaybook,
+    where: str,
+) -> None:
+    """For half a minute in the middle of a drain: Synapse answers 503, for example to the leaves of accounts."""
+    host = {**host_of(migrated, service), "decommission_base_url": proxy.base_url}
+    with start_playbook(PLAYBOOK, {"a": host}) as process:
+        read_until(process, "Deactivate accounts and wait until they have left the federated rooms")
+        service.outage = (where, 30.0)
+        output, _nothing = process.communicate()
+    assert process.returncode == 0, output
+    assert service.outage is None
+    refused = [exchange for exchange in proxy.exchanges if exchange.status == 503]
+    assert refused or where != "/oauth2/introspect"
+    assert Path(host["off_marker"]).exists()
+    assert_closed(migrated, service)
+
+
+@pytest.mark.nightly(category="variations")
+def test_dropped_jobs(migrated: Federation, service: AuthenticationService, run_playbook: RunPlaybook) -> None:
+    """The service is asked again; the accounts whose jobs are dropped each time are deactivated in Synapse."""
+    service.mas.dropped_jobs = 20
+    host = host_of(migrated, service)
+    done = run_playbook(PLAYBOOK, {"a": host})
+    assert done.returncode == 0, done.stdout
+    assert service.mas.dropped_jobs == 0
+    assert Path(host["off_marker"]).exists()
+    assert_closed(migrated, service)
+
+
+@pytest.mark.nightly(category="variations")
+def test_redaction(migrated: Federation, service: AuthenticationService, run_playbook: RunPlaybook) -> None:
+    """Also of a locked account; one of a bridge stays active, until a second run without redaction."""
+    made, staying = migrated.population, migrated.staying
+    locked = made.locked[1:].partition(":")[0]
+    service.mas.sign_in(locked)
+    host = {**host_of(migrated, service), "decommission_redact": True}
+    first = run_playbook(PLAYBOOK, {"a": host})
+    assert first.returncode == 2, first.stdout
+    assert "the Matrix Authentication Service has no user '_bridge_someone'" in first.stdout
+    assert service.mas.active == admins(migrated) and service.mas.open_sessions(locked) == []
+    for user_id in (made.users[0], made.locked):
+        for room_id in (*made.shared_by_retiring, *made.shared_by_other):
+            events = staying.messages(made.tokens[made.other_users[0]], room_id)
+            joins = [event["content"] for event in events if event["sender"] == user_id if "displayname" in str(event)]
+            assert not [content for content in joins if content.get("membership") == "join"], joins
+    done = run_playbook(PLAYBOOK, {"a": {**host, "decommission_redact": False}})
+    assert done.returncode == 0, done.stdout
+    assert_closed(migrated, service)
 
 
 @pytest.mark.nightly(category="variations")
