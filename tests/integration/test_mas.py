@@ -140,9 +140,14 @@ def test_old_service(migrated: Federation, service: AuthenticationService, run_p
     """Before version 1.5: no personal sessions. The operator has a token, and Synapse makes the accounts leave."""
     service.mas.version = "1.4.0"
     service.mas.add_user("phantom")
-    host = {**migrated.role_variables, **service.role_variables, "decommission_cordon": True}
+    host = {**migrated.role_variables, **service.role_variables, "decommission_require_cordon": True}
+    refused = run_playbook(PLAYBOOK, {"a": host})
+    assert "accounts can still register in the Matrix Authentication Service" in refused.stdout
+    # With neither passwords nor upstream providers, there is no way to register.
+    service.mas.registration_enabled = False
     done = run_playbook(PLAYBOOK, {"a": host})
     assert done.returncode == 0, done.stdout
+    assert service.mas.policy_data == []
     assert "It is older than 1.5: accounts leave their rooms only after their deactivation" in done.stdout
     assert Path(host["off_marker"]).exists()
     assert_closed(migrated, service)
