@@ -19,7 +19,7 @@ import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, Callable, Dict, Tuple
-from urllib.parse import parse_qs, quote, unquote, urlencode, urlsplit
+from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 
 Json = Dict[str, Any]
 Reply = Tuple[int, Any]
@@ -27,7 +27,7 @@ Reply = Tuple[int, Any]
 SECRET = "lab-authentication-secret"
 """The secret that Synapse and the service share."""
 CLIENT_ID = "01ADM1N0000000000000000000"
-CLIENT_SECRET = "lab-client-secret"
+CLIENT_SECRET = "lab client/secret: 100%+ä"
 ADMIN_SCOPE = "urn:mas:admin"
 MATRIX_SCOPE = "urn:matrix:client:api:*"
 SYNAPSE_ADMIN_SCOPE = "urn:synapse:admin:*"
@@ -326,9 +326,9 @@ class MasStub:
         return {"active": True, "scope": token.scope, **known, **more}
 
     def _token(self, request: Request) -> Reply:
-        basic = base64.b64encode(f"{quote(CLIENT_ID)}:{quote(CLIENT_SECRET)}".encode()).decode()
+        basic = base64.b64encode(f"{CLIENT_ID}:{CLIENT_SECRET}".encode()).decode()
         if request.authorization != f"Basic {basic}":
-            return 401, {"error": "invalid_client", "error_description": "Client authentication failed"}
+            return 401, {"error": "invalid_client", "error_description": "Client authentication failed."}
         if request.body.get("grant_type") != "client_credentials":
             return 400, {"error": "unsupported_grant_type"}
         if request.body.get("scope") == ADMIN_SCOPE and not self.admin_clients:

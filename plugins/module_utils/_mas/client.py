@@ -11,7 +11,6 @@ import time
 from functools import cached_property
 from threading import Lock
 from typing import Any, Callable, Iterator, Mapping
-from urllib.parse import quote
 
 from .._http import retry_after
 from .._synapse.answer import Answer, JsonDict, json_object
@@ -64,12 +63,12 @@ class MasClient:
         token = f"mas_access_token, or {CLIENT}"
         host = check_base_url(url, option=MAS_URL, example=EXAMPLE, token=token, api_paths=("api", "oauth2"))
         self.url = url.rstrip("/")
-        self._credentials = (quote(client_id or "", safe=""), quote(client_secret or "", safe=""))
+        self._credentials = (client_id or "", client_secret or "")
         self._given_token = access_token
         self._check_write = check_write
         self._find_token_url = token_url
         self._secrets = Secrets()
-        for secret in (client_secret, self._credentials[1], access_token):
+        for secret in (client_secret, access_token):
             self._secrets.add(secret)
         self._connections = Connections(host, verify=verify, timeout=timeout, most=connections, secrets=self._secrets)
         self._lock = Lock()
@@ -196,7 +195,10 @@ class MasClient:
                 self._token = None
 
     def _ask_token(self) -> Answer:
-        """API: C(POST /oauth2/token) with client credentials (RFC 6749)."""
+        """API: C(POST /oauth2/token) with client credentials.
+
+        The service compares them as they are. They must not be percent-encoded as in RFC 6749.
+        """
         form = {"grant_type": "client_credentials", "scope": SCOPE}
         try:
             return self._attempt("POST", f"{self.url}/oauth2/token", None, None, None, form=form)

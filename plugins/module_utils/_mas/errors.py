@@ -17,7 +17,7 @@ ADVICE = {
     "no admin API": "In the configuration of the Matrix Authentication Service, add the resource adminapi to a"
     f" listener, restart the service, and set {MAS_URL} to that listener",
     "client": f"Correct {CLIENT}: they must be those of a client in the section clients of the configuration of the"
-    " Matrix Authentication Service",
+    " Matrix Authentication Service, with client_auth_method: client_secret_basic",
     "policy": "In the configuration of the Matrix Authentication Service, add the ID of the client to policy: data:"
     " admin_clients, and restart the service",
     "token": "Set mas_access_token (decommission_mas_access_token) to a valid token with the scope urn:mas:admin, or"

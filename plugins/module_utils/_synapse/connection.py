@@ -192,13 +192,15 @@ class Connections:
         """Send a request and read the whole answer.
 
         :param form: a body with the fields of a form, instead of I(json).
-        :param credentials: name and password for basic authentication, instead of I(token).
+        :param credentials: name and password for basic authentication (UTF-8), instead of I(token).
         :param borrowed: whether the token is another than the operator's.
         :param sink: for a body that is too large for memory. It may take longer than other answers: see C(MIN_RATE).
         :raises SynapseError: if there is no complete answer in time. See C(request_error).
         """
         self._secrets.add(token)
-        authenticate = _bearer(token) if credentials is None else HTTPBasicAuth(*credentials)
+        authenticate = (
+            _bearer(token) if credentials is None else HTTPBasicAuth(*(part.encode() for part in credentials))
+        )
         body = {"json": json} if form is None else {"data": form}
         try:
             received = self._receive(method, url, params, body, authenticate, sink)
