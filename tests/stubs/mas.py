@@ -74,9 +74,12 @@ PATHS = (
 class RefusalError(Exception):
     """An answer other than success."""
 
-    def __init__(self, status: int, title: str) -> None:
-        super().__init__(title)
-        self.reply = status, {"errors": [{"title": title}]}
+    def __init__(self, status: int, *titles: str) -> None:
+        """
+        :param titles: of the error, and of its causes.
+        """
+        super().__init__(*titles)
+        self.reply = status, {"errors": [{"title": title} for title in titles]}
 
 
 @dataclass
@@ -260,7 +263,7 @@ class MasStub:
             self.failing_jobs -= 1
             done = False
         else:
-            done = self.homeserver("delete_user", {"localpart": job.username, "erase": job.erase}) in (200, 404)
+            done = self.homeserver("delete_user", {"localpart": job.username, "erase": job.erase}) == 200
         job.tries += 1
         if not done and job.tries < TRIES:
             job.due = time.monotonic() + FIRST_RETRY * 2 ** (job.tries - 1)
@@ -343,7 +346,7 @@ class MasStub:
         if kind != "Bearer":
             raise RefusalError(400, "Invalid authorization header" if kind else "Missing authorization header")
         token = self.tokens.get(text)
-        if text.startswith("mct_"):
+        if not text.startswith(("mat_", "mpt_")):
             raise RefusalError(401, "Invalid type of access token")
         if token is None:
             raise RefusalError(401, "Unknown access token")
@@ -360,11 +363,11 @@ class MasStub:
         if not self._has(kind):
             return 404, "<!DOCTYPE html><html><body>Not found</body></html>"
         if rest and kind != "policy-data" and rest[0] != "by-username" and not ULID.fullmatch(rest[0]):
-            raise RefusalError(400, "Invalid ULID in path")
+            raise RefusalError(400, "Invalid ULID in path", "invalid length")
         plain: dict[str, Callable[[], Reply]] = {
             "GET version": lambda: (200, {"version": f"v{self.version}"}),
             "GET site-config": lambda: (200, self._site_config()),
-            "GET policy-data": lambda: self._latest_policy(),
+            "GET policy-data": lambda: self._latest_policy() if rest == ["latest"] else (405, ""),
             "POST policy-data": lambda: self._set_policy(request.body),
             "POST personal-sessions": lambda: self._add_session(request.body),
         }
@@ -397,9 +400,9 @@ class MasStub:
 
     def _page(self, kind: str, resources: dict[str, Json], query: dict[str, str]) -> Json:
         found = [item for item in resources.items() if _passes(item[1], query)]
-        meta = {} if query.get("count") == "false" else {"count": len(found)}
+        meta = {} if query.get("count") == "false" else {"meta": {"count": len(found)}}
         if query.get("count") == "only":
-            return {"meta": meta, "links": {"self": f"/api/admin/v1/{kind}?count=only"}}
+            return {**meta, "links": {"self": f"/api/admin/v1/{kind}?count=only"}}
         first = int(query.get("page[first]", PAGE_SIZE))
         following = [item for item in found if item[0] > query.get("page[after]", "")]
         page = [{**_resource(kind, *item), "meta": {"page": {"cursor": item[0]}}} for item in following[:first]]
@@ -407,7 +410,7 @@ class MasStub:
         if len(following) > first:
             more = urlencode({**query, "page[after]": page[-1]["id"], "page[first]": first})
             links["next"] = f"/api/admin/v1/{kind}?{more}"
-        return {"meta": meta, "data": page, "links": links}
+        return {**meta, "data": page, "links": links}
 
     def _act(self, kind: str, item: str, action: str, body: Json) -> None:
         if kind == "users":

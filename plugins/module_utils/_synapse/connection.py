@@ -198,9 +198,7 @@ class Connections:
         :raises SynapseError: if there is no complete answer in time. See C(request_error).
         """
         self._secrets.add(token)
-        authenticate = (
-            _bearer(token) if credentials is None else HTTPBasicAuth(*(part.encode() for part in credentials))
-        )
+        authenticate = _bearer(token) if credentials is None else _basic(*credentials)
         body = {"json": json} if form is None else {"data": form}
         try:
             received = self._receive(method, url, params, body, authenticate, sink)
@@ -289,6 +287,10 @@ class Connections:
 
 def _has(found: list[BaseException], kind: type[BaseException]) -> bool:
     return any(isinstance(error, kind) for error in found)
+
+
+def _basic(name: str, password: str) -> HTTPBasicAuth:
+    return HTTPBasicAuth(name.encode(), password.encode())
 
 
 def _bearer(token: str | None) -> Callable[[requests.PreparedRequest], requests.PreparedRequest]:

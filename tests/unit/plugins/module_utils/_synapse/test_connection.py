@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import threading
@@ -359,8 +360,8 @@ def test_a_form_with_credentials(start: Start) -> None:
 
     client = start(answer)
     client._connections.send(
-        "POST", f"{client.base_url}/token", form={"scope": "a b"}, token=None, credentials=("name", "word")
+        "POST", f"{client.base_url}/token", form={"scope": "a b"}, token=None, credentials=("name", "wörd: %/")
     )
     [request] = seen
-    assert request.headers["authorization"] == "Basic bmFtZTp3b3Jk"
+    assert request.headers["authorization"] == "Basic " + base64.b64encode("name:wörd: %/".encode()).decode()
     assert request.headers["content-type"] == "application/x-www-form-urlencoded"
