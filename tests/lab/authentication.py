@@ -4,9 +4,8 @@
 
 """The stub of the Matrix Authentication Service on a port of loopback, in front of a real Synapse.
 
-The real one is a program in Rust that needs PostgreSQL, and is not to be had from the registries that the tests may
-use. There are no passwords and no pages: ``sign_in`` is what the owner of an account does, which also works for an
-account that Synapse has closed, as with the real one.
+There are no passwords and no pages: ``sign_in`` is what the owner of an account does, which also works for an account
+that Synapse has closed, as with the real one.
 """
 
 from __future__ import annotations

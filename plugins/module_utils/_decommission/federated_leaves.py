@@ -99,7 +99,7 @@ class FederatedLeaves:
     def _may_unlock(self, account: Account) -> bool:
         """Whether to unlock an account while the operator acts as it.
 
-        Only a service that handles login can end all other sessions first, so that nobody else uses the account then.
+        Only a service that handles login can end all other sessions first, so that its owner does not use it then.
         """
         return account.state == "locked" and self._client.service is not None
 
