@@ -115,34 +115,15 @@ failures_total:
   type: int
 """
 
-from typing import Any
-
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.closing import (
     ClosingResult,
     Options,
+    as_diff,
+    as_result,
     close_accounts,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.eligibility import Eligibility
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._results import with_reasons
-
-
-def as_result(outcome: ClosingResult) -> dict[str, Any]:
-    return {
-        "changed": bool(outcome.deactivated),
-        "deactivated": len(outcome.deactivated),
-        "unchanged": outcome.unchanged,
-        "failures": with_reasons("user_id", outcome.failed),
-        "failures_total": len(outcome.failed),
-    }
-
-
-def as_diff(outcome: ClosingResult, erase: bool) -> dict[str, str]:
-    after = "erased" if erase else "deactivated"
-    return {
-        "before": "".join(f"{user_id} {state}\n" for user_id, state in sorted(outcome.deactivated.items())),
-        "after": "".join(f"{user_id} {after}\n" for user_id in sorted(outcome.deactivated)),
-    }
 
 
 def problem(outcome: ClosingResult) -> str:

@@ -8,8 +8,9 @@ leave their rooms."""
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Iterable, Sequence
+from typing import Iterable, Iterator, Sequence
 
+from .._results import with_reasons
 from .._synapse.accounts import (
     Account,
     deactivate,
@@ -18,6 +19,7 @@ from .._synapse.accounts import (
     localpart_of,
     unknown_to_synapse,
 )
+from .._synapse.answer import JsonDict
 from .._synapse.client import Client
 from .._synapse.delegation import ServiceAccount
 from .._synapse.errors import RefusedError, SynapseError
@@ -68,7 +70,7 @@ def close_accounts(client: Client, user_ids: Sequence[str] | None, options: Opti
     :param user_ids: the accounts, or C(None) for every account, of the homeserver or the service, that may be.
     :raises FatalError: before anything is changed, for an account that does not exist or must not be deactivated.
     """
-    service_only = {a.user_id: a for a in (_as_account(client, known) for known in unknown_to_synapse(client))}
+    service_only = {account.user_id: account for account in service_only_accounts(client)}
     selected = _select(client, user_ids, options.eligibility, service_only)
     to_deactivate = [a for a in selected if not _is_done(a, service_only, erase=options.erase)]
     result = ClosingResult(unchanged=len(selected) - len(to_deactivate))
@@ -96,8 +98,9 @@ class _Closing:
         # With an old Synapse, an account that is erased while it is in rooms may join them again.
         erases_later = self._options.erase and rejoins_when_erased(server_version(self._client))
         to_erase = in_synapse if erases_later else []
+        only_to_erase = {account.user_id for account in to_erase if account.is_deactivated}
         erase = self._options.erase and not erases_later
-        self._each([a for a in accounts if a not in to_erase or not a.is_deactivated], erase=erase)
+        self._each([account for account in accounts if account.user_id not in only_to_erase], erase=erase)
         self._wait([account.user_id for account in in_synapse if account.user_id not in self._result.failed])
         self._each([account for account in to_erase if account.user_id not in self._result.failed], erase=True)
 
@@ -130,6 +133,11 @@ class _Closing:
                 f"deactivated, but still joined to {join_names(room_ids)}. To make it leave, run"
                 " synapse_user_deactivate with the same options"
             )
+
+
+def service_only_accounts(client: Client) -> Iterator[Account]:
+    """The accounts that Synapse does not have; none without a service that handles login."""
+    return (_as_account(client, known) for known in unknown_to_synapse(client))
 
 
 def _as_account(client: Client, known: ServiceAccount) -> Account:
@@ -171,3 +179,23 @@ def _check_again(client: Client, account: Account, eligibility: Eligibility, *, 
     reason = "does not exist any more" if now is None else eligibility.refusal(now, named=named)
     if reason is not None:
         raise RefusedError(f"not deactivated, since {account.user_id} {reason}")
+
+
+def as_result(outcome: ClosingResult) -> JsonDict:
+    """What the modules always return."""
+    return {
+        "changed": bool(outcome.deactivated),
+        "deactivated": len(outcome.deactivated),
+        "unchanged": outcome.unchanged,
+        "failures": with_reasons("user_id", outcome.failed),
+        "failures_total": len(outcome.failed),
+    }
+
+
+def as_diff(outcome: ClosingResult, erase: bool) -> dict[str, str]:
+    """The accounts that were deactivated, with their state before and after."""
+    after = "erased" if erase else "deactivated"
+    return {
+        "before": "".join(f"{user_id} {state}\n" for user_id, state in sorted(outcome.deactivated.items())),
+        "after": "".join(f"{user_id} {after}\n" for user_id in sorted(outcome.deactivated)),
+    }

@@ -140,6 +140,7 @@ def test_an_error_that_repeats_the_token_does_not_show_it(server: Server, run: R
 
 
 MINIMAL: dict[str, Json] = {
+    "synapse_admin_deactivate": {"user_ids": []},
     "synapse_admin_leave_rooms": {},
     "synapse_announcement": {"text": "Goodbye"},
     "synapse_decommission_plan": {},
