@@ -20,7 +20,7 @@ from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.redactio
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.schema import Certificate
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._report.summary import summary
 
-STATES = ("started", "done", "waiting", "written", "fleet")
+STATES = ("started", "done", "waiting", "written", "admins_started", "admins_ended", "fleet")
 SECRETS = ("decommission_access_token", "decommission_login_password")
 
 display = Display()
@@ -43,6 +43,7 @@ class ActionModule(ActionBase):
                 "state": {"type": "str", "choices": list(STATES), "default": "written"},
                 "settings": {"type": "dict", "default": {}},
                 "ids": {"type": "bool", "default": False},
+                "power_off_by_hand": {"type": "str", "default": ""},
                 "show": {"type": "list", "elements": "str", "default": []},
                 "show_summary": {"type": "bool", "default": False},
                 "server_names": {"type": "list", "elements": "str", "default": []},
@@ -144,6 +145,7 @@ class ActionModule(ActionBase):
             # Without the reason: the task that failed has shown it.
             self._failed_lines = [
                 summary({**certificate, "findings": []}),
+                *(finding["text"] for finding in certificate["findings"] if finding["kind"] == "admins"),
                 f"the failure is recorded in {result['html_path']}",
             ]
         elif self._arguments["state"] == "started":
@@ -195,7 +197,11 @@ class ActionModule(ActionBase):
             certificate["settings"] = results.plain(settings)
         if self._failure:
             new_state = "failed"
-        if new_state == "written":
+        if new_state in ("admins_started", "admins_ended"):
+            record.record_admins(
+                certificate, self._now, ended=new_state == "admins_ended", by_hand=self._arguments["power_off_by_hand"]
+            )
+        if new_state in ("written", "admins_started", "admins_ended"):
             return
         stage = self._stage(certificate)
         if new_state == "started" or state.current_stage(certificate) != stage:

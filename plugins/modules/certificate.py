@@ -36,9 +36,12 @@ options:
       - V(started), V(done) and V(waiting) record the state of a stage. V(waiting) is for a stage to be run again later.
       - V(written) writes the certificate again. If a stage has started in this run and not ended, or if an assertion
         has failed, it records the failure with the message of the task that failed.
+      - V(admins_started) and V(admins_ended) record the deactivation of the admins, after which no run can log in any
+        more. Until the certificate says that the host is off, it says O(power_off_by_hand), also on the terminal when a
+        run fails.
       - V(fleet) writes nothing, and returns the state of O(server_names).
     type: str
-    choices: [started, done, waiting, written, fleet]
+    choices: [started, done, waiting, written, admins_started, admins_ended, fleet]
     default: written
   settings:
     description:
@@ -50,6 +53,11 @@ options:
       - Whether to record user IDs of this server. By default, digests are recorded instead.
     type: bool
     default: false
+  power_off_by_hand:
+    description:
+      - How to power off without this collection, for O(state=admins_started).
+    type: str
+    default: ""
   show:
     description:
       - Lines to show on the terminal. They are not recorded. They are not shown if the run has failed.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Callable, Iterator, Mapping, Tuple
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._text import plural
+from ansible_collections.matrixops.synapse.plugins.module_utils._text import date, plural
 
 from .schema import Certificate
 from .state import is_finished, is_off_verified, last_attempt
@@ -70,6 +70,26 @@ def _power_off(certificate: Certificate) -> Iterator[Finding]:
     if is_finished(certificate) and not is_off_verified(certificate):
         reason = certificate.get("power_off", {}).get("reason") or "it was not checked"
         yield "not_verified", f"It is not verified that the host is off: {reason}. Check that the homeserver is off."
+
+
+def _admins(certificate: Certificate) -> Iterator[Finding]:
+    admins = certificate.get("admins")
+    if not admins or is_finished(certificate):
+        return
+    by_hand = f"power off by hand: {admins['power_off']}"
+    if admins["ended"] is None:
+        yield (
+            "admins",
+            f"The deactivation of the admins, the operator last, has started on {date(admins['started'])}, and its end"
+            " is not recorded. If the access token of the operator still works, run again. If not, all admins are"
+            f" deactivated, and only the power-off is left: {by_hand}",
+        )
+    else:
+        yield (
+            "admins",
+            f"All admins are deactivated, the operator as well ({date(admins['ended'])}), so that no run can log in any"
+            f" more, but it is not recorded that the homeserver is off. If it is not, {by_hand}",
+        )
 
 
 def _failures(certificate: Certificate) -> Iterator[Finding]:
@@ -151,6 +171,7 @@ FINDERS: tuple[Callable[[Certificate], Iterator[Finding]], ...] = (
     _attempts,
     _proof,
     _power_off,
+    _admins,
     _failures,
     _registration,
     _login_service,

@@ -67,6 +67,15 @@ def end_stage(certificate: Certificate, name: str, result: str, now: int, reason
     attempt.update(ended=max(now, attempt["started"]), result=result, reason=reason)
 
 
+def record_admins(certificate: Certificate, now: int, *, ended: bool, by_hand: str) -> None:
+    """Record that the deactivation of the admins starts, or has ended. Afterwards, no run can log in any more.
+
+    :param by_hand: how to power off without this collection.
+    """
+    started = certificate["admins"]["started"] if ended and "admins" in certificate else now
+    certificate["admins"] = {"started": started, "ended": now if ended else None, "power_off": by_hand}
+
+
 def conclude(certificate: Certificate, now: int) -> Certificate:
     """Return the certificate as far as the schema has room for it, with its state and its findings."""
     certificate = truncate(certificate, SCHEMA)
