@@ -15,7 +15,7 @@ from ansible_collections.matrixops.synapse.plugins.action import certificate as 
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import SERVER, Json
 
 DEFAULTS: Json = {"server_name": SERVER, "stage": None, "state": "written", "settings": {}, "ids": False}
-SHOWN: Json = {"show": [], "show_summary": False, "server_names": []}
+SHOWN: Json = {"show": [], "show_summary": False, "server_names": [], "power_off_by_hand": ""}
 RUNNING: Json = {"_decommission_certificate": {"running": "drain", "path": "x"}}
 FAILED: Json = {**RUNNING, "_decommission_drain": {"failed": True, "msg": "403: {{ 1 }}"}}
 
@@ -80,6 +80,23 @@ def test_a_failure_is_recorded_for_the_current_stage(certify: Certify, directory
     assert results(read(directory)) == [("preflight", "done"), ("drain", "failed")]
     assert read(directory)["stages"][1]["attempts"][0]["reason"] == "403: {{ 1 }}"
     assert read(directory)["state"] == "failed"
+
+
+def test_admins_are_deactivated_before_the_power_off(certify: Certify, directory: Path) -> None:
+    by_hand = {"power_off_by_hand": "systemctl poweroff on h"}
+    running = certify(stage="power_off", state="started")
+    certify(stage="power_off", state="admins_started", **by_hand)
+    assert results(read(directory)) == [("power_off", "started")]
+    killed = certify({"_decommission_check": {"failed": True, "msg": "401"}})
+    assert "If the access token of the operator still works, run again" in killed["msg"][1]
+    certify(stage="power_off", state="started")
+    certify(stage="power_off", state="admins_ended", **by_hand)
+    failed = certify({"_decommission_certificate": running, "_decommission_host_off": {"failed": True, "msg": "still on"}})
+    assert failed["msg"][1].endswith("If it is not, power off by hand: systemctl poweroff on h")
+    assert read(directory)["admins"]["ended"] >= read(directory)["admins"]["started"]
+    certify(stage="power_off", state="started")
+    certify(stage="power_off", state="done")
+    assert "admins" not in {finding["kind"] for finding in read(directory)["findings"]}
 
 
 def test_a_run_without_a_failure_records_none(certify: Certify, directory: Path) -> None:
