@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -14,7 +15,8 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -22,15 +24,23 @@ from typing import Any, NoReturn
 
 import pytest
 import yaml
-from lab import Homeserver
+from lab import Homeserver, Lab, MissingError, populate
 from lab.waiting import wait_until
 
 from .conftest import IN_PROCESS, ROOT, Federation, unchanged
+from .test_howtos import COMMANDS
 
 EXAMPLES = ROOT / "docs/examples"
 GUIDE = (ROOT / "docs/howto/fleet.md").read_text()
 CLOUD_TOKEN = "cloud-token-that-nobody-may-see"
 VAULT_PASSWORD = "vault-password-that-nobody-may-see"
+
+HOSTS = ("matrix1.example.org", "matrix2.example.org", "three.example.org")
+
+POWER_OFF_WITH = dict(
+    zip(HOSTS, ("/.*/tasks/power_off_cloud.yml", "the method compose", "the method kubernetes"), strict=True)
+)
+"""What the last line of the plan says of each."""
 
 CHECK = "--check --diff"
 AUDIT = "--tags preflight"
@@ -99,7 +109,7 @@ class Stub:
 
 @dataclass
 class Repository:
-    """A copy of the examples. The first of its two hosts is the server that retires; the second one must not."""
+    """A copy of the examples. The first of its hosts is the server that retires; the others must not."""
 
     directory: Path
     stub: Stub
@@ -115,6 +125,16 @@ class Repository:
         )
 
     @property
+    def container(self) -> Path:
+        """The state of the container that the stub of docker has, once it was asked."""
+        return self.directory.parent / "container.json"
+
+    @property
+    def workloads(self) -> Path:
+        """The workloads that the stub of kubectl has scaled, once it has."""
+        return self.directory.parent / "workloads.json"
+
+    @property
     def changes(self) -> list[str]:
         """The team's log of changes."""
         file = self.directory / "CHANGES.txt"
@@ -123,7 +143,8 @@ class Repository:
     def shell(self, command: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run what stands in the guide."""
         home = self.directory.parent
-        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        path = os.pathsep.join([str(COMMANDS), str(Path(sys.executable).parent), os.environ["PATH"]])
+        environment |= {"STUB_CONTAINER": str(self.container), "STUB_WORKLOADS": str(self.workloads)}
         return subprocess.run(
             ["sh", "-c", command],
             cwd=self.directory,
@@ -137,8 +158,8 @@ class Repository:
     def decommission(self, *options: str) -> int:
         """Run the playbook as the guide has cron run it, with some options more; return the exit code."""
         for host, variables in self.variables.items():
-            file = self.directory / f"inventory/host_vars/{host}.yml"
-            file.parent.mkdir(exist_ok=True)
+            # Read after main.yml, which stays as it is.
+            file = self.directory / f"inventory/host_vars/{host}/zz_lab.yml"
             file.write_text(yaml.safe_dump(variables))
         command = [cron_line().replace("/srv/infra", shlex.quote(str(self.directory))), *options]
         done = self.shell(" ".join(command), **IN_PROCESS)
@@ -167,46 +188,63 @@ def state_of(server: Homeserver) -> tuple[list[dict[str, Any]], dict[str, list[s
     return accounts, server.members_of(server.server_name)
 
 
-@pytest.fixture
-def repository(filled: Federation, tmp_path: Path) -> Iterator[Repository]:
-    """The examples as they are, but for where things are reached."""
-    retiring, staying = filled.retiring, filled.staying
+def lab_variables(homeserver: Homeserver, url: str) -> dict[str, Any]:
+    """What differs in the lab: where things are reached, and that all is done by who runs the tests."""
+    return {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
+        "ansible_become": False,
+        "decommission_install_requirements": False,
+        "decommission_cordon": False,
+        "monitoring_url": url,
+        "dns_url": url,
+        "cloud_url": url,
+        **{key: value for key, value in homeserver.role_variables.items() if not key.endswith("_token")},
+    }
+
+
+@contextmanager
+def repository_for(servers: Sequence[Homeserver], home: Path) -> Iterator[Repository]:
+    """The examples as they are, but for where things are reached, with the APIs that their tasks use."""
+    hosts = dict(zip(HOSTS, servers, strict=True))
+    retiring = servers[0]
     stub = Stub(lambda: sum(map(len, retiring.members_of(retiring.server_name).values())))
     server = ThreadingHTTPServer(("127.0.0.1", 0), stub.handler())
     url = f"http://127.0.0.1:{server.server_port}"
-    directory = tmp_path / "infra"
+    directory = home / "infra"
     shutil.copytree(EXAMPLES, directory)
-    variables = {
-        name: {
-            "ansible_connection": "local",
-            "ansible_python_interpreter": sys.executable,
-            "monitoring_url": url,
-            "dns_url": url,
-            "cloud_url": url,
-            **{key: value for key, value in homeserver.role_variables.items() if not key.endswith("_token")},
-        }
-        for name, homeserver in (("matrix1.example.org", retiring), ("matrix2.example.org", staying))
-    }
+    (directory / "compose").mkdir()
+    variables = {name: lab_variables(homeserver, url) for name, homeserver in hosts.items()}
+    variables[HOSTS[1]]["decommission_compose_dir"] = str(directory / "compose")
     repository = Repository(directory, stub, variables)
-
-    vault = yaml_of_guide("vault_")
-    vault["vault_cloud_token"] = CLOUD_TOKEN
-    assert set(vault["vault_decommission_access_tokens"]) == set(variables)
-    tokens = {"matrix1.example.org": retiring.admin_token, "matrix2.example.org": staying.admin_token}
-    vault["vault_decommission_access_tokens"] = tokens
-    (tmp_path / ".vault").write_text(VAULT_PASSWORD)
-    encrypt = re.search(r"^\$ (ansible-vault encrypt (.*))$", GUIDE, re.MULTILINE)
-    assert encrypt
-    file = directory / encrypt[2]
-    file.write_text(yaml.safe_dump(vault))
-    encrypted = repository.shell(encrypt[1], ANSIBLE_VAULT_PASSWORD_FILE=str(tmp_path / ".vault"))
-    assert encrypted.returncode == 0, encrypted.stdout
-    assert file.read_text().startswith("$ANSIBLE_VAULT;")
-
+    write_vault(repository, {name: homeserver.admin_token for name, homeserver in hosts.items()})
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield repository
     server.shutdown()
     server.server_close()
+
+
+def write_vault(repository: Repository, tokens: dict[str, str]) -> None:
+    """Write the secrets of the guide, and encrypt them with its command."""
+    vault = yaml_of_guide("vault_")
+    vault["vault_cloud_token"] = CLOUD_TOKEN
+    assert set(vault["vault_decommission_access_tokens"]) == set(tokens)
+    vault["vault_decommission_access_tokens"] = tokens
+    password = repository.directory.parent / ".vault"
+    password.write_text(VAULT_PASSWORD)
+    encrypt = re.search(r"^\$ (ansible-vault encrypt (.*))$", GUIDE, re.MULTILINE)
+    assert encrypt
+    file = repository.directory / encrypt[2]
+    file.write_text(yaml.safe_dump(vault))
+    encrypted = repository.shell(encrypt[1], ANSIBLE_VAULT_PASSWORD_FILE=str(password))
+    assert encrypted.returncode == 0, encrypted.stdout
+    assert file.read_text().startswith("$ANSIBLE_VAULT;")
+
+
+@pytest.fixture
+def repository(filled: Federation, tmp_path: Path) -> Iterator[Repository]:
+    with repository_for((filled.retiring, filled.staying, filled.staying), tmp_path) as repository:
+        yield repository
 
 
 @pytest.mark.nightly(category="variations")
@@ -266,7 +304,7 @@ def test_audit(filled: Federation, repository: Repository, skip_or_fail: Callabl
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     off = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": port}
-    first, second = repository.variables.values()
+    first, second, _third = repository.variables.values()
     (documented,) = yaml_of_guide("decommission_delegate")["matrix_decommission"]["hosts"].values()
     first |= off | {"decommission_delegate": documented["decommission_delegate"]}
     confirm = second["decommission_confirm"]
@@ -280,6 +318,52 @@ def test_audit(filled: Federation, repository: Repository, skip_or_fail: Callabl
     assert repository.decommission(AUDIT) == 4, repository.output
     assert re.search(alone, repository.output)
     assert (repository.stub.taken(), repository.changes) == ([], [])
+
+
+def test_three_kinds(filled: Federation, repository: Repository) -> None:
+    """The plan of each of the three servers, from one run in check mode."""
+    with unchanged(filled.retiring), unchanged(filled.staying):
+        assert repository.decommission(CHECK, AUDIT) == 0, repository.output
+    for host, power_off in POWER_OFF_WITH.items():
+        plan = rf'ok: \[{host}\] => {{[^}}]*"Finally: power off with {power_off}"'
+        assert re.search(plan, repository.output), repository.output
+    assert (repository.stub.taken(), repository.changes, repository.decommissioned) == ([], [], [])
+    assert json.loads(repository.container.read_text()) == {"status": "running", "restart": "always"}
+    assert not repository.workloads.exists()
+
+
+@pytest.mark.nightly(category="variations")
+def test_three_servers(skip_or_fail: Callable[[str], NoReturn], tmp_path: Path) -> None:
+    """All three are decommissioned and powered off in one run; a fourth server tells what it sees."""
+    try:
+        with Lab(ROOT / ".cache/tests/examples", ["a", "b", "c", "d"], base_port=19340) as lab:
+            *servers, judge = lab.servers.values()
+            for server in servers:
+                populate(server, judge, users=6, big_room=6)
+            with repository_for(servers, tmp_path) as repository:
+                decommission_all(repository, servers)
+            wait_until(lambda: not any(judge.members_of(s.server_name) for s in servers), "the judge lists nobody")
+    except MissingError as missing:
+        skip_or_fail(str(missing))
+
+
+def decommission_all(repository: Repository, servers: Sequence[Homeserver]) -> None:
+    """Run the playbook in check mode, and once. The containers of the second and third server stand for processes."""
+    _first, second, third = servers
+    repository.container.write_text(json.dumps({"pid": second.pid}))
+    repository.workloads.write_text(json.dumps({"pids": {"statefulset/ess-synapse-main": third.pid}}))
+    # The stub of the cloud has no process.
+    repository.variables[HOSTS[0]]["decommission_power_off_timeout"] = 0
+    assert repository.decommission(CHECK) == 0, repository.output
+    assert second.running and third.running and repository.stub.taken() == []
+    options = ("-e decommission_wait=true -e decommission_propagation_period=3s -e decommission_poll_interval=1", MANY)
+    assert repository.decommission(*options) == 0, repository.output
+    assert sorted(repository.decommissioned) == sorted(HOSTS)
+    assert repository.stub.machine == "off"
+    assert json.loads(repository.container.read_text()) == {"status": "exited", "restart": "no"}
+    workloads = ["ess-synapse-event-persister", "ess-synapse-federation-sender", "ess-synapse-main"]
+    assert json.loads(repository.workloads.read_text())["scaled"] == [f"statefulset/{name}" for name in workloads]
+    assert not second.running and not third.running
 
 
 def test_the_guide_tells_of_what_is_tried_here() -> None:

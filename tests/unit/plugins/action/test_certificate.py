@@ -91,7 +91,9 @@ def test_admins_are_deactivated_before_the_power_off(certify: Certify, directory
     assert "If the access token of the operator still works, run again" in killed["msg"][1]
     certify(stage="power_off", state="started")
     certify(stage="power_off", state="admins_ended", **by_hand)
-    failed = certify({"_decommission_certificate": running, "_decommission_host_off": {"failed": True, "msg": "still on"}})
+    failed = certify(
+        {"_decommission_certificate": running, "_decommission_host_off": {"failed": True, "msg": "still on"}}
+    )
     assert failed["msg"][1].endswith("If it is not, power off by hand: systemctl poweroff on h")
     assert read(directory)["admins"]["ended"] >= read(directory)["admins"]["started"]
     certify(stage="power_off", state="started")
