@@ -338,8 +338,10 @@ def test_three_servers(skip_or_fail: Callable[[str], NoReturn], tmp_path: Path) 
     try:
         with Lab(ROOT / ".cache/tests/examples", ["a", "b", "c", "d"], base_port=19340) as lab:
             *servers, judge = lab.servers.values()
-            for server in servers:
-                populate(server, judge, users=6, big_room=6)
+            populate(servers[0], judge, users=6, big_room=6)
+            for server in servers[1:]:
+                room = judge.create_room(judge.admin_token, name="Lounge", preset="public_chat")
+                server.join(server.register("alice").token, room, via=judge.server_name)
             with repository_for(servers, tmp_path) as repository:
                 decommission_all(repository, servers)
             wait_until(lambda: not any(judge.members_of(s.server_name) for s in servers), "the judge lists nobody")

@@ -126,6 +126,26 @@ def option(words: list[str], name: str) -> list[str]:
     return [words[index + 1] for index, word in enumerate(words) if word == name]
 
 
+def own_words(words: list[str]) -> list[str]:
+    """A command without the one that it runs in a container."""
+    inner = {"--", "register_new_matrix_user"}.intersection(words)
+    return words[: min(map(words.index, inner), default=len(words))]
+
+
+def usage_of(words: list[str]) -> str:
+    """What a program says of its options, if this machine has it."""
+    program, verb = words[0], words[1 : 3 if words[1] == "compose" else 2]
+    found = ""
+    for arguments in ([*verb, "--help"], ["options"] if program == "kubectl" else ["--help"]):
+        if not shutil.which(program):
+            pytest.skip(f"no {program} here")
+        done = subprocess.run([program, *arguments], text=True, capture_output=True, check=False)
+        found += done.stdout
+    if not found:
+        pytest.skip(f"{shlex.join([program, *verb])} does not work here")
+    return found
+
+
 @pytest.mark.parametrize("command", [command for command in commands(ALL) if command not in TRIED])
 def test_command(command: str, repository: Path) -> None:
     """Commands that no other test runs are checked as far as that changes nothing."""
@@ -156,6 +176,11 @@ def test_command(command: str, repository: Path) -> None:
             assert set(re.findall(r"(\w+)=", arguments)) <= set(documented)
         case ["ansible-doc", *_]:
             assert "MATRIXOPS.SYNAPSE." in run(repository, *words).upper()
+        case ["docker" | "kubectl" | "podman" | "systemctl", *_]:
+            usage = usage_of(words)
+            assert all(word.partition("=")[0] in usage for word in own_words(words) if word.startswith("--"))
+        case ["rm" | "install", *_]:
+            pass
         case ["register_new_matrix_user", *_]:
             synapse = Path(os.environ.get("LAB_SYNAPSE_PYTHON", ROOT / ".cache/synapse/bin/python"))
             if not synapse.exists():

@@ -80,7 +80,7 @@ def _check_names(client: Client, user_ids: Sequence[str], keep: Collection[str])
 
 
 def _check_that_operator_is_last(client: Client, keep: Collection[str]) -> None:
-    """Assert that no other admin is left, whom nobody could deactivate afterwards.
+    """Assert that no other admin is left, since no account could deactivate it afterwards.
 
     :raises FatalError: if one is.
     """
