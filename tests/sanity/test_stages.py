@@ -63,8 +63,8 @@ def test_each_step_belongs_to_a_stage() -> None:
 
 
 def test_a_stage_is_recorded_in_one_place() -> None:
-    """Only the file for all stages calls the module that records them, but for the report, and for what must be recorded
-    within a stage: that no run can log in any more."""
+    """Only the file for all stages calls the module that records them, but for the report, and for what is recorded in
+    the middle of a stage: that no run can log in any more."""
     users = {path.name for path in ROLE.glob("tasks/*.yml") if "synapse.certificate:" in path.read_text()}
     assert users == {"run.yml", "stage.yml", "report.yml", "deactivate_admins.yml"}
 
