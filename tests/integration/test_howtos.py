@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def inventory_of(page: str) -> dict[str, Any]:
 def environment(tmp_path: Path) -> dict[str, str]:
     """The stubs of the commands, before those of the machine."""
     return {
-        "PATH": f"{COMMANDS}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([str(COMMANDS), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "STUB_CONTAINER": str(tmp_path / "container.json"),
         "STUB_UNITS": " ".join(UNITS),
         "STUB_WORKLOADS": str(tmp_path / "workloads"),
