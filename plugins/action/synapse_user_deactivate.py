@@ -19,11 +19,24 @@ class ActionModule(ProgressAction):
         deactivated, left_all = progress["deactivated"], progress["left_all_rooms"]
         left = max(progress["left"], left_all)
         out = f", {left_all:,} have left all rooms" if left_all else ""
-        # Leaving the federated rooms is about half of the work, unless the run waits for all rooms.
-        done = left_all or (left + deactivated) / 2
-        rate = done / seconds if seconds else 0.0
-        remaining = f"about {duration(round((accounts - done - failed) / rate))} left" if rate else "time left unknown"
+        remaining = self._time_left(seconds, accounts - failed, left, deactivated, left_all)
         return (
             f"{left:,} of {accounts:,} accounts have left all federated rooms, {deactivated:,} are deactivated{out}"
-            f"{f', {failed:,} failed' if failed else ''}; {rate:.1f} per second, {remaining}"
+            f"{f', {failed:,} failed' if failed else ''}; {remaining}"
         )
+
+    def _time_left(self, elapsed: float, accounts: int, left: int, deactivated: int, left_all: int) -> str:
+        """Return how long the rest takes. An account leaves its federated rooms, and is deactivated later.
+
+        Unless the run waits for all rooms: then Synapse makes it leave them.
+        """
+        if left_all:
+            return self._paces["left_all"].time_left(elapsed, left_all, accounts)
+        until_left = self._paces["left"].seconds_left(elapsed, left, accounts)
+        until_deactivated = self._paces["deactivated"].seconds_left(elapsed, deactivated, accounts)
+        if until_left is None:
+            return "time left unknown"
+        if until_deactivated is None:
+            # Until the first deactivation, it is taken to last as long as the leaves of an account.
+            until_deactivated = elapsed * accounts / left if left else 0.0
+        return f"about {duration(until_left + until_deactivated)} left"

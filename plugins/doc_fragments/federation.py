@@ -173,9 +173,4 @@ options:
       - Whether to check pairs again that are confirmed in O(record_path).
     type: bool
     default: false
-  progress_path:
-    description:
-      - Path of a file for the progress, on the host where the module runs. It is replaced about once a second.
-      - Ansible sets this itself, to show the progress on the terminal.
-    type: path
 """

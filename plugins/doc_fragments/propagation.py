@@ -85,9 +85,4 @@ options:
       - Maximum number of concurrent requests to the homeserver.
     type: int
     default: 8
-  progress_path:
-    description:
-      - Path of a file for the progress, on the host where the module runs. It is replaced about once a second.
-      - Ansible sets this itself, to show the progress on the terminal.
-    type: path
 """

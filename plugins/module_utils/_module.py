@@ -12,6 +12,7 @@ from typing import Any, Iterator
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
 from ._decommission.lease import Lease
+from ._decommission.progress import StepProgress
 from ._mas.client import MasClient
 from ._mas.service import MasService
 from ._synapse.accounts import localpart_of
@@ -45,6 +46,7 @@ CONNECTION_OPTIONS: dict[str, dict[str, Any]] = {
     "timeout": {"type": "int", "default": 60},
 }
 
+PROGRESS_OPTIONS: dict[str, dict[str, Any]] = {"progress_path": {"type": "path"}}
 MAS_LOGIN = ("mas_client_id", "mas_client_secret", "mas_access_token")
 OPERATOR_LIFETIME = 3600
 """Seconds after which the session of one task expires, should it not be possible to end it."""
@@ -64,11 +66,15 @@ def _printable_diff(result: dict[str, Any]) -> dict[str, Any]:
 class SynapseModule(AnsibleModule):
     """A module with the options of the connection, and further ones."""
 
-    def __init__(self, options: dict[str, dict[str, Any]], **more: Any) -> None:
+    def __init__(self, options: dict[str, dict[str, Any]], *, shows_progress: bool = False, **more: Any) -> None:
+        """
+        :param shows_progress: whether the steps of C(Client.map) are written to the file of an option.
+        """
         more.setdefault("supports_check_mode", True)
         self._has_valid_options = False
+        self._shows_progress = shows_progress
         super().__init__(
-            argument_spec={**CONNECTION_OPTIONS, **options},
+            argument_spec={**CONNECTION_OPTIONS, **options, **(PROGRESS_OPTIONS if shows_progress else {})},
             required_together=[("mas_client_id", "mas_client_secret")],
             required_one_of=[("access_token", "login_user"), *more.pop("required_one_of", ())],
             required_by={"login_password": ("login_user",)},
@@ -103,13 +109,25 @@ class SynapseModule(AnsibleModule):
                     if lease and changes and isinstance(client.service, MasService):
                         # Only this run makes changes now, so that sessions of other runs are from killed ones.
                         client.service.sessions.end_leftovers()
-                    yield client
+                    with self._steps_shown(client):
+                        yield client
                 if lease and release_lease:
                     Lease(client, lease).release()
         except OSError as error:
             self.fail_json(msg=str(error))
         except SynapseError as error:
             self.fail_json(msg=with_advice(str(error), error.advice), status=error.status, errcode=error.errcode)
+
+    @contextmanager
+    def _steps_shown(self, client: Client) -> Iterator[None]:
+        if not self._shows_progress:
+            yield
+            return
+        client.on_step = progress = StepProgress(self.params["progress_path"])
+        try:
+            yield
+        finally:
+            progress.remove()
 
     def _require_requests(self) -> None:
         if REQUESTS_IMPORT_ERROR is not None:

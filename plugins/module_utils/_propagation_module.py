@@ -33,7 +33,6 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "broken_rooms": {"type": "dict"},
     "clock": {"type": "int"},
     "concurrency": {"type": "int", "default": 8},
-    "progress_path": {"type": "path"},
 }
 MINIMUM = {"period": 0, "unreachable_after": 0, "federation_timeout": 1}
 
@@ -42,7 +41,7 @@ class PropagationModule(SynapseModule):
     """A module that checks remote servers as C(synapse_propagation) does."""
 
     def __init__(self, options: dict[str, dict[str, Any]]) -> None:
-        super().__init__({**OPTIONS, **options})
+        super().__init__({**OPTIONS, **options}, shows_progress=True)
         for option, least in MINIMUM.items():
             if self.params[option] < least:
                 message = f"No changes made: {option} is {self.params[option]}: set it to {least} or more"

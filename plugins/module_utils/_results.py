@@ -21,6 +21,12 @@ def sample(items: Sequence[Item], most: int) -> list[Item]:
     return [items[number * len(items) // count] for number in range(count)]
 
 
+def first_of(**lists: Sequence[Any]) -> dict[str, Any]:
+    """The first I(MAX_NAMES) items of each list by its name, and how many there are: C(name), C(name_total)."""
+    shortened: dict[str, Any] = {name: list(items[:MAX_NAMES]) for name, items in lists.items()}
+    return {**shortened, **{f"{name}_total": len(items) for name, items in lists.items()}}
+
+
 def with_reasons(key: str, reasons: Mapping[str, str], most: int = MAX_NAMES) -> list[dict[str, Any]]:
     """The first I(most) names with the reason of each, as a module returns them: C([{key: name, "reason": ...}])."""
     return [{key: name, "reason": reason} for name, reason in islice(reasons.items(), most)]

@@ -25,6 +25,7 @@ extends_documentation_fragment:
   - matrixops.synapse.federation
   - matrixops.synapse.federation.remote
   - matrixops.synapse.federation.ghosts
+  - matrixops.synapse.progress
   - matrixops.synapse.attributes.federation
   - matrixops.synapse.attributes
 attributes:

@@ -20,6 +20,7 @@ author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
   - matrixops.synapse.connection
+  - matrixops.synapse.progress
   - matrixops.synapse.attributes
   - matrixops.synapse.attributes.synapse
 attributes:
@@ -86,7 +87,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 accounts:
-  description: The result for each account.
+  description: The result for each account, with at most 1,000 rooms in each list.
   returned: always
   type: list
   elements: dict
@@ -125,6 +126,18 @@ accounts:
         reason:
           description: The error of the server.
           type: str
+left_total:
+  description: Number of memberships that were left.
+  returned: always
+  type: int
+rejected_total:
+  description: Number of invites that were rejected.
+  returned: always
+  type: int
+retracted_total:
+  description: Number of knocks that were retracted.
+  returned: always
+  type: int
 broken_rooms:
   description: The rooms that could not be left, or whose invites could not be rejected; at most 1,000 of them.
   returned: always
@@ -173,7 +186,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.un
     plan_unlisted,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._results import with_reasons
+from ansible_collections.matrixops.synapse.plugins.module_utils._results import MAX_NAMES, with_reasons
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.accounts import Account, list_accounts
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import SynapseError
@@ -201,10 +214,10 @@ def as_result(departure: Departure) -> dict[str, Any]:
     """What the module returns of one account."""
     return {
         "user_id": departure.user_id,
-        "left": departure.left,
-        "rejected": departure.rejected,
-        "retracted": departure.retracted,
-        "failed": with_reasons("room_id", departure.failed, len(departure.failed)),
+        "left": departure.left[:MAX_NAMES],
+        "rejected": departure.rejected[:MAX_NAMES],
+        "retracted": departure.retracted[:MAX_NAMES],
+        "failed": with_reasons("room_id", departure.failed),
         "not_listed": departure.not_listed,
         "error": departure.error,
     }
@@ -252,7 +265,8 @@ def main() -> None:
             "allow_broken_rooms": {"type": "bool", "default": False},
             "record_pending": {"type": "bool", "default": False},
             "concurrency": {"type": "int", "default": 4},
-        }
+        },
+        shows_progress=True,
     )
     params = module.params
     not_listed: dict[str, str] = {}
@@ -272,7 +286,10 @@ def main() -> None:
             error = caught
     result["changed"] = any(departure.changed for departure in departures)
     result["accounts"] = [as_result(departure) for departure in departures]
-    result["diff"] = {"before": as_lines(departures), "after": ""}
+    for key in ("left", "rejected", "retracted"):
+        result[f"{key}_total"] = sum(len(getattr(departure, key)) for departure in departures)
+    if module._diff:  # It names all rooms.
+        result["diff"] = {"before": as_lines(departures), "after": ""}
     if params["record_pending"]:
         result["pending_unlisted"] = with_reasons("user_id", not_listed)
     message = str(error) if error else problem(departures, allow_broken_rooms=params["allow_broken_rooms"])

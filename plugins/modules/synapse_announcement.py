@@ -22,6 +22,7 @@ author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
   - matrixops.synapse.connection
+  - matrixops.synapse.progress
   - matrixops.synapse.attributes
   - matrixops.synapse.attributes.synapse
 attributes:
@@ -104,14 +105,15 @@ def main() -> None:
             "text": {"type": "str", "required": True},
             "name": {"type": "str", "default": "decommissioning"},
             "concurrency": {"type": "int", "default": 8},
-        }
+        },
+        shows_progress=True,
     )
     params = module.params
     sent: list[str] = []
     failed: dict[str, str] = {}
     aborted = None
     with module.client(changes=True) as client:
-        announcement = Announcement(client, params["name"], params["text"])
+        announcement = Announcement(client, params["name"], params["text"], dry_run=module.check_mode)
         try:
             for user_id, reason in announcement.predict() if module.check_mode else announcement.send():
                 if reason is None:

@@ -27,6 +27,7 @@ requirements:
 extends_documentation_fragment:
   - matrixops.synapse.connection
   - matrixops.synapse.propagation
+  - matrixops.synapse.progress
   - matrixops.synapse.attributes
   - matrixops.synapse.attributes.synapse
 attributes:

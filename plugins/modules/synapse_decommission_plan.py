@@ -14,11 +14,15 @@ description:
   - Predicts which accounts would be deactivated, the impact on rooms, and the duration of the drain. Changes nothing.
   - Fails if Synapse does not list all rooms that accounts are joined to, since it could not be verified later that all
     accounts have left.
-  - Sends one request for each active account, and several for each room.
+  - Sends up to three requests for each room that remote accounts may be joined to, and one for each of up to 5,000
+    accounts that were never seen, which may be accounts of application services.
+  - Rests on Synapse's statistics for which rooms only accounts of this server are joined to. The drain reads the
+    members of each room.
 author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
   - matrixops.synapse.connection
+  - matrixops.synapse.progress
   - matrixops.synapse.attributes
   - matrixops.synapse.attributes.synapse
   - matrixops.synapse.attributes.info_module
@@ -35,6 +39,12 @@ options:
         RV(plan.to_deactivate) as well.
     type: bool
     default: true
+  announce:
+    description:
+      - Whether notices are to be sent with M(matrixops.synapse.synapse_announcement). Their number and duration are
+        then part of the estimate.
+    type: bool
+    default: false
   concurrency:
     description:
       - Maximum number of requests at the same time.
@@ -76,14 +86,17 @@ plan:
       description: The value of O(erase).
       type: bool
     accounts:
-      description: Number of accounts by class and state.
+      description:
+        - Number of accounts by class and state. Synapse does not list which accounts are suspended. Accounts of
+          application services are found if Synapse does not record when these use them, which is its default
+          (C(track_appservice_user_ips)).
       type: dict
       sample: {"operator": {"active": 1}, "user": {"active": 297, "erased": 3}}
     to_deactivate:
       description: Number of accounts that would be deactivated or erased.
       type: int
     staying_active:
-      description: User IDs of the accounts that would leave all rooms and stay active.
+      description: User IDs of the accounts that would leave all rooms and stay active; at most 1,000 of them.
       type: list
       elements: str
     rooms:
@@ -92,25 +105,36 @@ plan:
       type: dict
       sample: {"federated": 12, "local": 30}
     memberships:
-      description: Number of memberships of local accounts in these rooms.
-      type: int
+      description: Number of memberships of local accounts in the C(federated) and the C(local) rooms.
+      type: dict
+      sample: {"federated": 120, "local": 60}
     servers:
       description:
         - Number of remote servers in these rooms (C(total)); those that Synapse cannot reach (C(unreachable)), each
           with the time of the first failure in seconds since 1970; and those that Synapse has never sent anything
-          (C(never_contacted)).
+          (C(never_contacted)). At most 1,000 of each, with their numbers in C(unreachable_total) and
+          C(never_contacted_total).
         - C(sample) names up to five of them, those in most rooms first, to check with
           M(matrixops.synapse.matrix_federation_info).
       type: dict
       sample: {"total": 2, "sample": ["a.example", "b.example"], "unreachable": {"b.example": 1795416000},
         "never_contacted": []}
     impact:
-      description: As RV(matrixops.synapse.synapse_rooms_info#module:impact).
+      description: As RV(matrixops.synapse.synapse_rooms_info#module:impact), at most 1,000 rooms of each kind.
       type: dict
+    impact_total:
+      description: Number of the rooms of each kind.
+      type: dict
+      sample: {"orphaned": 3}
     aliases:
-      description: The aliases of this server, each with the ID of its room.
+      description:
+        - The aliases of this server, each with the ID of its room; at most 1,000 of them. Without those of rooms that
+          only accounts of this server are joined to.
       type: dict
       sample: {"#lounge:example.org": "!abcdefg:example.org"}
+    aliases_total:
+      description: Number of these aliases.
+      type: int
     site:
       description: What remote servers need the name of this server for, after its power-off. A static site has it.
       type: dict
@@ -127,11 +151,24 @@ plan:
         media_bytes:
           description: Size of these in bytes.
           type: int
-    estimated_seconds:
+    estimate:
       description:
-        - Estimated duration of the drain in seconds, from the current response time of the server. The actual duration
-          may be half or twice as long. V(none) if there are no accounts to deactivate.
-      type: float
+        - Estimated durations in seconds, from the current response time of the server. Each may be half or twice as
+          long. V(none) if there are no accounts to deactivate.
+      type: dict
+      contains:
+        announcement:
+          description: Of the notices.
+          type: float
+        drain:
+          description: Until all accounts have left the federated rooms, and are deactivated.
+          type: float
+        background:
+          description: Until Synapse has made the accounts leave the local rooms, those with the notices included.
+          type: float
+    notices:
+      description: Number of accounts that get a notice with O(announce). Each notice makes a room.
+      type: int
     warnings:
       description: The consequences to know before the run.
       type: list
@@ -169,13 +206,15 @@ def main() -> None:
         {
             "keep": {"type": "list", "elements": "str", "default": []},
             "erase": {"type": "bool", "default": True},
+            "announce": {"type": "bool", "default": False},
             "concurrency": {"type": "int", "default": 8},
-        }
+        },
+        shows_progress=True,
     )
     eligibility = Eligibility(keep=frozenset(module.params["keep"]))
     options = Options(eligibility=eligibility, erase=module.params["erase"])
     with module.client() as client:
-        plan = make_plan(client, options)
+        plan = make_plan(client, options, announce=module.params["announce"])
     module.exit_json(changed=False, plan=plan.as_json(), text=as_text(plan))
 
 

@@ -22,6 +22,7 @@ author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
   - matrixops.synapse.connection
+  - matrixops.synapse.progress
   - matrixops.synapse.attributes
   - matrixops.synapse.attributes.synapse
 attributes:
@@ -122,12 +123,13 @@ def counts(record: Record) -> dict[str, int]:
 
 def main() -> None:
     module = SynapseModule(
-        {"record_avatars": {"type": "bool", "default": False}, "concurrency": {"type": "int", "default": 8}}
+        {"record_avatars": {"type": "bool", "default": False}, "concurrency": {"type": "int", "default": 8}},
+        shows_progress=True,
     )
     avatars = {}
     with module.client(changes=True) as client:
         record = read_record(client)
-        rooms, unreadable = list_federated_rooms(client)
+        rooms, unreadable = list_federated_rooms(client, dry_run=module.check_mode)
         changed = record.add(rooms)
         if changed and not module.check_mode:
             write_record(client, record)

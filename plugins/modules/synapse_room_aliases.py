@@ -30,6 +30,7 @@ author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
   - matrixops.synapse.connection
+  - matrixops.synapse.progress
   - matrixops.synapse.attributes
   - matrixops.synapse.attributes.synapse
 attributes:
@@ -79,7 +80,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 aliases:
-  description: All recorded aliases, including those that previous runs released.
+  description: All recorded aliases, including those that previous runs released. At most 1,000 are returned.
   returned: when the rooms could be listed
   type: list
   elements: dict
@@ -91,23 +92,42 @@ aliases:
     room_id:
       description: ID of the room that it points to, or pointed to before the release.
       type: str
+aliases_total:
+  description: Number of all of these.
+  returned: when the rooms could be listed
+  type: int
 kept:
-  description: The aliases that were kept for a static site.
+  description: The aliases that were kept for a static site. At most 1,000 are returned.
   returned: when the rooms could be listed
   type: list
   elements: str
+kept_total:
+  description: Number of all of these.
+  returned: when the rooms could be listed
+  type: int
 released:
-  description: The aliases that were deleted, or would be in check mode.
+  description: The aliases that were deleted, or would be in check mode. At most 1,000 are returned.
   returned: when the rooms could be listed
   type: list
   elements: str
+released_total:
+  description: Number of all of these.
+  returned: when the rooms could be listed
+  type: int
 renamed:
-  description: IDs of the rooms from whose state aliases were removed, or would be in check mode.
+  description:
+    - IDs of the rooms from whose state aliases were removed, or would be in check mode. At most 1,000 are returned.
   returned: when the rooms could be listed
   type: list
   elements: str
+renamed_total:
+  description: Number of all of these.
+  returned: when the rooms could be listed
+  type: int
 not_renamed:
-  description: The rooms whose state still names an alias of this server. They do not fail the module.
+  description:
+    - The rooms whose state still names an alias of this server. They do not fail the module. At most 1,000 are
+      returned.
   returned: when the rooms could be listed
   type: list
   elements: dict
@@ -118,8 +138,12 @@ not_renamed:
     reason:
       description: Why the state could not be changed.
       type: str
+not_renamed_total:
+  description: Number of all of these.
+  returned: when the rooms could be listed
+  type: int
 failures:
-  description: The aliases that could not be deleted. The module fails if there are any.
+  description: The aliases that could not be deleted. The module fails if there are any. At most 1,000 are returned.
   returned: when the rooms could be listed
   type: list
   elements: dict
@@ -130,26 +154,32 @@ failures:
     reason:
       description: The error.
       type: str
+failures_total:
+  description: Number of all of these.
+  returned: when the rooms could be listed
+  type: int
 """
 
 from typing import Any
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.aliases import Kept, Release, release
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
+from ansible_collections.matrixops.synapse.plugins.module_utils._results import first_of
 
 
 def as_result(outcome: Release) -> dict[str, Any]:
     return {
         "changed": outcome.changed,
-        "aliases": [{"alias": alias, "room_id": room_id} for alias, room_id in sorted(outcome.recorded.items())],
-        "kept": outcome.kept,
-        "released": sorted(outcome.released),
-        "renamed": sorted(outcome.renamed),
-        "not_renamed": [
-            {"room_id": room_id, "reason": reason} for room_id, reason in sorted(outcome.not_renamed.items())
-        ],
-        "failures": [{"alias": alias, "reason": reason} for alias, reason in sorted(outcome.failed.items())],
-        "diff": as_diff(outcome),
+        **first_of(
+            aliases=[{"alias": alias, "room_id": room_id} for alias, room_id in sorted(outcome.recorded.items())],
+            kept=outcome.kept,
+            released=sorted(outcome.released),
+            renamed=sorted(outcome.renamed),
+            not_renamed=[
+                {"room_id": room_id, "reason": reason} for room_id, reason in sorted(outcome.not_renamed.items())
+            ],
+            failures=[{"alias": alias, "reason": reason} for alias, reason in sorted(outcome.failed.items())],
+        ),
     }
 
 
@@ -184,12 +214,16 @@ def main() -> None:
             "keep_federated": {"type": "bool", "default": False},
             "keep": {"type": "list", "elements": "str", "default": []},
             "concurrency": {"type": "int", "default": 8},
-        }
+        },
+        shows_progress=True,
     )
     kept = Kept(module.params["keep_federated"], frozenset(module.params["keep"]))
     with module.client(changes=True) as client:
         outcome = release(client, kept, dry_run=module.check_mode)
-    module.end(as_result(outcome), problem(outcome), outcome.aborted)
+    result = as_result(outcome)
+    if module._diff:  # It names all aliases.
+        result["diff"] = as_diff(outcome)
+    module.end(result, problem(outcome), outcome.aborted)
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
   - matrixops.synapse.connection
+  - matrixops.synapse.progress
   - matrixops.synapse.attributes
   - matrixops.synapse.attributes.synapse
 attributes:
@@ -58,7 +59,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 demoted:
-  description: The rooms in which accounts were demoted, or would be in check mode.
+  description: The rooms in which accounts were demoted, or would be in check mode. At most 1,000 are returned.
   returned: when the server name was verified, also on failure
   type: list
   elements: dict
@@ -70,8 +71,12 @@ demoted:
       description: User IDs of the demoted accounts.
       type: list
       elements: str
+demoted_total:
+  description: Number of all of these.
+  returned: when the server name was verified, also on failure
+  type: int
 remaining:
-  description: The power that accounts of this server keep.
+  description: The power that accounts of this server keep. At most 1,000 are returned.
   returned: when the server name was verified, also on failure
   type: list
   elements: dict
@@ -87,8 +92,13 @@ remaining:
         - Why the account keeps it. For example, it is a creator of the room, or it is not joined and no account of this
           server has a higher level. A remote administrator can remove the latter.
       type: str
+remaining_total:
+  description: Number of all of these.
+  returned: when the server name was verified, also on failure
+  type: int
 failures:
-  description: The rooms that could not be read or changed. The module fails if there are any.
+  description:
+    - The rooms that could not be read or changed. The module fails if there are any. At most 1,000 are returned.
   returned: when the server name was verified, also on failure
   type: list
   elements: dict
@@ -99,29 +109,40 @@ failures:
     reason:
       description: The error.
       type: str
+failures_total:
+  description: Number of all of these.
+  returned: when the server name was verified, also on failure
+  type: int
 """
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.demotion import demote
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.power_levels import failure_message
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
+from ansible_collections.matrixops.synapse.plugins.module_utils._results import first_of
 
 
 def main() -> None:
-    module = SynapseModule({"concurrency": {"type": "int", "default": 8}})
+    module = SynapseModule(
+        {"concurrency": {"type": "int", "default": 8}},
+        shows_progress=True,
+    )
     with module.client(changes=True) as client:
         demotion = demote(client, dry_run=module.check_mode)
 
     demoted = sorted(demotion.demoted.items())
     result = {
         "changed": bool(demoted),
-        "demoted": [{"room_id": room_id, "user_ids": one.user_ids} for room_id, one in demoted],
-        "remaining": [one._asdict() for one in demotion.remaining],
-        "failures": [{"room_id": r, "reason": reason} for r, reason in sorted(demotion.failures.items())],
-        "diff": {
+        **first_of(
+            demoted=[{"room_id": room_id, "user_ids": one.user_ids} for room_id, one in demoted],
+            remaining=[one._asdict() for one in demotion.remaining],
+            failures=[{"room_id": r, "reason": reason} for r, reason in sorted(demotion.failures.items())],
+        ),
+    }
+    if module._diff:  # It has the levels of all rooms.
+        result["diff"] = {
             "before": {room_id: one.before for room_id, one in demoted},
             "after": {room_id: one.after for room_id, one in demoted},
-        },
-    }
+        }
     problem = failure_message("Not all accounts could be demoted.", demotion.failures, demotion.aborted)
     module.end(result, problem, demotion.aborted)
 

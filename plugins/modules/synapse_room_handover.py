@@ -22,6 +22,7 @@ author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
   - matrixops.synapse.connection
+  - matrixops.synapse.progress
   - matrixops.synapse.attributes
   - matrixops.synapse.attributes.synapse
 attributes:
@@ -74,7 +75,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 handed_over:
-  description: The rooms that were handed over, or would be in check mode.
+  description: The rooms that were handed over, or would be in check mode. At most 1,000 are returned.
   returned: when the server name was verified, also on failure
   type: list
   elements: dict
@@ -94,8 +95,14 @@ handed_over:
         - Their new power level. It is the level of the account that gave it. In rooms of version 12 and above, a
           creator gives the level that permits every action, and at least 100.
       type: int
+handed_over_total:
+  description: Number of all of these.
+  returned: when the server name was verified, also on failure
+  type: int
 not_handed_over:
-  description: The orphaned rooms without a joined recipient, and the rooms of O(to[].rooms) that are not federated.
+  description:
+    - The orphaned rooms without a joined recipient, and the rooms of O(to[].rooms) that are not federated. At most
+      1,000 are returned.
   returned: when the server name was verified, also on failure
   type: list
   elements: dict
@@ -107,8 +114,13 @@ not_handed_over:
       description: Why the room was not handed over.
       type: str
       sample: "no recipient is joined to the room: @alice:example.com"
+not_handed_over_total:
+  description: Number of all of these.
+  returned: when the server name was verified, also on failure
+  type: int
 failures:
-  description: The rooms that could not be read or changed. The module fails if there are any.
+  description:
+    - The rooms that could not be read or changed. The module fails if there are any. At most 1,000 are returned.
   returned: when the server name was verified, also on failure
   type: list
   elements: dict
@@ -119,11 +131,16 @@ failures:
     reason:
       description: The error.
       type: str
+failures_total:
+  description: Number of all of these.
+  returned: when the server name was verified, also on failure
+  type: int
 """
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.handover import Recipient, hand_over
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.power_levels import failure_message
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
+from ansible_collections.matrixops.synapse.plugins.module_utils._results import first_of
 
 
 def main() -> None:
@@ -132,7 +149,8 @@ def main() -> None:
         {
             "to": {"type": "list", "elements": "dict", "options": to, "required": True},
             "concurrency": {"type": "int", "default": 8},
-        }
+        },
+        shows_progress=True,
     )
     recipients = [Recipient(one["user_id"], one["rooms"]) for one in module.params["to"]]
     with module.client(changes=True) as client:
@@ -141,14 +159,17 @@ def main() -> None:
     granted = sorted(handover.granted.items())
     result = {
         "changed": bool(granted),
-        "handed_over": [{"room_id": r, "by": one.by, "to": one.to, "level": one.level} for r, one in granted],
-        "not_handed_over": [{"room_id": r, "reason": reason} for r, reason in sorted(handover.not_granted.items())],
-        "failures": [{"room_id": r, "reason": reason} for r, reason in sorted(handover.failures.items())],
-        "diff": {
+        **first_of(
+            handed_over=[{"room_id": r, "by": one.by, "to": one.to, "level": one.level} for r, one in granted],
+            not_handed_over=[{"room_id": r, "reason": reason} for r, reason in sorted(handover.not_granted.items())],
+            failures=[{"room_id": r, "reason": reason} for r, reason in sorted(handover.failures.items())],
+        ),
+    }
+    if module._diff:  # It has the levels of all rooms.
+        result["diff"] = {
             "before": {room_id: one.before for room_id, one in granted},
             "after": {room_id: one.after for room_id, one in granted},
-        },
-    }
+        }
     problem = failure_message("Not all rooms could be handed over.", handover.failures, handover.aborted)
     module.end(result, problem, handover.aborted)
 

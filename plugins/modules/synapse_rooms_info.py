@@ -16,6 +16,7 @@ author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
   - matrixops.synapse.connection
+  - matrixops.synapse.progress
   - matrixops.synapse.attributes
   - matrixops.synapse.attributes.synapse
   - matrixops.synapse.attributes.info_module
@@ -33,7 +34,16 @@ options:
       - V(true) sends one request for each room, another for each room with a joined local account, and another for each
         federated room. A room with more than 200 state events takes six requests for its state instead of one, a space
         seven.
+      - No request is sent for rooms that, by Synapse's statistics, only accounts of this server are joined to. Their
+        aliases and members are not returned.
       - The operator does not have to be joined to the rooms.
+      - Mutually exclusive with O(local_members).
+    type: bool
+    default: false
+  total_only:
+    description:
+      - Whether to return only the number of rooms that accounts of this server are joined to, by Synapse's statistics.
+      - V(true) takes about 20 requests, however many rooms there are.
     type: bool
     default: false
   concurrency:
@@ -76,12 +86,12 @@ rooms:
       sample: "!abcdefg:example.org"
     local_members:
       description: User IDs of the accounts of this server that are joined, from the current state of the room.
-      returned: O(local_members=true), or as RV(rooms[].federated)
+      returned: O(local_members=true), or as RV(rooms[].remote_members)
       type: list
       elements: str
     aliases:
       description: The aliases of this server that point to the room.
-      returned: O(impact=true)
+      returned: O(impact=true), for rooms that remote accounts may be joined to
       type: list
       elements: str
       sample: ["#lobby:example.org"]
@@ -91,16 +101,16 @@ rooms:
       type: bool
     remote_members:
       description: Number of remote accounts that are joined.
-      returned: as RV(rooms[].federated)
+      returned: O(impact=true), for rooms that accounts of this server and others may be joined to
       type: int
     remote_servers:
       description: Names of the servers of these accounts.
-      returned: as RV(rooms[].federated)
+      returned: as RV(rooms[].remote_members)
       type: list
       elements: str
     administrators:
       description: The accounts that can change the power levels of the room.
-      returned: as RV(rooms[].federated)
+      returned: as RV(rooms[].remote_members)
       type: dict
       contains:
         local:
@@ -116,24 +126,24 @@ rooms:
           type: bool
     space_parents:
       description: IDs of the spaces that the room names as its parents.
-      returned: as RV(rooms[].federated)
+      returned: as RV(rooms[].remote_members)
       type: list
       elements: str
     space_children:
       description: IDs of the rooms in the space, if the room is one.
-      returned: as RV(rooms[].federated)
+      returned: as RV(rooms[].remote_members)
       type: list
       elements: str
     replacement_room:
       description: ID of the room that it was upgraded to, or V(none).
-      returned: as RV(rooms[].federated)
+      returned: as RV(rooms[].remote_members)
       type: str
     error:
       description: The error, if the room could not be read.
       returned: O(impact=true), for rooms that could not be read
       type: str
 total:
-  description: Number of rooms in RV(rooms).
+  description: Number of rooms in RV(rooms). With O(total_only), RV(rooms) is empty.
   returned: success
   type: int
 impact:
@@ -212,9 +222,18 @@ impact:
       elements: str
 """
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.room_impact import read_impact
+from typing import Any
+
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.room_impact import (
+    ids_by_kind,
+    read_impact,
+)
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
-from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.rooms import list_rooms, with_local_members
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.rooms import (
+    count_occupied_rooms,
+    list_rooms,
+    with_local_members,
+)
 
 
 def main() -> None:
@@ -222,22 +241,27 @@ def main() -> None:
         {
             "local_members": {"type": "bool", "default": False},
             "impact": {"type": "bool", "default": False},
+            "total_only": {"type": "bool", "default": False},
             "concurrency": {"type": "int", "default": 8},
-        }
+        },
+        mutually_exclusive=[("local_members", "impact", "total_only")],
+        shows_progress=True,
     )
-    only_joined = module.params["local_members"]
-    more = {}
+    rooms: list[dict[str, Any]]
+    more: dict[str, Any] = {}
     with module.client() as client:
-        if module.params["impact"]:
-            impact = read_impact(client)
-            rooms = [room for room in impact.rooms if not only_joined or room.get("local_members")]
-            more["impact"] = impact.kinds
-        elif only_joined:
+        if module.params["total_only"]:
+            rooms, more["total"] = [], count_occupied_rooms(client)
+        elif module.params["impact"]:
+            found = list(read_impact(client))
+            rooms = [room for room, _kinds in found]
+            more["impact"] = ids_by_kind(found)
+        elif module.params["local_members"]:
             rooms = list(with_local_members(client))
         else:
             rooms = list(list_rooms(client))
     rooms.sort(key=lambda room: str(room["room_id"]))
-    module.exit_json(changed=False, rooms=rooms, total=len(rooms), **more)
+    module.exit_json(changed=False, rooms=rooms, **{"total": len(rooms), **more})
 
 
 if __name__ == "__main__":

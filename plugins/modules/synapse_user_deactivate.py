@@ -23,6 +23,7 @@ author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
   - matrixops.synapse.connection
+  - matrixops.synapse.progress
   - matrixops.synapse.attributes
   - matrixops.synapse.attributes.synapse
 attributes:
@@ -63,6 +64,12 @@ options:
   allow_admins:
     description:
       - Allow admins in O(user_ids). The operator, whose access token the module uses, is never deactivated.
+    type: bool
+    default: false
+  only_deactivated:
+    description:
+      - Whether to leave active accounts alone, with O(all_users). Only accounts that are deactivated already are waited
+        for, and erased if O(erase) is set.
     type: bool
     default: false
   redact:
@@ -136,11 +143,6 @@ options:
         when its rooms are read.
       - Where it applies, a line also has C(rooms_left) (number), C(not_left) and C(not_redacted) (IDs with reasons),
         C(rooms) (rooms that the account is still joined to, with reasons) and C(error).
-    type: path
-  progress_path:
-    description:
-      - File on the managed host with the current progress, replaced about once a second. Ansible sets this option to
-        display the progress.
     type: path
 """
 
@@ -340,6 +342,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "keep": {"type": "list", "elements": "str", "default": []},
     "erase": {"type": "bool", "default": True},
     "allow_admins": {"type": "bool", "default": False},
+    "only_deactivated": {"type": "bool", "default": False},
     "suspend": {"type": "bool", "default": False},
     "redact": {"type": "bool", "default": False},
     "wait_for": {"type": "str", "choices": ["all", "federated", "none"], "default": "all"},
@@ -356,7 +359,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 def drain_options(params: dict[str, Any]) -> Options:
     """The options of the drain."""
     return Options(
-        eligibility=Eligibility(keep=frozenset(params["keep"]), allow_admins=params["allow_admins"]),
+        eligibility=Eligibility(frozenset(params["keep"]), params["allow_admins"], params["only_deactivated"]),
         erase=params["erase"],
         suspend=params["suspend"],
         redact=params["redact"],

@@ -18,6 +18,7 @@ author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
   - matrixops.synapse.connection
+  - matrixops.synapse.progress
   - matrixops.synapse.attributes
   - matrixops.synapse.attributes.synapse
   - matrixops.synapse.attributes.info_module
@@ -92,11 +93,14 @@ def users_digest(client: Client, salt: str, ids: bool) -> dict[str, Any]:
     result: dict[str, Any] = {"states": states, "total": len(user_ids)}
     if ids:
         return {**result, "user_ids": sorted(user_ids)}
-    return {**result, "rounds": ROUNDS, **digest_all(user_ids, salt)._asdict()}
+    return {**result, "rounds": ROUNDS, **digest_all(user_ids, salt, client.on_step)._asdict()}
 
 
 def main() -> None:
-    module = SynapseModule({"salt": {"type": "str", "required": True}, "ids": {"type": "bool", "default": False}})
+    module = SynapseModule(
+        {"salt": {"type": "str", "required": True}, "ids": {"type": "bool", "default": False}},
+        shows_progress=True,
+    )
     if not re.fullmatch("([0-9a-f]{2}){8,}", module.params["salt"]):
         module.fail_json(
             msg="No changes made: salt must be an even number of lower-case hexadecimal digits, at least 16, for"

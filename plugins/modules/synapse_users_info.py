@@ -17,6 +17,7 @@ author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
   - matrixops.synapse.connection
+  - matrixops.synapse.progress
   - matrixops.synapse.attributes
   - matrixops.synapse.attributes.synapse
   - matrixops.synapse.attributes.info_module
@@ -54,6 +55,16 @@ options:
     elements: str
     choices: [details, joined_rooms]
     default: [details]
+  total_only:
+    description:
+      - Whether to return only RV(total), which takes one or two requests. Only O(active) applies.
+      - If a service handles login, the accounts are listed all the same, since they may be active there.
+    type: bool
+    default: false
+  max_users:
+    description:
+      - Maximum number of accounts to return. RV(counts) and RV(total) include all of them. By default, no limit.
+    type: int
   concurrency:
     description:
       - Maximum number of requests at the same time.
@@ -81,7 +92,7 @@ RETURN = r"""
 users:
   description:
     - The accounts, with the fields of Synapse's user list, and the following ones.
-  returned: success
+  returned: without O(total_only)
   type: list
   elements: dict
   contains:
@@ -100,9 +111,13 @@ users:
       returned: with O(gather=joined_rooms) or O(joined)
       type: list
       elements: str
+matched:
+  description: Number of accounts that O(classes) and O(joined) select, of which O(max_users) are returned.
+  returned: without O(total_only)
+  type: int
 counts:
   description: Number of accounts by class and state.
-  returned: success
+  returned: without O(total_only)
   type: dict
   sample: {"user": {"active": 297, "erased": 3}, "operator": {"active": 1}}
 total:
@@ -120,6 +135,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.account
     account_class,
     account_state,
     count_by_class,
+    count_users,
     get_user,
     list_users,
 )
@@ -142,13 +158,17 @@ def users_info(client: Client, params: dict[str, Any]) -> dict[str, Any]:
 
     counter: Counter[tuple[str, str]] = Counter()
     users = []
+    matched = 0
     listed = list_users(client, name=params["name"], active=params["active"])
-    for _listed, user in client.map(read, listed):
+    for _listed, user in client.map(read, listed, step="accounts read" if gather or read_rooms else ""):
         counter[user["class"], user["state"]] += 1
         if user["class"] in params["classes"] and params["joined"] in (None, bool(user.get("joined_rooms"))):
-            users.append(user)
+            matched += 1
+            if params["max_users"] is None or matched <= params["max_users"]:
+                users.append(user)
     users.sort(key=lambda user: str(user["name"]))
-    return {"users": users, "counts": count_by_class(counter), "total": sum(counter.values())}
+    counts = count_by_class(counter)
+    return {"users": users, "matched": matched, "counts": counts, "total": sum(counter.values())}
 
 
 def main() -> None:
@@ -164,11 +184,18 @@ def main() -> None:
                 "choices": ["details", "joined_rooms"],
                 "default": ["details"],
             },
+            "total_only": {"type": "bool", "default": False},
+            "max_users": {"type": "int"},
             "concurrency": {"type": "int", "default": 8},
-        }
+        },
+        shows_progress=True,
     )
+    params = module.params
     with module.client() as client:
-        result = users_info(client, module.params)
+        if params["total_only"]:
+            result: dict[str, Any] = {"total": count_users(client, active=params["active"])}
+        else:
+            result = users_info(client, params)
     module.exit_json(changed=False, **result)
 
 

@@ -11,6 +11,7 @@ import shlex
 import sys
 import threading
 import uuid
+from collections import defaultdict, deque
 from contextlib import contextmanager
 from typing import Any, Iterator
 
@@ -27,7 +28,39 @@ from ansible_collections.matrixops.synapse.plugins.plugin_utils._secrets import 
 INTERVAL = 9.0 if sys.stdout.isatty() else 60.0
 """Seconds from one line to the next: at most 10 on a terminal, including the time to read the file on the host."""
 
+WINDOW = 120.0
+"""Seconds that the speed is measured over."""
+
 display = Display()
+
+
+class Pace:
+    """How long the rest of some items takes, by how fast the last ones were done.
+
+    The speed changes during a run: large rooms come first or last, and the homeserver has other work.
+    """
+
+    def __init__(self) -> None:
+        self._points: deque[tuple[float, int]] = deque([(0.0, 0)])
+
+    def time_left(self, elapsed: float, done: int, total: int) -> str:
+        """Return C(about 4 min left).
+
+        :param elapsed: seconds since the start.
+        """
+        seconds = self.seconds_left(elapsed, done, total)
+        return "time left unknown" if seconds is None else f"about {duration(seconds)} left"
+
+    def seconds_left(self, elapsed: float, done: int, total: int) -> float | None:
+        """Return the seconds until all items are done; C(None) if none was done of late."""
+        while len(self._points) > 1 and self._points[1][0] <= elapsed - WINDOW:
+            self._points.popleft()
+        began, before = self._points[0]
+        if elapsed > self._points[-1][0]:
+            self._points.append((elapsed, done))
+        if done >= total:
+            return 0.0
+        return (total - done) * (elapsed - began) / (done - before) if done > before else None
 
 
 class ProgressAction(ActionBase):
@@ -40,9 +73,16 @@ class ProgressAction(ActionBase):
     _supports_check_mode = True
     _supports_async = True
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._paces: defaultdict[str, Pace] = defaultdict(Pace)
+
     def describe(self, progress: dict[str, Any]) -> str:
-        """Return the contents of the progress file as a line for a terminal."""
-        raise NotImplementedError
+        """Return the contents of the progress file as a line for a terminal: C(120 of 500 rooms read; ...)."""
+        step, done, total = progress["step"], progress["done"], progress["total"]
+        if total is None:
+            return f"{done:,} {step}"
+        return f"{done:,} of {total:,} {step}; {self._paces[step].time_left(progress['elapsed'], done, total)}"
 
     @ends_with_parent()
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -56,7 +96,7 @@ class ProgressAction(ActionBase):
         if refusal:
             return refusal
         in_background = bool(self._task.async_val)
-        if in_background or self._task.check_mode or arguments.get("progress_path"):
+        if in_background or arguments.get("progress_path"):
             answer = self._execute_module(module_args=arguments, task_vars=task_vars, wrap_async=in_background)
         else:
             directory = self._connection._shell.get_option("system_tmpdirs")[-1]
@@ -101,10 +141,11 @@ class GhostProgressAction(ProgressAction):
 
     def describe(self, progress: dict[str, Any]) -> str:
         """C(120 of 500 pairs of server and room checked: 110 confirmed, 10 unreachable; ...)."""
+        if "step" in progress:
+            return super().describe(progress)
         total = progress["pairs"]
         counts = {state: progress[state] for state in STATES}
         checked = sum(counts.values())
         found = ", ".join(f"{count:,} {state}" for state, count in counts.items() if count)
-        rate = checked / progress["elapsed"] if progress["elapsed"] else 0.0
-        left = f"about {duration(round((total - checked) / rate))} left" if rate else "time left unknown"
+        left = self._paces["pairs"].time_left(progress["elapsed"], checked, total)
         return f"{checked:,} of {total:,} pairs of server and room checked{found and ': '}{found}; {left}"

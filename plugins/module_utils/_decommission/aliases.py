@@ -16,7 +16,7 @@ from .._synapse.answer import JsonDict
 from .._synapse.client import Client
 from .._synapse.errors import RefusedError, SynapseError
 from .._synapse.room_state import CANONICAL_ALIAS, CREATE, POWER_LEVELS, Powers, is_of, read_state
-from .._synapse.rooms import list_rooms, local_members, unlimited_messages
+from .._synapse.rooms import list_rooms, local_members, may_be_shared, unlimited_messages
 from .actors import Actors
 from .pairs import is_shared
 
@@ -86,9 +86,13 @@ class Release:
 
 
 def release(client: Client, kept: Kept = NOTHING, *, dry_run: bool) -> Release:
-    """Record all aliases of this server, remove them from the state of rooms, then delete them from the directory."""
+    """Record all aliases of this server, remove them from the state of rooms, then delete them from the directory.
+
+    :param dry_run: predict the result for the rooms that, by Synapse's statistics, remote accounts may be joined to.
+    """
     rooms = {room["room_id"]: room for room in list_rooms(client)}
-    found = _find_aliases(client, rooms)
+    to_read = [room_id for room_id, room in rooms.items() if not dry_run or may_be_shared(room)]
+    found = _find_aliases(client, to_read)
     outcome = Release(kept=_find_kept(client, found, kept))
     outcome.found = {alias: room_id for alias, room_id in found.items() if alias not in outcome.kept}
     before = read_aliases(client)
@@ -114,7 +118,7 @@ def release(client: Client, kept: Kept = NOTHING, *, dry_run: bool) -> Release:
 
 def _find_aliases(client: Client, room_ids: Iterable[str]) -> dict[str, str]:
     """The aliases of this server that point to these rooms. Takes one request per room."""
-    answers = client.map(lambda room_id: local_aliases(client, room_id), room_ids)
+    answers = client.map(lambda room_id: local_aliases(client, room_id), room_ids, step="rooms read")
     return {alias: room_id for room_id, aliases in answers for alias in aliases if _is_local(client, alias)}
 
 
@@ -149,7 +153,7 @@ class _Change(NamedTuple):
 def _changes(client: Client, rooms: Iterable[JsonDict], outcome: Release) -> list[_Change]:
     """The changes that remove the aliases of this server from these rooms. Records the rooms that cannot be changed."""
     changes = []
-    for room, change in client.map(lambda room: _change(client, room, outcome), rooms):
+    for room, change in client.map(lambda room: _change(client, room, outcome), rooms, step="rooms with aliases read"):
         if isinstance(change, str):
             outcome.not_renamed[room["room_id"]] = change
         elif change is not None:
@@ -194,7 +198,7 @@ def _without_local_aliases(client: Client, content: JsonDict, kept: Collection[s
 
 def _send_changes(client: Client, actors: Actors, changes: Sequence[_Change], outcome: Release) -> None:
     with unlimited_messages(client) if changes else nullcontext():
-        for change, reason in client.map(lambda change: _send(actors, change), changes):
+        for change, reason in client.map(lambda change: _send(actors, change), changes, step="rooms changed"):
             if reason is None:
                 outcome.renamed[change.room_id] = change.before, change.after
             else:
@@ -222,7 +226,7 @@ def _delete_aliases(client: Client, outcome: Release) -> None:
             return None if error.status == 404 else error.reason
         return None
 
-    for alias, reason in client.map(delete, sorted(outcome.found)):
+    for alias, reason in client.map(delete, sorted(outcome.found), step="aliases deleted"):
         if reason is None:
             outcome.released.append(alias)
         else:

@@ -17,7 +17,7 @@ import time
 from functools import cached_property
 from typing import Iterator, NamedTuple
 
-from .._synapse.accounts import Account, account_class, account_state, get_user, list_accounts
+from .._synapse.accounts import Account, classified_accounts, get_account, list_accounts
 from .._synapse.answer import JsonDict
 from .._synapse.client import ADMIN, Client
 from .._synapse.errors import FatalError, RefusedError, SynapseError
@@ -47,9 +47,10 @@ class Announcement:
     :ivar unchanged: the number of accounts that have it already.
     """
 
-    def __init__(self, client: Client, name: str, message: str) -> None:
+    def __init__(self, client: Client, name: str, message: str, *, dry_run: bool = False) -> None:
         """Read the accounts, and which of them have the announcement.
 
+        :param dry_run: whether only C(predict) is called.
         :raises FatalError: if the server is not configured to send notices.
         """
         self._client = client
@@ -57,9 +58,9 @@ class Announcement:
         self._message = message
         self._sender: str | None = None
         _require_notices(client)
-        self._accounts = list(list_accounts(client))
+        self._accounts = classified_accounts(client) if dry_run else list(list_accounts(client))
         received = self._received()
-        eligible = [account.user_id for account in self._accounts if _is_eligible(account)]
+        eligible = [account.user_id for account in self._accounts if is_recipient(account)]
         self.unchanged = len(received.intersection(eligible))
         self._pending = sorted(set(eligible) - received, key=lambda user_id: (user_id != client.user_id, user_id))
 
@@ -68,10 +69,8 @@ class Announcement:
         return login_is_delegated(self._client)
 
     def predict(self) -> Iterator[Sent]:
-        """The accounts that C(send) would send it to, with read requests only."""
-        for user_id, is_recipient in self._client.map(self._is_recipient, self._pending):
-            if is_recipient:
-                yield Sent(user_id)
+        """The accounts that C(send) would send it to, by the reads of C(__init__)."""
+        yield from map(Sent, self._pending)
 
     def send(self) -> Iterator[Sent]:
         """Send it to the accounts that do not have it, the operator first.
@@ -88,14 +87,13 @@ class Announcement:
                 yield sent
                 if sent.error is None:
                     self._wait_until_found(sent.user_id)
-        for _user_id, sent in self._client.map(self._send, pending):
+        for _user_id, sent in self._client.map(self._send, pending, step="notices sent"):
             if sent is not None:
                 yield sent
 
     def _is_recipient(self, user_id: str) -> bool:
         # The listing does not show accounts of application services, and an account may have been deactivated since.
-        user = get_user(self._client, user_id)
-        return account_class(user, self._client.user_id) in CLASSES and account_state(user) in STATES
+        return is_recipient(get_account(self._client, user_id))
 
     def _send(self, user_id: str) -> Sent | None:
         try:
@@ -167,7 +165,7 @@ class Announcement:
     def _received_in_rooms(self, rooms: dict[str, str]) -> set[str]:
         """The same, of these rooms with their creators. Remembers the creator of a room with a notice as the sender."""
         received: set[str] = set()
-        answers = self._client.map(lambda item: self._received_in(*item), rooms.items())
+        answers = self._client.map(lambda item: self._received_in(*item), rooms.items(), step="rooms with notices read")
         for (_room_id, creator), user_ids in answers:
             if user_ids:
                 self._sender = creator
@@ -189,7 +187,8 @@ class Announcement:
         return found
 
 
-def _is_eligible(account: Account) -> bool:
+def is_recipient(account: Account) -> bool:
+    """Whether an account is one that an announcement is sent to."""
     return account.account_class in CLASSES and account.state in STATES
 
 

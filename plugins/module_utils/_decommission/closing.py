@@ -157,8 +157,7 @@ def _select(
 ) -> list[Account]:
     if user_ids is None:
         accounts = [*list_accounts(client), *service_only.values()]
-        eligibility.assert_kept_exist(client, accounts)
-        return eligibility.eligible(accounts)
+        return eligibility.select_all(client, accounts)
     others = [user_id for user_id in user_ids if user_id not in service_only]
     found = {**existing_accounts(client, others), **{u: service_only[u] for u in user_ids if u in service_only}}
     refuse({user_id: "does not exist" for user_id in user_ids if user_id not in found})

@@ -49,11 +49,11 @@ def demote(client: Client, *, dry_run: bool) -> Demotion:
     :param dry_run: predict the result, with read requests only.
     """
     demotion = Demotion()
-    rooms: list[JsonDict] = []
+    rooms: list[tuple[JsonDict, Room]] = []
     try:
-        for listed, room in federated_rooms(client, demotion.failures):
+        for listed, room in federated_rooms(client, demotion.failures, dry_run=dry_run):
             if _accounts_to_demote(client, room):
-                rooms.append(listed)
+                rooms.append((listed, room))
             else:
                 demotion.remaining.extend(_permanent_power(client, room))
         change_rooms(

@@ -10,14 +10,15 @@ import base64
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain
-from typing import Iterable, NamedTuple
+from typing import Callable, NamedTuple, Sequence
 
 ROUNDS = 10_000
 """Iterations of PBKDF2: about 3 ms of one core per account. More would be too slow for 200,000 accounts, and would not
 protect user IDs that are easy to guess."""
 MAX_LENGTH = 1_000_000
 """Maximum number of characters of the digests of all accounts."""
+PART = 500
+"""Number of digests that a thread computes at a time."""
 WIDEST = 10
 NARROWEST = 5
 """Maximum and minimum number of characters of a digest."""
@@ -39,16 +40,20 @@ def digest(user_id: str, salt: str) -> str:
     return base64.urlsafe_b64encode(raw).decode()
 
 
-def digest_all(user_ids: Iterable[str], salt: str) -> Digests:
-    """The digests of these user IDs, computed on all processors."""
-    listed = list(user_ids)
-    processors = os.cpu_count() or 1
-    with ThreadPoolExecutor(processors) as pool:
-        parts = pool.map(lambda part: [digest(user_id, salt) for user_id in part], _split(listed, processors))
-        found = sorted(chain.from_iterable(parts))
+def digest_all(
+    user_ids: Sequence[str], salt: str, on_step: Callable[[str, int, int | None], object] | None = None
+) -> Digests:
+    """The digests of these user IDs, computed on all processors.
+
+    :param on_step: is called with the progress, see C(Client.on_step).
+    """
+    found: list[str] = []
+    parts = [user_ids[start : start + PART] for start in range(0, len(user_ids), PART)]
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for digests in pool.map(lambda part: [digest(user_id, salt) for user_id in part], parts):
+            found += digests
+            if on_step is not None:
+                on_step("digests computed", len(found), len(user_ids))
+    found.sort()
     width = max(NARROWEST, min(WIDEST, MAX_LENGTH // max(len(found), 1)))
     return Digests(width, "".join(each[:width] for each in found))
-
-
-def _split(listed: list[str], parts: int) -> list[list[str]]:
-    return [listed[start::parts] for start in range(parts)]

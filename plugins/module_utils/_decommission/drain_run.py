@@ -55,6 +55,13 @@ class Options:
         """Whether any rooms are waited for."""
         return self.wait_for != "none"
 
+    def is_done(self, account: Account) -> bool:
+        """Whether an account is deactivated, and erased if that is asked for."""
+        # A guest's access token outlives the deactivation, but not the lock.
+        if account.account_class == "guest" and not account.locked:
+            return False
+        return account.state == "erased" or (account.state == "deactivated" and not self.erase)
+
 
 @dataclass
 class DrainResult:
@@ -138,14 +145,8 @@ class DrainRun:
         to_deactivate: list[Account] = []
         deactivated: list[Account] = []
         for account in accounts:
-            (deactivated if self._is_done(account) else to_deactivate).append(account)
+            (deactivated if self._options.is_done(account) else to_deactivate).append(account)
         return to_deactivate, deactivated
-
-    def _is_done(self, account: Account) -> bool:
-        # A guest's access token outlives the deactivation, but not the lock.
-        if account.account_class == "guest" and not account.locked:
-            return False
-        return account.state == "erased" or (account.state == "deactivated" and not self._options.erase)
 
     def forget(self, active: Iterable[Account]) -> None:
         """Forget that these accounts were out of all rooms: an active account may have joined some since."""
@@ -370,7 +371,7 @@ class DrainRun:
                 self._result.unchanged += 1
 
     def _assert_done(self, user_id: str) -> None:
-        if not self._is_done(get_account(self._client, user_id)):
+        if not self._options.is_done(get_account(self._client, user_id)):
             raise RefusedError(f"{user_id} is not deactivated")
 
     def conclude(self) -> None:

@@ -21,10 +21,12 @@ class Eligibility:
 
     :param keep: user IDs of accounts that stay active.
     :param allow_admins: whether admins may be deactivated that are named.
+    :param only_deactivated: whether only accounts that are deactivated already may be, to erase them or wait for them.
     """
 
     keep: Collection[str] = frozenset()
     allow_admins: bool = False
+    only_deactivated: bool = False
 
     def refusal(self, account: Account, *, named: bool) -> str | None:
         """Why an account must not be deactivated, or C(None).
@@ -35,6 +37,8 @@ class Eligibility:
             return "is the operator: its access token would become invalid during the run"
         if account.user_id in self.keep:
             return "is to be kept"
+        if self.only_deactivated and not account.is_deactivated:
+            return "is active"
         if account.account_class == "admin" and not (named and self.allow_admins):
             return "is an admin: to deactivate admins, name them in user_ids and set allow_admins"
         return None
@@ -43,28 +47,27 @@ class Eligibility:
         """Those of all accounts that may be deactivated."""
         return [account for account in accounts if self.refusal(account, named=False) is None]
 
+    def select_all(self, client: Client, accounts: Sequence[Account]) -> list[Account]:
+        """The accounts to deactivate, from all accounts of the server.
+
+        :raises FatalError: if an account to keep does not exist, not even in the service that handles login only.
+        """
+        missing = set(self.keep).difference(account.user_id for account in accounts)
+        reason = "is to be kept, but does not exist: use the full ID of an account"
+        refuse({user_id: reason for user_id in sorted(missing) if not _service_knows(client, user_id)})
+        return self.eligible(accounts)
+
     def select(self, client: Client, user_ids: Sequence[str] | None) -> list[Account]:
         """The accounts to deactivate: those that are named, or with C(None) all that may be.
 
         :raises FatalError: if an account must not be deactivated, or one to keep does not exist.
         """
         if user_ids is None:
-            accounts = list(list_accounts(client))
-            self.assert_kept_exist(client, accounts)
-            return self.eligible(accounts)
+            return self.select_all(client, list(list_accounts(client)))
         found = find_accounts(client, user_ids).values()
         reasons = {account.user_id: self.refusal(account, named=True) for account in found}
         refuse({user_id: reason for user_id, reason in reasons.items() if reason is not None})
         return list(found)
-
-    def assert_kept_exist(self, client: Client, accounts: Iterable[Account]) -> None:
-        """Assert that each account to keep is one of these, or one that only the service that handles login has.
-
-        :raises FatalError: if one is not.
-        """
-        missing = set(self.keep).difference(account.user_id for account in accounts)
-        reason = "is to be kept, but does not exist: use the full ID of an account"
-        refuse({user_id: reason for user_id in sorted(missing) if not _service_knows(client, user_id)})
 
     def check_again(self, client: Client, user_id: str, *, named: bool) -> None:
         """Read the account, and refuse it if it must not be deactivated any more: it may have become an admin.

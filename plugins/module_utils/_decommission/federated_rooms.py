@@ -19,7 +19,7 @@ from .._synapse.accounts import Account, list_accounts
 from .._synapse.answer import Answer
 from .._synapse.client import CLIENT, Client
 from .._synapse.errors import RefusedError, SynapseError
-from .._synapse.rooms import joined_members, joined_rooms, list_rooms, sync_rooms
+from .._synapse.rooms import joined_members, joined_rooms, list_rooms, may_be_shared, sync_rooms
 from .._synapse.sessions import Session, can_act_as_others
 from .ghosts import Room
 from .pairs import read_room
@@ -30,19 +30,24 @@ MAX_INVITING_SERVERS = 20
 """Maximum number of servers to ask about an invite: those of the senders of its state."""
 
 
-def list_federated_rooms(client: Client) -> tuple[list[Room], dict[str, str]]:
+def list_federated_rooms(client: Client, *, dry_run: bool) -> tuple[list[Room], dict[str, str]]:
     """List the rooms that both remote servers and local accounts are joined to.
 
+    :param dry_run: rest on Synapse's statistics for which rooms these may be.
     :returns: the rooms, and those that Synapse can't read with the reason of each.
     """
-    active = [account.user_id for account in list_accounts(client) if not account.is_deactivated]
-    # The accounts are exact. Synapse's statistics also cover accounts that no listing has.
-    room_ids = {room["room_id"] for room in list_rooms(client, occupied=True)}
-    for _user_id, joined in client.map(lambda user_id: joined_rooms(client, user_id), active):
-        room_ids.update(joined)
+    listed = list_rooms(client, occupied=True)
+    room_ids = {room["room_id"] for room in listed if not dry_run or may_be_shared(room)}
+    if not dry_run:
+        # The accounts are exact. Synapse's statistics also cover accounts that no listing has.
+        active = [account.user_id for account in list_accounts(client) if not account.is_deactivated]
+        read = client.map(lambda user_id: joined_rooms(client, user_id), active, step="accounts read")
+        for _user_id, joined in read:
+            room_ids.update(joined)
     rooms: list[Room] = []
     unreadable: dict[str, str] = {}
-    for room_id, room in client.map(lambda room_id: _read_joined(client, room_id), sorted(room_ids)):
+    answers = client.map(lambda room_id: _read_joined(client, room_id), sorted(room_ids), step="rooms read")
+    for room_id, room in answers:
         if isinstance(room, str):
             unreadable[room_id] = room
         elif room is not None and room.servers:

@@ -85,7 +85,7 @@ def read_accounts(client: Client, demands: Demands) -> Accounts:
     def read(account: Account) -> list[str]:
         return joined_rooms(client, account.user_id)
 
-    for account, room_ids in client.map(read, accounts):
+    for account, room_ids in client.map(read, accounts, step="accounts read"):
         _add(found, account.user_id, room_ids, demands)
     # Only this finds accounts that are in no listing, for example the senders of application services.
     listed = {account.user_id for account in accounts}

@@ -73,7 +73,7 @@ def hand_over(client: Client, recipients: Sequence[Recipient], *, dry_run: bool)
             handover.granted[room.room_id] = _grant(client, room, to, send)
 
     try:
-        rooms = _rooms_to_hand_over(client, recipients, handover)
+        rooms = _rooms_to_hand_over(client, recipients, handover, dry_run=dry_run)
         change_rooms(client, grant, rooms, handover.failures, dry_run=dry_run)
     except SynapseError as error:
         handover.aborted = error
@@ -91,17 +91,19 @@ def _invalid(recipients: Iterable[Recipient], server_name: str) -> dict[str, str
     return invalid
 
 
-def _rooms_to_hand_over(client: Client, recipients: Sequence[Recipient], handover: Handover) -> list[JsonDict]:
+def _rooms_to_hand_over(
+    client: Client, recipients: Sequence[Recipient], handover: Handover, *, dry_run: bool
+) -> list[tuple[JsonDict, Room]]:
     """The orphaned rooms with a joined recipient, as listed. Records the other orphaned rooms, and requested rooms that
     are not federated."""
     selected = []
     federated = set()
-    for listed, room in federated_rooms(client, handover.failures):
+    for listed, room in federated_rooms(client, handover.failures, dry_run=dry_run):
         federated.add(room.room_id)
         if not is_orphaned(room):
             continue
         if _joined(recipients, room):
-            selected.append(listed)
+            selected.append((listed, room))
         else:
             handover.not_granted[room.room_id] = _no_recipient(recipients, room.room_id)
     requested = {room_id for recipient in recipients for room_id in recipient.room_ids or ()}

@@ -11,12 +11,12 @@ from typing import Callable, Iterable, Iterator
 
 from .._federation.checks import KnownAccounts
 from .._federation.names import is_server_name, is_user_id, server_of
-from .._synapse.answer import Answer, JsonDict
+from .._synapse.answer import Answer
 from .._synapse.client import ADMIN, Client
 from .._synapse.destinations import destination_rooms, list_destinations
 from .._synapse.errors import RefusedError, SynapseError
 from .._synapse.room_state import CREATE, MEMBER, POWER_LEVELS, Powers, as_state
-from .._synapse.rooms import list_rooms, newest_events
+from .._synapse.rooms import list_rooms, may_be_shared, newest_events
 from .ghosts import Room
 
 PENDING = ("invite", "knock")
@@ -36,7 +36,7 @@ def read_rooms(client: Client, on_unreadable: Callable[[str, SynapseError], None
     for destination in list_destinations(client):
         for room_id in destination_rooms(client, destination.name):
             servers[room_id].add(destination.name)
-    listed = [room["room_id"] for room in list_rooms(client) if _may_be_shared(room)]
+    listed = [room["room_id"] for room in list_rooms(client) if may_be_shared(room)]
     known: dict[str, KnownAccounts] = {}
 
     def read(room_id: str) -> Room | None:
@@ -48,7 +48,7 @@ def read_rooms(client: Client, on_unreadable: Callable[[str, SynapseError], None
             on_unreadable(room_id, error)
             return None
 
-    for room_id, found in client.map(read, dict.fromkeys([*listed, *servers])):
+    for room_id, found in client.map(read, dict.fromkeys([*listed, *servers]), step="rooms read"):
         if found is not None:
             known[room_id] = found.known
             servers[room_id].update(found.servers)
@@ -60,12 +60,6 @@ def read_rooms(client: Client, on_unreadable: Callable[[str, SynapseError], None
         for room_id, names in sorted(servers_of.items())
         if names
     ]
-
-
-def _may_be_shared(room: JsonDict) -> bool:
-    """Whether other accounts than ours may be joined."""
-    local = room.get("joined_local_members")
-    return not local or room.get("joined_members") != local
 
 
 def read_room(client: Client, room_id: str) -> Room | None:

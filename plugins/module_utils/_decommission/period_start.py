@@ -32,7 +32,7 @@ def period_start(client: Client, recorded: int, record: Record, broken_rooms: Co
     room_ids = [room["room_id"] for room in list_rooms(client) if room["room_id"] not in broken_rooms]
     now = int(client.time().timestamp())
     start = recorded
-    for room_id, received in client.map(lambda room_id: _newest(client, room_id), room_ids):
+    for room_id, received in client.map(lambda room_id: _newest(client, room_id), room_ids, step="rooms read"):
         # What is later than now was received while the clock was wrong.
         if start < received <= now and (room_id in record.rooms or is_shared(client, room_id)):
             start = received

@@ -10,9 +10,11 @@ import statistics
 import time
 from collections import Counter, defaultdict
 from dataclasses import asdict, dataclass, field
-from typing import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Collection, Iterable, Iterator, Mapping, NamedTuple, Sequence
 
-from .._synapse.accounts import Account, account_class, account_state, count_by_class, get_user, list_users
+from .._results import MAX_NAMES, sample
+from .._synapse.accounts import Account, classified_accounts, count_by_class
 from .._synapse.answer import JsonDict
 from .._synapse.client import Client
 from .._synapse.destinations import list_destinations
@@ -22,10 +24,9 @@ from .._synapse.room_state import is_of
 from .._synapse.rooms import joined_rooms, still_joined
 from .._synapse.server import server_info
 from .._text import duration, join_names, plural, printable
-from .drain import drain
+from .announcement import is_recipient
 from .drain_run import Options
-from .progress import DrainLog
-from .room_impact import RoomImpact, read_impact
+from .room_impact import ids_by_kind, read_impact
 
 SAMPLE_SERVERS = 5
 """Number of remote servers that the plan names for a connectivity check."""
@@ -33,8 +34,10 @@ SAMPLE_ACCOUNTS = 9
 """Number of accounts that are read to measure the response time."""
 LEAVE_COST = 13
 DEACTIVATION_COST = 11
-"""Duration of a leave, and of a deactivation, as a multiple of the response time of a read request. Measured on one
-machine (docs/maintainers/benchmarks-details.md), so the estimate is an order of magnitude."""
+NOTICE_COST = 150
+"""Duration of a leave, of a deactivation, and of a notice, which makes a room, as a multiple of the response time of a
+read request. Measured on one machine (docs/maintainers/benchmarks-details.md), so the estimate is an order of
+magnitude."""
 MAX_NAMES_ON_LINE = 5
 """Maximum number of rooms, servers or accounts that a line of the plan names."""
 MAX_NAME = 40
@@ -52,6 +55,19 @@ class PlanWarning:
     advice: str
 
 
+class Estimate(NamedTuple):
+    """Durations in seconds, of which each may be half or twice as long.
+
+    :ivar announcement: of the announcement.
+    :ivar drain: until all accounts have left the federated rooms, and are deactivated.
+    :ivar background: until Synapse has made them leave the other rooms.
+    """
+
+    announcement: float
+    drain: float
+    background: float
+
+
 @dataclass
 class Plan:
     """The plan. C(synapse_decommission_plan) documents the fields."""
@@ -62,47 +78,67 @@ class Plan:
     to_deactivate: int = 0
     staying_active: list[str] = field(default_factory=list)
     rooms: dict[str, int] = field(default_factory=dict)
-    memberships: int = 0
+    memberships: dict[str, int] = field(default_factory=dict)
     servers: JsonDict = field(default_factory=dict)
     impact: Mapping[str, list[str]] = field(default_factory=dict)
     aliases: dict[str, str] = field(default_factory=dict)
     site: dict[str, int] = field(default_factory=dict)
-    estimated_seconds: float | None = None
+    estimate: Estimate | None = None
+    notices: int = 0
     warnings: list[PlanWarning] = field(default_factory=list)
 
     def as_json(self) -> JsonDict:
-        return asdict(self)
+        """The plan as the module returns it: with the first C(MAX_NAMES) names of each list, and their number."""
+        return {
+            **asdict(self),
+            "estimate": self.estimate and self.estimate._asdict(),
+            "staying_active": self.staying_active[:MAX_NAMES],
+            "servers": {
+                **self.servers,
+                "unreachable": dict(islice(self.servers["unreachable"].items(), MAX_NAMES)),
+                "unreachable_total": len(self.servers["unreachable"]),
+                "never_contacted": self.servers["never_contacted"][:MAX_NAMES],
+                "never_contacted_total": len(self.servers["never_contacted"]),
+            },
+            "impact": {kind: room_ids[:MAX_NAMES] for kind, room_ids in self.impact.items()},
+            "impact_total": {kind: len(room_ids) for kind, room_ids in self.impact.items()},
+            "aliases": dict(islice(self.aliases.items(), MAX_NAMES)),
+            "aliases_total": len(self.aliases),
+        }
 
 
-def make_plan(client: Client, options: Options) -> Plan:
-    """Read all accounts, rooms and destinations of the server.
+def make_plan(client: Client, options: Options, *, announce: bool = False) -> Plan:
+    """Read the accounts, rooms and destinations of the server.
 
+    :param announce: whether notices are to be sent.
     :raises FatalError: if the listing lacks rooms: it could not be verified later that all accounts have left.
     """
     plan = Plan(server_info(client), options.erase)
-    accounts = _read_accounts(client)
+    accounts = classified_accounts(client)
     plan.accounts = count_by_class(Counter((account.account_class, account.state) for account in accounts))
-    to_deactivate = drain(client, None, options, DrainLog(), dry_run=True).deactivated
+    to_deactivate = [a.user_id for a in options.eligibility.select_all(client, accounts) if not options.is_done(a)]
     plan.to_deactivate = len(to_deactivate)
     plan.staying_active = _staying_active(accounts, options.eligibility.keep)
+    plan.notices = sum(map(is_recipient, accounts)) if announce else 0
 
-    impact = read_impact(client)
-    _check_statistics(client, {room["room_id"] for room in impact.rooms}, accounts)
-    _add_rooms(plan, impact)
-    plan.servers = _servers(client, _shared_rooms(impact))
-    plan.site = _site(client, impact)
-    plan.estimated_seconds = _estimate(client, sorted(to_deactivate), plan.memberships)
-    plan.warnings = list(_warnings(plan, _room_labels(impact), has_service=client.service is not None))
+    rooms = _Rooms(client.server_name)
+    for room, kinds in read_impact(client):
+        rooms.add(room, kinds)
+    _check_statistics(client, rooms.room_ids, accounts)
+    plan.impact = ids_by_kind(rooms.affected)
+    plan.rooms, plan.memberships, plan.aliases = dict(rooms.number), dict(rooms.memberships), rooms.aliases
+    plan.servers = _servers(client, rooms.shared)
+    files, size = count_media(client)
+    plan.site = {
+        "rooms_created": rooms.created,
+        "aliases": rooms.kept_aliases,
+        "media_files": files,
+        "media_bytes": size,
+    }
+    plan.estimate = _estimate(client, sorted(to_deactivate), plan)
+    labels = {room["room_id"]: _room_label(room) for room, _kinds in rooms.affected}
+    plan.warnings = list(_warnings(plan, labels, has_service=client.service is not None))
     return plan
-
-
-def _read_accounts(client: Client) -> list[Account]:
-    def read(listed: JsonDict) -> Account:
-        # The listing has neither suspension nor application service. For deactivated accounts these do not matter.
-        user = listed if listed["deactivated"] else get_user(client, listed["name"])
-        return Account(user["name"], account_class(user, client.user_id), account_state(user))
-
-    return [account for _listed, account in client.map(read, list_users(client))]
 
 
 def _is_admin(account: Account) -> bool:
@@ -129,22 +165,41 @@ def _check_statistics(client: Client, room_ids: set[str], accounts: Sequence[Acc
         )
 
 
-def _occupied(impact: RoomImpact) -> list[JsonDict]:
-    return [room for room in impact.rooms if room.get("local_members")]
+class _Rooms:
+    """What the plan has of the rooms. A server may have 50,000 of them, so few are kept.
 
+    :ivar affected: the rooms with an impact, each with its kinds.
+    :ivar shared: the remote servers, each with the number of rooms that it shares with this server.
+    :ivar created: number of federated rooms that were created here.
+    :ivar kept_aliases: number of aliases of federated rooms.
+    """
 
-def _add_rooms(plan: Plan, impact: RoomImpact) -> None:
-    rooms = _occupied(impact)
-    federated = sum(1 for room in rooms if room["federated"])
-    plan.impact = impact.kinds
-    plan.rooms = {"local": len(rooms) - federated, "federated": federated}
-    plan.memberships = sum(len(room["local_members"]) for room in rooms)
-    plan.aliases = {alias: room["room_id"] for room in impact.rooms for alias in room.get("aliases", ())}
+    def __init__(self, server_name: str) -> None:
+        self._server_name = server_name
+        self.room_ids: set[str] = set()
+        self.number: Counter[str] = Counter(local=0, federated=0)
+        self.memberships: Counter[str] = Counter(local=0, federated=0)
+        self.affected: list[tuple[JsonDict, list[str]]] = []
+        self.aliases: dict[str, str] = {}
+        self.shared: Counter[str] = Counter()
+        self.created = self.kept_aliases = 0
 
-
-def _shared_rooms(impact: RoomImpact) -> Counter[str]:
-    """The remote servers, each with the number of rooms that it shares with this server."""
-    return Counter(server for room in _occupied(impact) for server in room["remote_servers"])
+    def add(self, room: JsonDict, kinds: list[str]) -> None:
+        room_id, aliases = room["room_id"], room.get("aliases", ())
+        self.room_ids.add(room_id)
+        self.aliases.update(dict.fromkeys(aliases, room_id))
+        if kinds:
+            self.affected.append(({key: room.get(key) for key in ("room_id", *_LABEL_FIELDS)}, kinds))
+        if "federated" not in room:
+            return
+        kind = "federated" if room["federated"] else "local"
+        self.number[kind] += 1
+        members = room.get("local_members")
+        self.memberships[kind] += room["joined_local_members"] if members is None else len(members)
+        if room["federated"]:
+            self.shared.update(room["remote_servers"])
+            self.kept_aliases += len(aliases)
+            self.created += is_of(self._server_name, str(room.get("creator")))
 
 
 def _servers(client: Client, shared: Counter[str]) -> JsonDict:
@@ -161,40 +216,29 @@ def _servers(client: Client, shared: Counter[str]) -> JsonDict:
     }
 
 
-def _site(client: Client, impact: RoomImpact) -> dict[str, int]:
-    """What remote servers need the name of this server for, after its power-off."""
-    federated = [room for room in _occupied(impact) if room["federated"]]
-    files, size = count_media(client)
-    return {
-        "rooms_created": sum(is_of(client.server_name, str(room.get("creator"))) for room in federated),
-        "aliases": sum(len(room.get("aliases", ())) for room in federated),
-        "media_files": files,
-        "media_bytes": size,
-    }
-
-
-def _estimate(client: Client, user_ids: Sequence[str], memberships: int) -> float | None:
-    """The duration of the drain in seconds, estimated from the median response time of a small request."""
-    step = max(1, len(user_ids) // SAMPLE_ACCOUNTS)
+def _estimate(client: Client, user_ids: Sequence[str], plan: Plan) -> Estimate | None:
+    """The durations of a run, estimated from the median response time of a small request."""
     times = []
-    for user_id in user_ids[::step][:SAMPLE_ACCOUNTS]:
+    for user_id in sample(user_ids, SAMPLE_ACCOUNTS):
         start = time.monotonic()
         joined_rooms(client, user_id)
         times.append(time.monotonic() - start)
     if not times:
         return None
-    return statistics.median(times) * (LEAVE_COST * memberships + DEACTIVATION_COST * len(user_ids))
-
-
-def _room_labels(impact: RoomImpact) -> dict[str, str]:
-    """A readable label for each room, for example C(Lounge (#lounge:example.org)).
-
-    Names and aliases are set by users, also remote ones, so they are escaped and cut.
-    """
-    return {room["room_id"]: _room_label(room) for room in impact.rooms}
+    response = statistics.median(times)
+    return Estimate(
+        announcement=response * NOTICE_COST * plan.notices,
+        drain=response * (LEAVE_COST * plan.memberships["federated"] + DEACTIVATION_COST * len(user_ids)),
+        # An account that gets a notice is joined to, or invited to, another room, with the sender of the notice.
+        background=response * LEAVE_COST * (plan.memberships["local"] + 2 * plan.notices),
+    )
 
 
 def _room_label(room: JsonDict) -> str:
+    """A readable label of a room, for example C(Lounge (#lounge:example.org)).
+
+    Names and aliases are set by users, also remote ones, so they are escaped and cut.
+    """
     name, alias = (_cut(text, MAX_NAME) if isinstance(text, str) else "" for text in map(room.get, _LABEL_FIELDS))
     if name and alias:
         return f"{name} ({alias})"
@@ -328,7 +372,7 @@ def as_text(plan: Plan) -> list[str]:
         f"  to deactivate{' and erase' if plan.erase else ''}: {plan.to_deactivate:,}",
         f"  to leave all rooms and stay active: {_names(plan.staying_active) or 'none'}",
         f"Rooms: {plan.rooms['federated']:,} federated, {plan.rooms['local']:,} local;"
-        f" {plan.memberships:,} memberships to end",
+        f" {plan.memberships['federated']:,} and {plan.memberships['local']:,} memberships to end",
         f"Remote servers in these rooms: {plan.servers['total']:,}; {len(plan.servers['unreachable']):,} unreachable,"
         f" {len(plan.servers['never_contacted']):,} never contacted",
     ]
@@ -338,10 +382,22 @@ def as_text(plan: Plan) -> list[str]:
         f" {plural(site['aliases'], 'alias', 'aliases')} of federated rooms,"
         f" {plural(site['media_files'], 'media file', 'media files')} ({site['media_bytes'] / 1e6:,.1f} MB)"
     )
-    if plan.estimated_seconds is not None:
-        shortest, longest = duration(plan.estimated_seconds / 2), duration(2 * plan.estimated_seconds)
-        lines.append(f"Estimate: the drain takes {shortest} to {longest} at the current response time")
+    if plan.estimate is not None:
+        lines.append(_estimate_line(plan.estimate, plan.notices))
     return [printable(line) for line in (*lines, *_warning_lines(plan.warnings))]
+
+
+def _estimate_line(estimate: Estimate, notices: int) -> str:
+    def about(seconds: float) -> str:
+        return f"{duration(seconds / 2)} to {duration(2 * seconds)}"
+
+    announcement = (
+        f"; the announcement takes {about(estimate.announcement)}, and adds {notices:,} rooms" if notices else ""
+    )
+    return (
+        f"Estimate: the drain takes {about(estimate.drain)} at the current response time, and Synapse leaves the local"
+        f" rooms in another {about(estimate.background)}{announcement}"
+    )
 
 
 def _warning_lines(warnings: Sequence[PlanWarning]) -> Iterator[str]:

@@ -17,7 +17,7 @@ from .._synapse.answer import JsonDict
 from .._synapse.client import Client
 from .._synapse.errors import RefusedError, SynapseError
 from .._synapse.room_state import CREATE, POWER_LEVELS, Room, is_of, read_room
-from .._synapse.rooms import list_rooms, unlimited_messages
+from .._synapse.rooms import list_rooms, may_be_shared, unlimited_messages
 from .._text import join_names
 from .actors import Actors
 
@@ -49,20 +49,21 @@ def local_administrators(client: Client, room: Room) -> list[str]:
     return sorted(found, key=lambda user_id: (-powers.of(user_id), user_id != client.user_id, user_id))
 
 
-def federated_rooms(client: Client, failures: dict[str, str]) -> Iterator[tuple[JsonDict, Room]]:
+def federated_rooms(client: Client, failures: dict[str, str], *, dry_run: bool) -> Iterator[tuple[JsonDict, Room]]:
     """The rooms that both local and remote accounts are joined to, each as listed and with its state.
 
     :param failures: receives the rooms that could not be read, each with the reason.
+    :param dry_run: rest on Synapse's statistics for which rooms these may be.
     """
 
     def read(listed: JsonDict) -> Room | None:
         with _recording(failures, listed):
-            return read_room(client, listed, TYPES, unfederated=False)
+            # The members of a room cost Synapse less than its state, which only federated rooms need.
+            return read_room(client, listed, TYPES, unfederated=may_be_shared(listed))
         return None
 
-    # A room whose number of members changes during the listing may be listed twice.
-    rooms = {room["room_id"]: room for room in list_rooms(client, occupied=True)}
-    for listed, room in client.map(read, rooms.values()):
+    rooms = [room for room in list_rooms(client, occupied=True) if not dry_run or may_be_shared(room)]
+    for listed, room in client.map(read, rooms, step="rooms read"):
         if room is not None and room.local and room.remote:
             yield listed, room
 
@@ -70,13 +71,14 @@ def federated_rooms(client: Client, failures: dict[str, str]) -> Iterator[tuple[
 def change_rooms(
     client: Client,
     change: Callable[[Room, Send], None],
-    rooms: Sequence[JsonDict],
+    rooms: Sequence[tuple[JsonDict, Room]],
     failures: dict[str, str],
     *,
     dry_run: bool,
 ) -> None:
     """Read each of these rooms again, since its state may have changed, and call I(change) with it.
 
+    :param rooms: the rooms as C(federated_rooms) has them.
     :param failures: receives the rooms that could not be read or changed, each with the reason.
     :param dry_run: send nothing; only check as far as possible whether the senders can be acted as.
     :raises FatalError: if no further room can be changed.
@@ -84,13 +86,15 @@ def change_rooms(
     """
     actors = Actors(client, dry_run=dry_run)
 
-    def read_and_change(listed: JsonDict) -> None:
+    def read_and_change(found: tuple[JsonDict, Room]) -> None:
+        listed, room = found
         with _recording(failures, listed):
-            room = read_room(client, listed, TYPES)
+            if not dry_run:
+                room = read_room(client, listed, TYPES)
             change(room, lambda user_id, content: actors.send_state(room.room_id, POWER_LEVELS, content, user_id))
 
     with nullcontext() if dry_run or not rooms else unlimited_messages(client):
-        client.for_each(read_and_change, rooms)
+        client.for_each(read_and_change, rooms, step="rooms checked" if dry_run else "rooms changed")
     if actors.problems:
         raise RefusedError("; ".join(actors.problems))
 

@@ -24,7 +24,7 @@ T = TypeVar("T", bound=Sequence[float])
 
 
 class ProgressFile:
-    """A file with a JSON object of numbers, replaced about once a second.
+    """A file with a JSON object of numbers and words, replaced about once a second.
 
     Errors are ignored: without the file, only the progress on the terminal is missing.
     """
@@ -42,12 +42,12 @@ class ProgressFile:
         """Whether the last write is old enough for the next."""
         return time.monotonic() - self._written >= WRITE_INTERVAL
 
-    def write(self, **numbers: int) -> None:
-        """Replace the file with these numbers, and the seconds since the start as C(elapsed)."""
+    def write(self, **values: int | str | None) -> None:
+        """Replace the file with these values, and the seconds since the start as C(elapsed)."""
         self._written = time.monotonic()
         if self._path is None:
             return
-        content = json.dumps({**numbers, "elapsed": round(self._written - self._began, 3)})
+        content = json.dumps({**values, "elapsed": round(self._written - self._began, 3)})
         with suppress(OSError):
             _replace(self._path, content.encode())
 
@@ -58,6 +58,26 @@ class ProgressFile:
                 os.remove(self._path)
 
 
+class StepProgress:
+    """Writes how many items of the current step of a module are done to a progress file."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._step = ""
+        self._file = ProgressFile(path)
+
+    def __call__(self, step: str, done: int, total: int | None) -> None:
+        """Write the numbers, unless that was done just now. For the parameters see C(Client.on_step)."""
+        if step != self._step:
+            self._step, self._file = step, ProgressFile(self._path)
+        if self._file.is_due:
+            self._file.write(step=step, done=done, total=total)
+
+    def remove(self) -> None:
+        """Remove the file."""
+        self._file.remove()
+
+
 def _replace(path: str, content: bytes) -> None:
     """Replace a file, so that a reader gets the old or the new content as a whole."""
     new = f"{path}.new"
@@ -66,7 +86,7 @@ def _replace(path: str, content: bytes) -> None:
     # The directory may be /tmp: a file or link that another user has put there is not written to.
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644)
     with open(descriptor, "wb") as file:
-        # Readable by all, since the reader may be another user than the module's. It has numbers only.
+        # Readable by all, since the reader may be another user than the module's. It has no names.
         os.fchmod(descriptor, 0o644)
         file.write(content)
     os.replace(new, path)

@@ -6,13 +6,13 @@
 
 Requests: the listing of rooms, and one per room for its aliases. Each room with a joined local account takes one more
 for its state, or, with more than C(FULL_STATE_LIMIT) state events, one for each type of C(TYPES) and one for its
-members. Each federated room takes one more for its forward extremities.
+members. Each federated room takes one more for its forward extremities. Rooms that only this server is in, by Synapse's
+statistics, take none: they cease to exist with the server.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Iterator
+from typing import Iterable, Iterator
 
 from .._synapse.aliases import local_aliases
 from .._synapse.answer import JsonDict
@@ -29,7 +29,7 @@ from .._synapse.room_state import (
     is_of,
     read_room,
 )
-from .._synapse.rooms import list_rooms, newest_events
+from .._synapse.rooms import list_rooms, may_be_shared, newest_events
 from .power_levels import elevated_accounts, is_orphaned
 
 TYPES = (CREATE, POWER_LEVELS, CANONICAL_ALIAS, TOMBSTONE, SPACE_PARENT)
@@ -51,32 +51,38 @@ KINDS = (
 """The kinds of impact. C(synapse_rooms_info) documents each."""
 
 
-@dataclass
-class RoomImpact:
-    """The rooms, with the fields that C(synapse_rooms_info) documents, and the IDs of the rooms of each kind."""
+def read_impact(client: Client) -> Iterator[tuple[JsonDict, list[str]]]:
+    """Yield every room that the server knows, with the fields that C(synapse_rooms_info) documents, and its kinds.
 
-    rooms: list[JsonDict] = field(default_factory=list)
-    kinds: dict[str, list[str]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    A room that cannot be read is C(unreadable), not an error.
+    """
+    to_read = []
+    for listed in list_rooms(client):
+        if may_be_shared(listed):
+            to_read.append(listed)
+        else:
+            yield {**listed, "federated": False}, _listed_kinds(listed)
+    for _listed, found in client.map(lambda listed: _read(client, listed), to_read, step="rooms read"):
+        yield found
 
 
-def read_impact(client: Client) -> RoomImpact:
-    """Read every room that the server knows. A room that cannot be read is C(unreadable), not an error."""
-    impact = RoomImpact()
-    rooms = list(list_rooms(client))
-    for listed, (room, kinds) in client.map(lambda listed: _read(client, listed), rooms):
-        impact.rooms.append(room)
+def ids_by_kind(rooms: Iterable[tuple[JsonDict, list[str]]]) -> dict[str, list[str]]:
+    """The sorted IDs of the rooms of each kind."""
+    found: dict[str, list[str]] = {kind: [] for kind in KINDS}
+    for room, kinds in rooms:
         for kind in kinds:
-            impact.kinds[kind].append(listed["room_id"])
-    impact.rooms.sort(key=lambda room: str(room["room_id"]))
-    for room_ids in impact.kinds.values():
-        room_ids.sort()
-    return impact
+            found[kind].append(room["room_id"])
+    return {kind: sorted(room_ids) for kind, room_ids in found.items()}
+
+
+def _listed_kinds(listed: JsonDict) -> list[str]:
+    return ["published"] if listed.get("public") else []
 
 
 def _read(client: Client, listed: JsonDict) -> tuple[JsonDict, list[str]]:
     """A listed room with more fields, and the kinds of impact on it."""
     fields: JsonDict = {**listed}
-    kinds = ["published"] if listed.get("public") else []
+    kinds = _listed_kinds(listed)
     try:
         fields["aliases"] = local_aliases(client, listed["room_id"])
         if fields["aliases"]:

@@ -60,7 +60,7 @@ def list_site_rooms(client: Client, kept: Kept, ignore: Collection[str]) -> Site
             return error
 
     seen: set[str] = set()
-    for room_id, aliases in client.map(read, sorted(names)):
+    for room_id, aliases in client.map(read, sorted(names), step="rooms read"):
         if isinstance(aliases, RefusedError):
             found.not_kept[room_id] = aliases.reason
             continue

@@ -65,7 +65,7 @@ def make_unlisted_leave(client: Client) -> Iterator[Departure]:
 
     departures: dict[str, Departure] = {}
     rooms = unlisted_members(client).items()
-    for (room_id, members), remaining in client.map(try_to_shut_down, rooms):
+    for (room_id, members), remaining in client.map(try_to_shut_down, rooms, step="rooms shut down"):
         for user_id in members:
             departure = departures.setdefault(user_id, Departure(user_id))
             if user_id in remaining:

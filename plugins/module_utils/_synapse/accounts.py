@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Collection, Iterable, Iterator, Mapping, NamedTuple
 
+from .._results import sample
 from .answer import Answer, JsonDict
 from .client import ADMIN, Client
 from .delegation import ServiceAccount
@@ -18,6 +19,9 @@ from .unanswered import send_once
 CLASSES = ("operator", "admin", "appservice", "guest", "user")
 DEACTIVATED = ("deactivated", "erased")
 STATES = ("active", "suspended", "locked", *DEACTIVATED)
+MAX_UNSEEN_READS = 5000
+"""Maximum number of accounts that C(classified_accounts) reads one by one."""
+USERS = f"{ADMIN}/v2/users"
 MAX_SINGLE_READS = 100
 """Maximum number of accounts that are read one by one. For more, all accounts of the server are listed."""
 
@@ -88,6 +92,29 @@ def list_users(client: Client, *, name: str | None = None, active: bool | None =
             yield user
 
 
+def count_users(client: Client, *, active: bool | None = None) -> int:
+    """Count the accounts of the server without a listing, unless a service handles login, which only a listing asks.
+
+    :param active: as for C(list_users).
+    """
+    if client.service is not None:
+        return sum(1 for _user in list_users(client, active=active))
+
+    def count(deactivated: str) -> int:
+        params = {"limit": 1, "locked": "true", "deactivated": deactivated}
+        try:
+            page = client.get(USERS, params={**params, "guests": "true"})
+        except SynapseError as error:
+            if error.status != 400:
+                raise
+            page = client.get(USERS, params={**params, "guests": "false"})
+        return page.take("total", int)
+
+    if active is not None and not active:
+        return count("true") - count("false")
+    return count("false" if active else "true")
+
+
 def _user(answer: Answer) -> JsonDict:
     """An account, with the fields that decisions rest on as booleans. Old versions have 0 and 1."""
     flags = {key: bool(answer.take(key, int)) for key in ("admin", "is_guest", "deactivated")}
@@ -125,14 +152,13 @@ def unknown_to_synapse(client: Client) -> Iterator[ServiceAccount]:
 
 
 def _list_with_guests(client: Client, params: dict[str, str], known: Iterable[ServiceAccount]) -> Iterator[Answer]:
-    path = f"{ADMIN}/v2/users"
     try:
-        yield from list_all(client, path, "users", name_key="name", params=params)
+        yield from list_all(client, USERS, "users", name_key="name", params=params)
     except SynapseError as error:
         if error.status != 400:
             raise
         # Under delegated authentication, Synapse refuses to list guests. Those from before are known to the service.
-        yield from list_all(client, path, "users", name_key="name", params={**params, "guests": "false"})
+        yield from list_all(client, USERS, "users", name_key="name", params={**params, "guests": "false"})
         # By now, I(known) has only those that were not listed.
         guests = [account.username for account in known if account.guest]
         for username in guests if "name" not in params else ():
@@ -142,7 +168,28 @@ def _list_with_guests(client: Client, params: dict[str, str], known: Iterable[Se
 def list_accounts(client: Client) -> Iterator[Account]:
     """All accounts of the server."""
     for user in list_users(client):
-        yield _account(client, user)
+        yield as_account(client, user)
+
+
+def classified_accounts(client: Client) -> list[Account]:
+    """All accounts of the server, with the class C(appservice) as far as few requests show it.
+
+    No version of Synapse lists the application service of an account, nor whether it is suspended. By default, Synapse
+    does not record when an application service uses an account. So those that were never seen are read one by one,
+    evenly chosen if there are many.
+    """
+    accounts: list[Account] = []
+    unseen: list[Account] = []
+    for user in list_users(client):
+        account = as_account(client, user)
+        # An old version does not list the time.
+        is_unseen = user.get("last_seen_ts") is None and not account.is_deactivated
+        (unseen if is_unseen else accounts).append(account)
+    chosen = set(sample(unseen, MAX_UNSEEN_READS))
+    accounts.extend(account for account in unseen if account not in chosen)
+    read = client.map(lambda account: get_account(client, account.user_id), sorted(chosen), step="accounts read")
+    accounts.extend(account for _listed, account in read)
+    return accounts
 
 
 def existing_accounts(client: Client, user_ids: Collection[str]) -> dict[str, Account]:
@@ -150,10 +197,11 @@ def existing_accounts(client: Client, user_ids: Collection[str]) -> dict[str, Ac
     if len(user_ids) > MAX_SINGLE_READS:
         wanted = set(user_ids)
         return {account.user_id: account for account in list_accounts(client) if account.user_id in wanted}
-    return {user_id: _account(client, user) for user_id in user_ids for user in _get_users(client, user_id)}
+    return {user_id: as_account(client, user) for user_id in user_ids for user in _get_users(client, user_id)}
 
 
-def _account(client: Client, user: JsonDict) -> Account:
+def as_account(client: Client, user: JsonDict) -> Account:
+    """What decisions about an account need, of what C(list_users) or C(get_user) returns."""
     # A server that is too old for locks has no field for them, and no account needs to be locked.
     locked = bool(user.get("locked", True))
     return Account(user["name"], account_class(user, client.user_id), account_state(user), locked)
@@ -173,7 +221,7 @@ def _read_users(client: Client, user_id: str) -> Iterator[Answer]:
 
 
 def _read_user(client: Client, user_id: str) -> Answer:
-    return client.get(f"{ADMIN}/v2/users/{{}}", user_id)
+    return client.get(f"{USERS}/{{}}", user_id)
 
 
 def _with_service(client: Client, answer: Answer) -> JsonDict:
@@ -192,7 +240,7 @@ def get_user(client: Client, user_id: str) -> JsonDict:
 
 def get_account(client: Client, user_id: str) -> Account:
     """One account, as it is now. For the endpoint and the errors see C(get_user)."""
-    return _account(client, get_user(client, user_id))
+    return as_account(client, get_user(client, user_id))
 
 
 def deactivate(client: Client, user_id: str, *, erase: bool) -> None:
@@ -241,4 +289,4 @@ def set_locked(client: Client, user_id: str, locked: bool) -> None:
     API: C(PUT /_synapse/admin/v2/users/<user_id>).
     """
     if client.service is None or not client.service.set_locked(localpart_of(user_id), locked):
-        client.put(f"{ADMIN}/v2/users/{{}}", user_id, json={"locked": locked})
+        client.put(f"{USERS}/{{}}", user_id, json={"locked": locked})

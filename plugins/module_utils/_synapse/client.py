@@ -14,7 +14,7 @@ import datetime
 import itertools
 import time
 from collections import Counter
-from typing import Callable, Iterable, Iterator, Mapping, TypeVar
+from typing import Callable, Iterable, Iterator, Mapping, Sized, TypeVar
 from urllib.parse import quote
 
 from .._concurrency import Item, Result, map_concurrent
@@ -81,6 +81,8 @@ class Client:
         """Why no more requests are sent except logouts: see C(stop)."""
         self.before_write: Callable[[], None] | None = None
         """Called before each request except GET and logouts is sent. The request fails with the error it raises."""
+        self.on_step: Callable[[str, int, int | None], object] | None = None
+        """Called with a step of C(map), and the numbers of its items that are done, and in all if it is known."""
         self.service: LoginService | None = None
         """What handles login in the place of Synapse, if the collection is to ask it."""
         self._retries = True
@@ -226,16 +228,27 @@ class Client:
     def delete(self, path: str, *segments: str) -> Answer:
         return self.request("DELETE", path, *segments)
 
-    def map(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[tuple[Item, Result]]:
+    def map(
+        self, function: Callable[[Item], Result], items: Iterable[Item], *, step: str = ""
+    ) -> Iterator[tuple[Item, Result]]:
         """Call a function that sends requests for each item, in as many threads as there are connections.
 
         See C(map_concurrent) for the order of the results and for errors.
-        """
-        return map_concurrent(function, items, self.connections)
 
-    def for_each(self, function: Callable[[Item], object], items: Iterable[Item]) -> None:
+        :param step: what the items are when they are done, for example C(rooms read); C(""): it is not shown.
+        """
+        results = map_concurrent(function, items, self.connections)
+        if not step or self.on_step is None:
+            yield from results
+            return
+        total = len(items) if isinstance(items, Sized) else None
+        for done, result in enumerate(results, 1):
+            self.on_step(step, done, total)
+            yield result
+
+    def for_each(self, function: Callable[[Item], object], items: Iterable[Item], *, step: str = "") -> None:
         """As C(map), for a function without a result."""
-        for _done in self.map(function, items):
+        for _done in self.map(function, items, step=step):
             pass
 
     def stop(self, error: SynapseError) -> None:

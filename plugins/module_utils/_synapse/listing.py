@@ -16,7 +16,8 @@ from .answer import Answer, JsonDict
 from .client import Client
 from .errors import FatalError
 
-PAGE_SIZE = 1000
+PAGE_SIZE = 10_000
+"""Items of a page. Synapse sorts all items for each page, so that few large pages cost it less than many small ones."""
 MAX_LISTINGS = 4
 """Maximum number of times that the items are listed, until none is missing."""
 

@@ -11,8 +11,8 @@ from typing import Iterator
 
 from .answer import Answer, JsonDict
 from .client import ADMIN, CLIENT, Client
-from .listing import PAGE_SIZE
 
+EVENTS_PER_PAGE = 1000
 MESSAGES = f"{CLIENT}/v3/rooms/{{}}/messages"
 """API: C(GET /_matrix/client/v3/rooms/<room_id>/messages), for an account that is joined to the room."""
 ADMIN_MESSAGES = f"{ADMIN}/v1/rooms/{{}}/messages"
@@ -28,7 +28,7 @@ def list_events(
     :param token: an access token of an account in the room; C(None) for the operator.
     """
     # In the other direction, Synapse may request missing events from remote servers.
-    query: JsonDict = {"dir": "f", "filter": json.dumps(event_filter), "limit": PAGE_SIZE}
+    query: JsonDict = {"dir": "f", "filter": json.dumps(event_filter), "limit": EVENTS_PER_PAGE}
     while True:
         page = client.get(path, room_id, params=query, token=token)
         yield from page.objects("chunk")

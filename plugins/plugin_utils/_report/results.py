@@ -162,17 +162,17 @@ class _StageResults:
         for task, name in LISTS:
             result = self._result(task, name)
             if result:
-                self._add_list(name, result[name])
+                self._add_list(name, result[name], result[f"{name}_total"])
         for task in ("announcement", "handover", "aliases", "demotion"):
             self.failures.add_result(self._result(task))
 
-    def _add_list(self, name: str, items: Sequence[Any]) -> None:
+    def _add_list(self, name: str, items: Sequence[Any], number: int) -> None:
         listed = [item if isinstance(item, dict) else {"room_id": item} for item in items]
-        total = 0
+        total = number
         # An earlier run's work is not repeated, and stays listed. What is not handed over is as the newest run says.
         if name != "not_handed_over":
             listed = [*(item for item in self.certificate.get(name, []) if item not in listed), *listed]
-            total = self.certificate.get(f"{name}_total", 0)
+            total = max(number, self.certificate.get(f"{name}_total", 0))
         self.certificate.update({name: listed, f"{name}_total": max(total, len(listed))})
 
     def _add_drain(self) -> None:
@@ -201,8 +201,7 @@ class _StageResults:
         before = self.certificate.get("left_rooms", {})
         self.certificate["left_rooms"] = {"accounts": len(result["accounts"])}
         for key in ("left", "rejected", "retracted"):
-            number = sum(len(account[key]) for account in result["accounts"])
-            self.certificate["left_rooms"][key] = number + before.get(key, 0)
+            self.certificate["left_rooms"][key] = result[f"{key}_total"] + before.get(key, 0)
         for account in result["accounts"]:
             if account.get("error"):
                 self.failures.add(account["user_id"], account["error"])
