@@ -140,7 +140,7 @@ def playbook(targets: Mapping[str, Target], directory: Path, serial: int) -> Com
     }
     inventory = directory / "inventory.json"
     inventory.write_text(json.dumps({"matrix_retiring": {"hosts": hosts, "vars": variables}}))
-    return _ansible("-i", inventory, "matrixops.synapse.decommission")
+    return ansible("-i", inventory, "matrixops.synapse.decommission")
 
 
 # To list
@@ -220,7 +220,7 @@ def module_from(file: Path, name: str, options: Sequence[str], directory: Path) 
     written = _write("{{ found | to_json }}", directory)
     playbook = directory / "play.json"
     playbook.write_text(json.dumps([{**play, "tasks": [task, written]}]))
-    return _ansible("-i", "localhost,", playbook)
+    return ansible("-i", "localhost,", playbook)
 
 
 def python(module: str, *arguments: str | Path) -> Command:
@@ -248,10 +248,10 @@ def _play(target: Target, directory: Path, *tasks: dict[str, Any]) -> Command:
     play = {"hosts": "localhost", "gather_facts": False, "vars": variables, "tasks": tasks}
     file = directory / "play.json"
     file.write_text(json.dumps([play]))
-    return _ansible("-i", "localhost,", file)
+    return ansible("-i", "localhost,", file)
 
 
-def _ansible(*arguments: str | Path) -> Command:
+def ansible(*arguments: str | Path) -> Command:
     # Our playbook is found where the repository is a collection; colours would only be in the way.
     environment = {
         "ANSIBLE_COLLECTIONS_PATH": str(REPOSITORY / ".cache"),
