@@ -33,10 +33,10 @@ class ActionModule(ProgressAction):
         if left_all:
             return self._paces["left_all"].time_left(elapsed, left_all, accounts)
         until_left = self._paces["left"].seconds_left(elapsed, left, accounts)
-        until_deactivated = self._paces["deactivated"].seconds_left(elapsed, deactivated, accounts)
+        if left >= accounts:
+            return self._paces["deactivated"].time_left(elapsed, deactivated, accounts)
         if until_left is None:
             return "time left unknown"
-        if until_deactivated is None:
-            # Until the first deactivation, it is taken to last as long as the leaves of an account.
-            until_deactivated = elapsed * accounts / left if left else 0.0
+        # Until the deactivations begin, one is taken to last as long as the leaves of an account.
+        until_deactivated = until_left / (accounts - left) * (accounts - deactivated)
         return f"about {duration(until_left + until_deactivated)} left"

@@ -43,7 +43,7 @@ options:
   total_only:
     description:
       - Whether to return only the number of rooms that accounts of this server are joined to, by Synapse's statistics.
-      - V(true) takes about 20 requests, however many rooms there are.
+      - V(true) takes about 20 requests, however many rooms there are. O(local_members) and O(impact) are ignored.
     type: bool
     default: false
   concurrency:
@@ -244,9 +244,10 @@ def main() -> None:
             "total_only": {"type": "bool", "default": False},
             "concurrency": {"type": "int", "default": 8},
         },
-        mutually_exclusive=[("local_members", "impact", "total_only")],
         shows_progress=True,
     )
+    if module.params["local_members"] and module.params["impact"]:
+        module.fail_json(msg="No changes made: set either local_members or impact")
     rooms: list[dict[str, Any]]
     more: dict[str, Any] = {}
     with module.client() as client:

@@ -172,7 +172,7 @@ class Server:
     def users(self, *users: Json, deactivated: str = "true", guests: str = "true", **query: str) -> None:
         """Declare a listing of accounts, on a single page."""
         query = {
-            "limit": "1000",
+            "limit": "10000",
             "order_by": "name",
             "locked": "true",
             "guests": guests,
@@ -197,7 +197,7 @@ class Server:
         self.get(path, {"joined_rooms": [room_id(name) for name in names], "total": len(names)})
 
     def rooms(self, *rooms: Json) -> None:
-        query = {"limit": "1000", "order_by": "version"}
+        query = {"limit": "10000", "order_by": "version"}
         self.get(ROOMS, {"rooms": list(rooms), "total_rooms": len(rooms)}, query=query)
 
     def members(self, name: str, *user_ids: str) -> None:

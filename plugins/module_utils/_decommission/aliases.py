@@ -88,11 +88,11 @@ class Release:
 def release(client: Client, kept: Kept = NOTHING, *, dry_run: bool) -> Release:
     """Record all aliases of this server, remove them from the state of rooms, then delete them from the directory.
 
-    :param dry_run: predict the result for the rooms that, by Synapse's statistics, remote accounts may be joined to.
+    :param dry_run: predict the result for the rooms that, by the listing, remote accounts may be joined to, or whose
+        canonical alias is one of this server.
     """
     rooms = {room["room_id"]: room for room in list_rooms(client)}
-    to_read = [room_id for room_id, room in rooms.items() if not dry_run or may_be_shared(room)]
-    found = _find_aliases(client, to_read)
+    found = _find_aliases(client, _rooms_to_ask(client, rooms) if dry_run else rooms)
     outcome = Release(kept=_find_kept(client, found, kept))
     outcome.found = {alias: room_id for alias, room_id in found.items() if alias not in outcome.kept}
     before = read_aliases(client)
@@ -120,6 +120,15 @@ def _find_aliases(client: Client, room_ids: Iterable[str]) -> dict[str, str]:
     """The aliases of this server that point to these rooms. Takes one request per room."""
     answers = client.map(lambda room_id: local_aliases(client, room_id), room_ids, step="rooms read")
     return {alias: room_id for room_id, aliases in answers for alias in aliases if _is_local(client, alias)}
+
+
+def _rooms_to_ask(client: Client, rooms: Mapping[str, JsonDict]) -> list[str]:
+    """The rooms that most likely have aliases of this server, and those in which they matter to others."""
+    return [
+        room_id
+        for room_id, room in rooms.items()
+        if may_be_shared(room) or _is_local(client, room.get("canonical_alias"))
+    ]
 
 
 def _find_kept(client: Client, found: Mapping[str, str], kept: Kept) -> list[str]:

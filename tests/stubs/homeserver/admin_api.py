@@ -15,6 +15,8 @@ from .request import Endpoints, Request
 from .state import CANONICAL_ALIAS, State
 
 endpoints = Endpoints()
+NOT_LISTED = ("appservice_id", "suspended")
+"""The fields of an account that the listing lacks."""
 
 
 def page(state: State, request: Request, key: str, items: Iterable[Any], next_key: str = "next_token") -> Reply:
@@ -74,7 +76,7 @@ def users(state: State, request: Request) -> Reply:
     if state.delegated and query.get("guests", "true") == "true":
         return 400, {"errcode": "M_INVALID_PARAM", "error": "The guests parameter is not supported"}
     shown = [
-        account
+        {key: value for key, value in account.items() if key not in NOT_LISTED}
         for _user_id, account in sorted(state.accounts.items())
         if (query.get("deactivated") == "true" or not account["deactivated"])
         and (query.get("locked") == "true" or not account.get("locked"))

@@ -11,10 +11,10 @@ from typing import Any, Callable
 
 import pytest
 from ansible.plugins.action import ActionBase
-from ansible.plugins.action.normal import ActionModule as NormalAction
 from ansible_collections.matrixops.synapse.plugins.action import site as plugin
 from ansible_collections.matrixops.synapse.plugins.action import synapse_site
 from ansible_collections.matrixops.synapse.plugins.plugin_utils import _server_key
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._progress_display import ProgressAction
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import NOW, SERVER, Json
 
 NEW = _server_key.generate()
@@ -38,7 +38,7 @@ def collect(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
     def run(rooms: Any = None, *, check_mode: bool = False, **module: Any) -> Json:
         rooms = COLLECTED if rooms is None else rooms
         answer = {"content": rooms, "rooms": len(rooms), **module}
-        monkeypatch.setattr(NormalAction, "run", lambda *_arguments: answer)
+        monkeypatch.setattr(ProgressAction, "run", lambda *_arguments: answer)
         action = synapse_site.ActionModule.__new__(synapse_site.ActionModule)
         action._task = SimpleNamespace(
             check_mode=check_mode, args={"directory": str(tmp_path), "server_name": SERVER}, no_log=False

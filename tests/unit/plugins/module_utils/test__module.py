@@ -48,7 +48,7 @@ def test_options_of_the_connection(server: Server, run: Run) -> None:
     run("synapse_users_info", {"validate_certs": False, "gather": []})
 
 
-QUERY = {"limit": "1000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
+QUERY = {"limit": "10000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
 
 
 def test_a_ca_of_ones_own(server: Server, run: Run, tmp_path: Path) -> None:

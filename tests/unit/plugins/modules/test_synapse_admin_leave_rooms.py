@@ -215,7 +215,7 @@ def test_an_error_with_the_unlisted_is_reported_with_what_was_done(server: Serve
     server.leave("r1")
     server.joined(OPERATOR)
     server.delete(OVERRIDE)
-    query = {"limit": "1000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
+    query = {"limit": "10000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
     server.get("/_synapse/admin/v2/users", matrix_error("M_UNKNOWN", "broken"), status=500, query=query)
     result = run("synapse_admin_leave_rooms", {"user_ids": [OPERATOR], "unlisted": True})
     assert result["failed"]

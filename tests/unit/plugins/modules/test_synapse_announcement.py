@@ -79,6 +79,8 @@ def test_sent(server: Server, run: Run, diff: bool) -> None:
 def test_had_before(server: Server, run: Run, check: bool) -> None:
     begin(server)
     server.users(user("op", admin=True))
+    if check:
+        server.user(user("op", admin=True))
     rooms(server, had=True)
     result = run("synapse_announcement", OPTIONS, check=check)
     assert (result["changed"], result["sent"], result["unchanged"]) == (False, 0, 1)
@@ -88,8 +90,8 @@ def test_had_before(server: Server, run: Run, check: bool) -> None:
 def test_check_mode(server: Server, run: Run) -> None:
     begin(server)
     server.users(user("op", admin=True))
-    rooms(server, had=False)
     server.user(user("op", admin=True))
+    rooms(server, had=False)
     result = run("synapse_announcement", OPTIONS, check=True)
     assert (result["changed"], result["sent"], result["unchanged"]) == (True, 1, 0)
 

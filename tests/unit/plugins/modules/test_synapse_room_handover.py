@@ -29,36 +29,32 @@ POWER_LEVELS = f"/_matrix/client/v3/rooms/{quoted(room_id('r'))}/state/m.room.po
 
 
 def look(server: Server, name: str, *members: str) -> None:
-    server.members(name, *members)
-    look_again(server, name, *members)
-
-
-def look_again(server: Server, name: str, *members: str) -> None:
     state = [create("10"), levels(USERS), *joins(*members)]
     server.get(f"{ROOMS}/{quoted(room_id(name))}/state", {"state": state})
 
 
-def first_look(server: Server) -> None:
+def first_look(server: Server, *, check: bool = False) -> None:
     server.whoami()
-    server.rooms(room("r", 2), room("bobs", 1), room("local", 1), room("left", 0))
+    server.rooms(room("r", 2), room("bobs", 1), {**room("local", 1), "joined_members": 1}, room("left", 0))
     look(server, "r", OPERATOR, HOST, ALICE)
     look(server, "bobs", HOST, "@bob:other.example")
-    server.members("local", HOST)
+    if not check:
+        # A prediction rests on the statistics.
+        server.members("local", HOST)
 
 
 def act(server: Server) -> None:
     server.rate_limit()
-    look_again(server, "r", OPERATOR, HOST, ALICE)
+    look(server, "r", OPERATOR, HOST, ALICE)
     server.user(user("host", locked=False))
     server.can_act_as(HOST, "as_host")
 
 
 @pytest.mark.parametrize("check", [True, False])
 def test_handing_over(server: Server, run: Run, check: bool) -> None:
-    first_look(server)
+    first_look(server, check=check)
     users = {HOST: 100, ALICE: 100}
     if check:
-        look_again(server, "r", OPERATOR, HOST, ALICE)
         server.user(user("host", locked=False))
     else:
         act(server)
@@ -77,8 +73,9 @@ def test_handing_over(server: Server, run: Run, check: bool) -> None:
 @pytest.mark.parametrize("check", [True, False])
 def test_nothing_to_hand_over_writes_nothing(server: Server, run: Run, check: bool) -> None:
     server.whoami()
-    server.rooms(room("local", 1))
-    server.members("local", HOST)
+    server.rooms({**room("local", 1), "joined_members": 1})
+    if not check:
+        server.members("local", HOST)
     result = run("synapse_room_handover", {**OPTIONS, "to": []}, check=check)
     assert (result["changed"], result["handed_over"], result["not_handed_over"]) == (False, [], [])
 

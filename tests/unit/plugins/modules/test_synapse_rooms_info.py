@@ -41,8 +41,7 @@ def test_local_members(server: Server, run: Run) -> None:
     assert result["total"] == 1
 
 
-@pytest.mark.parametrize("only_joined", [True, False])
-def test_impact(server: Server, run: Run, only_joined: bool) -> None:
+def test_impact(server: Server, run: Run) -> None:
     server.whoami()
     server.rooms(room("b", 1), room("a", 0))
     server.get(f"/_matrix/client/v3/rooms/{quoted(room_id('b'))}/aliases", {"aliases": []})
@@ -50,19 +49,32 @@ def test_impact(server: Server, run: Run, only_joined: bool) -> None:
     server.get(f"{ROOMS}/{quoted(room_id('b'))}/state", {"state": state})
     server.get(f"{ROOMS}/{quoted(room_id('b'))}/forward_extremities", {"count": 0, "results": []})
     server.get(f"/_matrix/client/v3/rooms/{quoted(room_id('a'))}/aliases", {"aliases": ["#a:example.org"]})
-    result = run("synapse_rooms_info", {"impact": True, "local_members": only_joined, "concurrency": 1})
+    result = run("synapse_rooms_info", {"impact": True, "concurrency": 1})
     found = {kind: room_ids for kind, room_ids in result["impact"].items() if room_ids}
     b = [room_id("b")]
     assert found == {"orphaned": b, "empowered": b, "broken": b, "aliased": [room_id("a")]}
-    rooms = [] if only_joined else [{**room("a", 0), "aliases": ["#a:example.org"]}]
-    assert result["rooms"][:-1] == rooms
+    assert result["rooms"][0] == {**room("a", 0), "aliases": ["#a:example.org"]}
     assert result["rooms"][-1]["administrators"] == {"local": [HOST], "remote": [], "all_accounts": False}
-    assert (result["total"], result["changed"]) == (len(rooms) + 1, False)
+    assert (result["total"], result["changed"]) == (2, False)
+
+
+def test_impact_of_rooms_with_local_members(run: Run) -> None:
+    result = run("synapse_rooms_info", {"impact": True, "local_members": True})
+    assert result["failed"] and result["msg"] == "No changes made: set either local_members or impact"
+
+
+def test_only_the_number_of_occupied_rooms(server: Server, run: Run) -> None:
+    server.whoami()
+    for start, local in ((0, 9), (5, 0), (2, 1), (4, 1)):
+        query = {"order_by": "joined_local_members", "limit": "1", "from": str(start)}
+        server.get(ROOMS, {"rooms": [room("r", local)], "total_rooms": 10}, query=query)
+    result = run("synapse_rooms_info", {"total_only": True})
+    assert (result["rooms"], result["total"]) == ([], 5)
 
 
 def test_an_error(server: Server, run: Run) -> None:
     server.whoami()
-    query = {"limit": "1000", "order_by": "version"}
+    query = {"limit": "10000", "order_by": "version"}
     server.get(ROOMS, matrix_error("M_FORBIDDEN", "You are not a server admin"), status=403, query=query)
     result = run("synapse_rooms_info")
     assert result["failed"]

@@ -257,7 +257,7 @@ def test_a_token_that_dies(server: Server, run: Run) -> None:
 
 def test_a_listing_that_fails(server: Server, run: Run) -> None:
     server.whoami()
-    query = {"limit": "1000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
+    query = {"limit": "10000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
     server.get("/_synapse/admin/v2/users", matrix_error("M_UNKNOWN", "broken"), status=500, query=query)
     result = run("synapse_user_deactivate", {"all_users": True})
     assert (result["status"], result["errcode"]) == (500, "M_UNKNOWN")

@@ -20,7 +20,7 @@ from ansible_collections.matrixops.synapse.plugins.plugin_utils import _progress
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import PATIENCE, Json
 
 PROGRESS = {"accounts": 500, "left": 120, "deactivated": 120, "left_all_rooms": 0, "failed": 0, "elapsed": 60.0}
-SHOWN = "120 of 500 accounts have left all federated rooms, 120 are deactivated; 2.0 per second, about 3 min 10 s left"
+SHOWN = "120 of 500 accounts have left all federated rooms, 120 are deactivated; about 6 min 20 s left"
 SOON = 0.001
 
 Start = Callable[..., "PluginRun"]
@@ -58,41 +58,62 @@ def test_progress_of_checks(more: Json, expected: str) -> None:
         ({}, SHOWN),
         (
             {"failed": 10},
-            "120 of 500 accounts have left all federated rooms, 120 are deactivated, 10 failed; 2.0 per second,"
-            " about 3 min 5 s left",
+            "120 of 500 accounts have left all federated rooms, 120 are deactivated, 10 failed; about 6 min 10 s left",
         ),
         (
             {"left": 240, "deactivated": 0},
-            "240 of 500 accounts have left all federated rooms, 0 are deactivated; 2.0 per second,"
-            " about 3 min 10 s left",
+            "240 of 500 accounts have left all federated rooms, 0 are deactivated; about 3 min 10 s left",
         ),
         (
             {"left": 490, "deactivated": 500, "left_all_rooms": 495},
             "495 of 500 accounts have left all federated rooms, 500 are deactivated, 495 have left all rooms;"
-            " 8.2 per second, about 1 s left",
+            " about 0.6 s left",
         ),
         (
             {"left": 0, "deactivated": 0},
-            "0 of 500 accounts have left all federated rooms, 0 are deactivated; 0.0 per second, time left unknown",
+            "0 of 500 accounts have left all federated rooms, 0 are deactivated; time left unknown",
         ),
         (
             {"elapsed": 0.0},
-            "120 of 500 accounts have left all federated rooms, 120 are deactivated; 0.0 per second, time left unknown",
+            "120 of 500 accounts have left all federated rooms, 120 are deactivated; time left unknown",
         ),
         (
             {"accounts": 200_000, "left": 200_000, "deactivated": 5_432, "left_all_rooms": 5_000, "elapsed": 500.0},
             "200,000 of 200,000 accounts have left all federated rooms, 5,432 are deactivated, 5,000 have left all"
-            " rooms; 10.0 per second, about 5 h 25 min left",
+            " rooms; about 5 h 25 min left",
         ),
         # Of a pass whose accounts are not all counted yet.
         (
             {"accounts": 100},
-            "120 of 100 accounts have left all federated rooms, 120 are deactivated; 2.0 per second, about 0 s left",
+            "120 of 100 accounts have left all federated rooms, 120 are deactivated; about 0 s left",
         ),
     ],
 )
 def test_progress_of_a_drain(more: Json, expected: str) -> None:
     assert describe(Drain, {**PROGRESS, **more}) == expected
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"),
+    [
+        ({"done": 120, "total": 500, "elapsed": 60.0}, "120 of 500 rooms read; about 3 min 10 s left"),
+        ({"done": 0, "total": 500, "elapsed": 60.0}, "0 of 500 rooms read; time left unknown"),
+        ({"done": 1200, "total": None, "elapsed": 60.0}, "1,200 rooms read"),
+    ],
+)
+def test_progress_of_a_step(progress: Json, expected: str) -> None:
+    assert describe(plugin.ProgressAction, {"step": "rooms read", **progress}) == expected
+    assert describe(Ghosts, {"step": "rooms read", **progress}) == expected
+
+
+def test_the_time_left_is_by_the_speed_of_the_last_minutes() -> None:
+    pace = plugin.Pace()
+    assert pace.seconds_left(100.0, 1000, 10_000) == 900.0
+    # From now on, it is ten times as slow. At first, the time before counts as well.
+    assert pace.seconds_left(160.0, 1060, 10_000) == 8940 * 60.0 / 60
+    assert pace.seconds_left(300.0, 1200, 10_000) == 8800.0
+    assert pace.seconds_left(500.0, 1200, 10_000) is None
+    assert pace.seconds_left(501.0, 10_000, 10_000) == 0.0
 
 
 @pytest.mark.parametrize(("terminal", "least", "most"), [(True, 1, 10), (False, 30, 600)])
@@ -197,7 +218,6 @@ def _threads_do_not_fail(monkeypatch: pytest.MonkeyPatch) -> Any:
 @pytest.mark.parametrize(
     ("task", "arguments", "wrap_async"),
     [
-        ({"check_mode": True}, {"all_users": True}, False),
         ({"async_val": 3600}, {"all_users": True}, True),
         ({}, {"all_users": True, "progress_path": "/run/progress"}, False),
     ],

@@ -35,12 +35,12 @@ class Forgetful(Set[str]):
 Simulate = Callable[..., Homeserver]
 
 
-def announce(client: Client, name: str = "decommissioning") -> Announcement:
-    return Announcement(client, name, "Goodbye")
+def announce(client: Client, name: str = "decommissioning", *, dry_run: bool = True) -> Announcement:
+    return Announcement(client, name, "Goodbye", dry_run=dry_run)
 
 
 def tell(client: Client, name: str = "decommissioning") -> dict[str, str | None]:
-    return dict(announce(client, name).send())
+    return dict(announce(client, name, dry_run=False).send())
 
 
 def test_once_to_each(simulate: Simulate, lone_client: Client) -> None:

@@ -18,7 +18,7 @@ def test_200_000_accounts_take_up_a_megabyte(monkeypatch: pytest.MonkeyPatch) ->
         return base64.urlsafe_b64encode(hashlib.sha256((salt + user_id).encode()).digest()).decode()
 
     monkeypatch.setattr(digest, "digest", quick)
-    width, digests = digest.digest_all((f"@user{number}:example.org" for number in range(200_000)), SALT)
+    width, digests = digest.digest_all([f"@user{number}:example.org" for number in range(200_000)], SALT)
     assert (width, len(digests)) == (5, 1_000_000)
     found = {digests[i : i + width] for i in range(0, len(digests), width)}
     assert quick("@user7:example.org", SALT)[:width] in found

@@ -953,7 +953,7 @@ def test_everybody_but_admins_and_those_kept(simulate: Simulate, lone_client: Cl
 
 
 def test_all_are_listed_before_the_first_is_closed(server: Server, client: Client) -> None:
-    query = {"limit": "1000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
+    query = {"limit": "10000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
     server.get("/_synapse/admin/v2/users", {"users": [OP, user("a")], "next_token": "2", "total": 3}, query=query)
     server.get("/_synapse/admin/v2/users", {"users": [user("b")], "total": 3}, query={**query, "from": "2"})
     server.joined(A)
@@ -975,7 +975,7 @@ def test_who_registers_between_two_pages_of_the_listing(simulate: Simulate, lone
 
 
 def test_a_listing_that_breaks_off_closes_nobody(server: Server, client: Client) -> None:
-    query = {"limit": "1000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
+    query = {"limit": "10000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
     server.get("/_synapse/admin/v2/users", {"users": [OP, user("a")], "next_token": "2", "total": 3}, query=query)
     server.get("/_synapse/admin/v2/users", FORBIDDEN, status=403, query={**query, "from": "2"})
     with pytest.raises(SynapseError, match="forbids"):
@@ -1337,7 +1337,7 @@ def test_an_error_of_a_later_look_ends_the_drain(simulate: Simulate, lone_client
 def test_an_error_of_a_later_listing_is_reported_with_what_was_done(server: Server, client: Client) -> None:
     server.users(OP, user("a"))
     close(server, A)
-    query = {"limit": "1000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
+    query = {"limit": "10000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
     server.get("/_synapse/admin/v2/users", DEAD_TOKEN, status=401, query=query)
     result = close_only(client, None)
     assert result.deactivated == {A: "active"}

@@ -35,7 +35,7 @@ from ansible_collections.matrixops.synapse.tests.unit.plugins.module_utils._deco
 BOT, GONE = f"@bot:{SERVER}", f"@gone:{SERVER}"
 NO_BOT = f"GET {BASE_URL}/_synapse/admin/v2/users/%40bot%3Aexample.org: 404 M_NOT_FOUND: User not found"
 POWER_LEVELS = f"{BASE_URL}/_matrix/client/v3/rooms/%21b/state/m.room.power_levels"
-MEMBERS = f"{BASE_URL}/_synapse/admin/v1/rooms/%21c/members"
+STATE = f"{BASE_URL}/_synapse/admin/v1/rooms/%21c/state"
 
 
 @pytest.fixture
@@ -162,12 +162,12 @@ def test_a_room_that_someone_else_has_handed_over_meanwhile(homeserver: Homeserv
 def test_what_cannot_be_done_in_one_room_is_done_in_the_others(homeserver: Homeserver, client: Client) -> None:
     for name in ("!a", "!b", "!c"):
         homeserver.add_room(name, [HOST, ALICE], create("10"), levels({HOST: 100}))
-    homeserver.faults = {"PUT state !b": BROKEN, "GET members !c": BROKEN}
+    homeserver.faults = {"PUT state !b": BROKEN, "GET state !c": BROKEN}
     done = hand_over(client, [Recipient(ALICE, ["!a", "!b", "!c"])], dry_run=False)
     assert (list(done.granted), done.not_granted) == (["!a"], {})
     error = "500 M_UNKNOWN: Internal server error"
-    assert done.failures == {"!b": f"PUT {POWER_LEVELS}: {error}", "!c": f"GET {MEMBERS}: {error}"}
-    said = f"Not all. !b: PUT {POWER_LEVELS}: {error}; !c: GET {MEMBERS}: {error}. Run again to retry these rooms"
+    assert done.failures == {"!b": f"PUT {POWER_LEVELS}: {error}", "!c": f"GET {STATE}: {error}"}
+    said = f"Not all. !b: PUT {POWER_LEVELS}: {error}; !c: GET {STATE}: {error}. Run again to retry these rooms"
     assert failure_message("Not all.", done.failures, done.aborted) == said
 
 

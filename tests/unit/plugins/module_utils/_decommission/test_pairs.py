@@ -45,7 +45,7 @@ def destinations(server: Server, **rooms: list[str]) -> None:
     """Declare what Synapse's sender has recorded: room names by server (C(_) is a dot)."""
     names = {name.replace("_", "."): found for name, found in rooms.items()}
     answer = {"destinations": [{"destination": name} for name in names], "total": len(names)}
-    server.get(DESTINATIONS, answer, query={"limit": "1000"})
+    server.get(DESTINATIONS, answer, query={"limit": "10000"})
     for name, found in names.items():
         rows = [{"room_id": room_id(each), "stream_ordering": 1} for each in found]
         query = {"limit": "10000", "from": "0"}
@@ -213,7 +213,7 @@ def test_names_that_are_no_servers(client: Client, server: Server, name: str) ->
 
 def test_an_invalid_destination(client: Client, server: Server) -> None:
     answer = {"destinations": [{"destination": "bad name"}], "total": 1}
-    server.get(DESTINATIONS, answer, query={"limit": "1000"})
+    server.get(DESTINATIONS, answer, query={"limit": "10000"})
     rows = [{"room_id": R, "stream_ordering": 1}]
     server.get(f"{DESTINATIONS}/bad%20name/rooms", {"rooms": rows, "total": 1}, query={"limit": "10000", "from": "0"})
     server.rooms()

@@ -11,7 +11,10 @@ from typing import Iterator
 import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.handover import Recipient
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.power_levels import failure_message
-from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.room_impact import read_impact
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.room_impact import (
+    ids_by_kind,
+    read_impact,
+)
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import BASE_URL, OPERATOR, SERVER, TOKEN, Json, user
 from ansible_collections.matrixops.synapse.tests.stubs.homeserver import (
@@ -74,7 +77,7 @@ def test_rooms_of_any_kind(homeserver: Homeserver, client: Client, seed: int) ->
         fields = chance.choice([{}, {}, {"locked": True}, {"suspended": True}])
         homeserver.accounts[user_id] = user(user_id, **fields)
     before = {room_id: copy.deepcopy(homeserver.content(room_id)) for room_id in homeserver.members}
-    orphaned = set(read_impact(client).kinds["orphaned"])
+    orphaned = set(ids_by_kind(read_impact(client))["orphaned"])
 
     handover = hand(homeserver, client, Recipient(ALICE), Recipient(BOB))
     assert orphaned == {*handover.granted, *handover.not_granted, *handover.failures}
@@ -83,7 +86,7 @@ def test_rooms_of_any_kind(homeserver: Homeserver, client: Client, seed: int) ->
         assert homeserver.content(room_id) == {**before[room_id], "users": given.after}
         assert given.after == {**whole(given.before), **dict.fromkeys(given.to, given.level)}
         assert all(given.level > int(before[room_id]["users"].get(user_id, -1)) for user_id in given.to)
-    assert set(read_impact(client).kinds["orphaned"]).isdisjoint(handover.granted)
+    assert set(ids_by_kind(read_impact(client))["orphaned"]).isdisjoint(handover.granted)
 
     steps = len(homeserver.state_changes)
     demotion = lower(homeserver, client)

@@ -10,6 +10,7 @@ import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.room_impact import (
     KINDS,
     TYPES,
+    ids_by_kind,
     read_impact,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
@@ -42,15 +43,20 @@ def client() -> Iterator[Client]:
         yield client
 
 
+def read(client: Client) -> tuple[list[Json], dict[str, list[str]]]:
+    """All rooms, and the IDs of those of each kind."""
+    found = sorted(read_impact(client), key=lambda item: str(item[0]["room_id"]))
+    return [room for room, _kinds in found], ids_by_kind(found)
+
+
 def look(members: Iterable[str], *state: Json, aliases: Iterable[str] = ()) -> tuple[Json, set[str]]:
     """What is found of a single room."""
     with Homeserver.mocked() as homeserver, Client(BASE_URL, TOKEN) as client:
         homeserver.add_room("!r", members, *state, aliases=aliases)
-        findings = read_impact(client)
-    assert tuple(findings.kinds) == KINDS
-    assert all(room_ids in ([], ["!r"]) for room_ids in findings.kinds.values())
-    (room,) = findings.rooms
-    return room, {kind for kind, room_ids in findings.kinds.items() if room_ids}
+        (room,), kinds = read(client)
+    assert tuple(kinds) == KINDS
+    assert all(room_ids in ([], ["!r"]) for room_ids in kinds.values())
+    return room, {kind for kind, room_ids in kinds.items() if room_ids}
 
 
 @pytest.mark.parametrize(
@@ -151,11 +157,11 @@ def test_a_link_that_depends_on_this_server() -> None:
     assert look([HOST, ALICE], create("10", type="m.space"), levels({ALICE: 100}), child)[1] == {"space_children"}
 
 
-def test_of_what_is_local_only_what_others_can_see_is_found() -> None:
-    state = [event("m.room.tombstone", {}), event("m.room.canonical_alias", {"alias": ALIAS})]
-    room, kinds = look([HOST], create("12"), levels({}), *state, aliases=[ALIAS])
-    assert kinds == {"aliased"}
-    assert (room["federated"], room["replacement_room"]) == (False, None)
+def test_a_room_that_only_this_server_is_in_is_as_listed(homeserver: Homeserver, client: Client) -> None:
+    homeserver.published.add(homeserver.add_room("!r", [HOST], create("12"), levels({}), aliases=[ALIAS]))
+    (room,), kinds = read(client)
+    assert {kind for kind, room_ids in kinds.items() if room_ids} == {"published"}
+    assert (room["federated"], "aliases" in room) == (False, False)
 
 
 def test_a_room_that_everybody_has_left_is_looked_at_for_aliases_only() -> None:
@@ -171,7 +177,7 @@ def of_extremities(homeserver: Homeserver, client: Client, answer: Reply | None 
         homeserver.add_room(name, members, create("10"), levels({ALICE: 100}))
         if answer is not None:
             homeserver.faults[f"GET forward_extremities {name}"] = answer
-    return {kind: room_ids for kind, room_ids in read_impact(client).kinds.items() if room_ids}
+    return {kind: room_ids for kind, room_ids in read(client)[1].items() if room_ids}
 
 
 def test_a_room_without_forward_extremities_cannot_be_left(homeserver: Homeserver, client: Client) -> None:
@@ -206,37 +212,38 @@ def test_a_room_that_cannot_be_read_does_not_keep_the_others_from_being_looked_a
     for name in ("!a", "!b"):
         homeserver.add_room(name, [HOST, ALICE], create("10"), levels({HOST: 100}))
     homeserver.faults["GET aliases !a"] = BROKEN
-    findings = read_impact(client)
-    assert (findings.kinds["unreadable"], findings.kinds["orphaned"]) == (["!a"], ["!b"])
+    rooms, kinds = read(client)
+    assert (kinds["unreadable"], kinds["orphaned"]) == (["!a"], ["!b"])
     error = f"GET {BASE_URL}/_matrix/client/v3/rooms/%21a/aliases: 500 M_UNKNOWN: Internal server error"
-    assert [room.get("error") for room in findings.rooms] == [error, None]
+    assert [room.get("error") for room in rooms] == [error, None]
 
 
 def test_a_dead_token_ends_it(homeserver: Homeserver, client: Client) -> None:
     homeserver.add_room("!a", [HOST, ALICE])
     homeserver.faults["GET aliases !a"] = INVALID_TOKEN
     with pytest.raises(SynapseError, match="Invalid access token"):
-        read_impact(client)
+        read(client)
 
 
 def test_the_number_of_requests(homeserver: Homeserver, client: Client) -> None:
-    """Three for each federated room, one for each that nobody is in.
+    """Three for each federated room, one for each that nobody is in, and none for those that only this server is in.
 
     Where there is much state, there is one for each type, and one for the members.
     """
     homeserver.attach(client)
-    usual, large, empty = 2400, 100, 500
+    usual, large, empty, local = 240, 10, 50, 700
     much = [event("m.room.member", {"membership": "join"}, f"@{n}:{SERVER}") for n in range(FULL_STATE_LIMIT)]
-    for number in range(usual + large + empty):
+    members = [*[[HOST, ALICE]] * (usual + large), *[[ALICE]] * empty, *[[HOST, PEER]] * local]
+    for number, joined in enumerate(members):
         state = [create("10"), levels({HOST: 100}), *(much if usual <= number < usual + large else ())]
-        homeserver.add_room(f"!{number}", [ALICE] if number >= usual + large else [HOST, ALICE], *state)
-    findings = read_impact(client)
-    assert (len(findings.rooms), len(findings.kinds["orphaned"])) == (3000, 2500)
+        homeserver.add_room(f"!{number}", joined, *state)
+    rooms, kinds = read(client)
+    assert (len(rooms), len(kinds["orphaned"])) == (1000, 250)
     by_end = {path.rpartition("/")[2]: number for path, number in client.sent.items()}
     assert by_end == {
         "whoami": 1,
-        "rooms": 3,
-        "aliases": 3000,
+        "rooms": 1,
+        "aliases": usual + large + empty,
         "forward_extremities": usual + large,
         "members": large,
         "state": usual + large * len(TYPES),

@@ -76,7 +76,7 @@ def clear(server: Server, name: str, *statuses: Json) -> None:
 def _in_order(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rooms come in the order in which they are listed, also if two are looked into at the same time."""
 
-    def in_order(_client: Client, function: Any, items: Iterable[Any]) -> list[tuple[Any, Any]]:
+    def in_order(_client: Client, function: Any, items: Iterable[Any], **_step: str) -> list[tuple[Any, Any]]:
         return [(item, function(item)) for item in items]
 
     monkeypatch.setattr(Client, "map", in_order)

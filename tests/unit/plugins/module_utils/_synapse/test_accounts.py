@@ -25,7 +25,7 @@ from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeser
 
 ALICE = "@alice:example.org"
 NO_ANSWER = requests.exceptions.ReadTimeout()
-QUERY = {"limit": "1000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
+QUERY = {"limit": "10000", "order_by": "name", "locked": "true", "guests": "true", "deactivated": "true"}
 
 
 # Classes and states

@@ -26,7 +26,7 @@ def row(name: Any, **more: Any) -> Json:
 
 
 def listing(server: Server, *rows: Json) -> None:
-    server.get(DESTINATIONS, {"destinations": list(rows), "total": len(rows)}, query={"limit": "1000"})
+    server.get(DESTINATIONS, {"destinations": list(rows), "total": len(rows)}, query={"limit": "10000"})
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_times_are_in_seconds(
 
 
 def test_a_destination_that_moves_to_the_next_page_comes_once(server: Server, client: Client) -> None:
-    query = {"limit": "1000"}
+    query = {"limit": "10000"}
     server.get(DESTINATIONS, {"destinations": [row("a"), row("b")], "next_token": "2", "total": 2}, query=query)
     server.get(DESTINATIONS, {"destinations": [row("b", **DOWN), row("c")], "total": 3}, query={**query, "from": "2"})
     found = list(list_destinations(client))

@@ -12,7 +12,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors 
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.listing import list_all, list_pages
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import Json, Server, matrix_error
 
-QUERY = {"limit": "1000"}
+QUERY = {"limit": "10000"}
 EVERYBODY = "abcde"
 
 
@@ -37,7 +37,7 @@ def pages(server: Server, *found: tuple[str, int], more: int = 0) -> None:
 
 
 def test_pages(server: Server, fresh_client: Client) -> None:
-    query = {"limit": "1000", "name": "a"}
+    query = {"limit": "10000", "name": "a"}
     server.get("/list", {"items": [{"n": 1}, {"n": 2}], "next_token": "2"}, query=query)
     server.get("/list", {"items": [], "next_token": 3}, query={**query, "from": "2"})
     server.get("/list", {"items": [{"n": 3}]}, query={**query, "from": "3"})

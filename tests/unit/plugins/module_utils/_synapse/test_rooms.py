@@ -36,7 +36,7 @@ BOT = "@bot:example.org"
 REMOTE = "@remote:example.com"
 R1, R2, R3 = (room_id(name) for name in ("r1", "r2", "r3"))
 FORBIDDEN = matrix_error("M_FORBIDDEN", "You are banned")
-LIST = {"limit": "1000", "order_by": "version"}
+LIST = {"limit": "10000", "order_by": "version"}
 
 
 # Listing
@@ -55,7 +55,7 @@ def test_occupied_rooms_may_be_on_every_page(server: Server, client: Client) -> 
 
 
 def test_memberships_are_counted_up_to_the_first_room_without_local_members(server: Server, client: Client) -> None:
-    query = {"limit": "1000", "order_by": "joined_local_members"}
+    query = {"limit": "10000", "order_by": "joined_local_members"}
     server.get(ROOMS, {"rooms": [room("r1", 2)], "next_batch": 1}, query=query)
     server.get(ROOMS, {"rooms": [room("r2", 1), room("r3", 0)], "next_batch": 3}, query={**query, "from": "1"})
     assert rooms.count_memberships(client) == 3

@@ -90,9 +90,22 @@ RESULTS: dict[str, Json] = {
     },
     "prepare": {
         "announcement": {"sent": 2, "unchanged": 0, "failures": [], "failures_total": 0},
-        "handover": {"handed_over": [{"room_id": room_id("r"), "name": HOSTILE}], "not_handed_over": []},
-        "aliases": {"aliases": [{"alias": f"#r:{SERVER}", "room_id": room_id("r")}], "failures": []},
-        "demotion": {"demoted": [room_id("r")], "failures": [{"room_id": room_id("s"), "reason": "403"}]},
+        "handover": {
+            "handed_over": [{"room_id": room_id("r"), "name": HOSTILE}],
+            "handed_over_total": 1,
+            "not_handed_over": [],
+            "not_handed_over_total": 0,
+        },
+        "aliases": {
+            "aliases": [{"alias": f"#r:{SERVER}", "room_id": room_id("r")}],
+            "aliases_total": 1,
+            "failures": [],
+        },
+        "demotion": {
+            "demoted": [room_id("r")],
+            "demoted_total": 1,
+            "failures": [{"room_id": room_id("s"), "reason": "403"}],
+        },
     },
     "drain": {
         "drain": {
@@ -124,7 +137,10 @@ RESULTS: dict[str, Json] = {
                     "error": None,
                     "failed": [{"room_id": room_id("s"), "reason": "403"}],
                 }
-            ]
+            ],
+            "left_total": 1,
+            "rejected_total": 0,
+            "retracted_total": 0,
         },
         "state": {"milestones": {"started": NOW, "left_federated_rooms": NOW + 1}},
     },

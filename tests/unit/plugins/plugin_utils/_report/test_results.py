@@ -133,6 +133,7 @@ def test_an_earlier_runs_work_stays_listed() -> None:
     for remaining in ("vu", "u"):
         not_handed_over = [{"room_id": room_id(name)} for name in remaining]
         handover = {"handed_over": [{"room_id": room_id("t")}], "not_handed_over": not_handed_over}
+        handover.update({f"{name}_total": len(rooms) for name, rooms in handover.items()})
         add_results(certificate, "prepare", {"handover": handover}, NOW)
     certificate = concluded(certificate)
     assert [room["room_id"] for room in certificate["handed_over"]] == [room_id("r"), room_id("t")]
