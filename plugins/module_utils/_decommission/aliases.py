@@ -15,8 +15,8 @@ from .._synapse.aliases import delete_alias, local_aliases
 from .._synapse.answer import JsonDict
 from .._synapse.client import Client
 from .._synapse.errors import RefusedError, SynapseError
-from .._synapse.room_state import CANONICAL_ALIAS, CREATE, POWER_LEVELS, Powers, is_of, read_state
-from .._synapse.rooms import list_rooms, local_members, may_be_shared, unlimited_messages
+from .._synapse.room_state import CANONICAL_ALIAS, CREATE, POWER_LEVELS, Powers, is_of, read_room
+from .._synapse.rooms import list_rooms, may_be_shared, unlimited_messages
 from .actors import Actors
 from .pairs import is_shared
 
@@ -174,21 +174,20 @@ def _change(client: Client, room: JsonDict, outcome: Release) -> _Change | str |
     """The change for a room, or the reason why it cannot be changed; C(None) if it names no alias of this server."""
     room_id = room["room_id"]
     try:
-        state = read_state(client, room_id, (CREATE, POWER_LEVELS, CANONICAL_ALIAS), room.get("state_events") or 0)
-        before = state.get((CANONICAL_ALIAS, ""), {})
-        after = _without_local_aliases(client, before, outcome.kept)
-        if after == before:
-            return None
-        members = local_members(client, room_id)
+        found = read_room(client, room, (CREATE, POWER_LEVELS, CANONICAL_ALIAS))
     except RefusedError as error:
         return error.reason
-    if not members:
+    before = found.state.get((CANONICAL_ALIAS, ""), {})
+    after = _without_local_aliases(client, before, outcome.kept)
+    if after == before:
+        return None
+    if not found.local:
         return "no account of this server is joined to the room"
-    powers = Powers.in_room(state, str(room.get("creator")))
-    senders = [user_id for user_id in members if powers.of(user_id) >= powers.to_send(CANONICAL_ALIAS)]
+    powers = Powers.in_room(found.state, str(room.get("creator")))
+    senders = [user_id for user_id in found.local if powers.of(user_id) >= powers.to_send(CANONICAL_ALIAS)]
     if not senders:
         return "no joined account of this server has the power to change the canonical alias"
-    senders.sort(key=lambda user_id: (user_id != client.user_id, -powers.of(user_id)))
+    senders.sort(key=lambda user_id: (user_id != client.user_id, -powers.of(user_id), user_id))
     return _Change(room_id, before, after, senders)
 
 

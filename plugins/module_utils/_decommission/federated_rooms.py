@@ -30,20 +30,25 @@ MAX_INVITING_SERVERS = 20
 """Maximum number of servers to ask about an invite: those of the senders of its state."""
 
 
-def list_federated_rooms(client: Client, *, dry_run: bool) -> tuple[list[Room], dict[str, str]]:
+def count_memberships_in_federated_rooms(client: Client) -> dict[str, int]:
+    """The number of local accounts in each room that remote accounts may be joined to.
+
+    By Synapse's statistics, so that it takes a few requests: for a dry run.
+    """
+    rooms = filter(may_be_shared, list_rooms(client, occupied=True))
+    return {room["room_id"]: room["joined_local_members"] for room in rooms}
+
+
+def list_federated_rooms(client: Client) -> tuple[list[Room], dict[str, str]]:
     """List the rooms that both remote servers and local accounts are joined to.
 
-    :param dry_run: rest on Synapse's statistics for which rooms these may be.
     :returns: the rooms, and those that Synapse can't read with the reason of each.
     """
-    listed = list_rooms(client, occupied=True)
-    room_ids = {room["room_id"] for room in listed if not dry_run or may_be_shared(room)}
-    if not dry_run:
-        # The accounts are exact. Synapse's statistics also cover accounts that no listing has.
-        active = [account.user_id for account in list_accounts(client) if not account.is_deactivated]
-        read = client.map(lambda user_id: joined_rooms(client, user_id), active, step="accounts read")
-        for _user_id, joined in read:
-            room_ids.update(joined)
+    active = [account.user_id for account in list_accounts(client) if not account.is_deactivated]
+    # The accounts are exact. Synapse's statistics also cover accounts that no listing has.
+    room_ids = {room["room_id"] for room in list_rooms(client, occupied=True)}
+    for _user_id, joined in client.map(lambda user_id: joined_rooms(client, user_id), active, step="accounts read"):
+        room_ids.update(joined)
     rooms: list[Room] = []
     unreadable: dict[str, str] = {}
     answers = client.map(lambda room_id: _read_joined(client, room_id), sorted(room_ids), step="rooms read")

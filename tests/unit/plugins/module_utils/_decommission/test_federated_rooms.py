@@ -42,7 +42,7 @@ def client(homeserver: Homeserver, lone_client: Client) -> Client:
 def listed(client: Client, *, concurrency: int = 1) -> list[Room]:
     """The rooms, where all can be read."""
     client.connections = concurrency
-    rooms, unreadable = list_federated_rooms(client, dry_run=False)
+    rooms, unreadable = list_federated_rooms(client)
     assert not unreadable
     return rooms
 
@@ -120,7 +120,7 @@ def test_a_room_whose_members_cannot_be_listed(homeserver: Homeserver, client: C
 def test_a_room_that_cannot_be_read_leaves_the_others_alone(homeserver: Homeserver, client: Client) -> None:
     homeserver.members = {R: {ALICE: "join", REMOTE: "join"}, Q: {ALICE: "join", REMOTE: "join"}}
     homeserver.faults.update({f"GET {what} {R}": BROKEN for what in ("members", "state")})
-    rooms, unreadable = list_federated_rooms(client, dry_run=False)
+    rooms, unreadable = list_federated_rooms(client)
     assert [room.room_id for room in rooms] == [Q]
     assert list(unreadable) == [R] and "M_UNKNOWN" in unreadable[R]
 
