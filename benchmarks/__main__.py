@@ -26,6 +26,7 @@ from .plan import MEASURES, POINTS, QUICK, Plan
 from .processes import pace
 from .report import compare, write
 from .results import Results, ResultsError, machine
+from .scale import SIZES
 from .servers import Servers
 
 BASE_PORT = 18750
@@ -69,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--listing", type=int, metavar="ACCOUNTS")
     run.add_argument("--fleet", type=int, metavar="ACCOUNTS", help="of each server")
     run.add_argument("--pairs", type=int, help="of server and room, in ghosts")
+    run.add_argument("--scale", nargs="+", choices=SIZES, help="the sizes of the large server")
     run.add_argument("--runs", type=int)
     run.add_argument("--list", action="store_true", help="only say what would be measured")
 
@@ -92,8 +94,8 @@ def _run(options: argparse.Namespace) -> int:
     if options.list:
         print("\n".join(json.dumps(job) for job in jobs))
         return 0
-    # Remote servers are stubs, so that nothing else is needed to ask them.
-    has_servers = set(plan.points) != {"ghosts"}
+    # Where all servers are stubs, nothing else is needed to ask them.
+    has_servers = not {"ghosts", "scale"}.issuperset(plan.points)
     for program in ("curl", "jq", "xargs", str(SYNADM)) if has_servers else ():
         if not shutil.which(program):
             raise MissingError(f"there is no {program}, which is one of the contenders")

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from . import drain, fleet, ghosts, listing
+from . import drain, fleet, ghosts, listing, scale
 from .contenders import DRAINS, LISTINGS
 from .servers import Servers
 
-POINTS = ("drain", "listing", "fleet", "ghosts")
+POINTS = ("drain", "listing", "fleet", "ghosts", "scale")
 
 Measure = Callable[[Servers, str, int, str], "dict[str, Any]"]
 MEASURES: dict[str, Measure] = {
@@ -22,6 +22,7 @@ MEASURES: dict[str, Measure] = {
     "listing": listing.measure,
     "fleet": fleet.measure,
     "ghosts": ghosts.measure,
+    "scale": scale.measure,
 }
 
 
@@ -36,6 +37,7 @@ class Plan:
     listing: int = 200_000
     fleet: int = 250
     pairs: int = 10_000
+    scale: Sequence[str] = tuple(scale.SIZES)
     runs: int = 3
 
     def jobs(self) -> Iterator[dict[str, Any]]:
@@ -54,7 +56,8 @@ class Plan:
             ("drain", database, accounts, self.contenders) for database in self.databases for accounts in self.accounts
         ]
         fleets = [("fleet", database, self.fleet, ("1", "2", "4")) for database in self.databases]
-        yield from (group for group in (*listed, *checked, *drained, *fleets) if group[0] in self.points)
+        scaled = [("scale", size, scale.SIZES[size].accounts, tuple(scale.RUNS)) for size in self.scale]
+        yield from (group for group in (*listed, *checked, *drained, *fleets, *scaled) if group[0] in self.points)
 
 
 QUICK = Plan(
@@ -63,6 +66,7 @@ QUICK = Plan(
     listing=5000,
     fleet=20,
     pairs=1000,
+    scale=("small",),
     runs=1,
 )
 """Shows within minutes that all of it works. Its figures are of no use."""

@@ -7,7 +7,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import astuple
+from math import log2
 from operator import itemgetter
 from pathlib import Path
 from statistics import median
@@ -16,6 +18,7 @@ from .chart import Bar, bars
 from .claims import OURS, Claim, claims, is_right, pairs, ratio_of, speed_ratio
 from .figures import Spread
 from .results import Record, Results, ResultsError, sizes
+from .scale import DOUBLED, RUNS, SIZES, USUAL
 
 BEGIN, END = "<!-- begin: make bench-report RESULT={} -->", "<!-- end: make bench-report -->"
 """The lines of a page between which the report of a file is written."""
@@ -30,6 +33,8 @@ FEDERATIONS = {
     "skewed": "200 servers, the largest in 1,701 rooms",
     "skewed-dead": "the same, a third of the servers down",
 }
+MEMORIES = {"Controller": "controller_memory", "Host": "host_memory"}
+"""The columns of the maximum memory of one process, with their keys."""
 NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "stub": "a stub"}
 
 
@@ -105,6 +110,7 @@ def _report(results: Results, descriptions: dict[str, str]) -> Iterator[str]:
     yield from _listings(results)
     yield from _fleet(results)
     yield from _ghosts(results)
+    yield from _scale(results)
     yield from _claims(list(claims(results)))
 
 
@@ -239,6 +245,65 @@ def _ghosts(results: Results) -> Iterator[str]:
                 for name, mine in _by_contender(runs).items()
             ),
         )
+
+
+def _scale(results: Results) -> Iterator[str]:
+    for run in RUNS:
+        by_size = {size: results.of("scale", database=size, contender=run) for size in SIZES}
+        measured = {size: runs for size, runs in by_size.items() if runs}
+        if not measured:
+            continue
+        yield f"### {RUNS[run].title}\n"
+        yield from _table(
+            ["Accounts", "Rooms", "Federated", "Servers", "Requests", "Time", "CPU", *MEMORIES, "Largest result"],
+            [
+                [
+                    *(f"{number:,}" for number in astuple(SIZES[size])),
+                    _shown(runs, "requests", 0, ""),
+                    _shown(runs, "seconds", 0, " s"),
+                    _shown(runs, "own_cpu", 0, " s"),
+                    *(Spread.of([one[key] for one in runs]).shown(0, " MB", factor=1e-6) for key in MEMORIES.values()),
+                    Spread.of([one["largest_result"] for one in runs]).shown(0, " kB", factor=1e-3),
+                ]
+                for size, runs in measured.items()
+            ],
+        )
+        yield from _growth(measured)
+        if USUAL in measured:
+            yield from _stages(measured[USUAL])
+
+
+def _growth(measured: Mapping[str, Sequence[Record]]) -> Iterator[str]:
+    """The exponents by which the cost grows with each number: 1 is twice the cost for twice the number."""
+    doubled = [size for size in DOUBLED if size in measured]
+    if USUAL not in measured or not doubled:
+        return
+    keys = {"Requests": "requests", "Time": "seconds", "CPU": "own_cpu", **MEMORIES}
+    yield "The exponent by which each grows with one of the numbers; 1 means that it doubles when the number doubles:\n"
+    yield from _table(
+        ["Number", *keys],
+        [
+            [
+                DOUBLED[size],
+                *(f"{log2(_middle(measured[size], k) / _middle(measured[USUAL], k)):.2f}" for k in keys.values()),
+            ]
+            for size in doubled
+        ],
+    )
+
+
+def _stages(runs: Sequence[Record]) -> Iterator[str]:
+    """The cost of each file of tasks that sends requests, with the usual size."""
+    stages = runs[0]["stages"]
+    yield "By stage, with 20,000 accounts and rooms:\n"
+    yield from _table(
+        ["Tasks", "Requests", "Time", "Largest result"],
+        [
+            [f"`{name}`", f"{cost['requests']:,}", f"{cost['seconds']:,.0f} s", f"{cost['result'] / 1e3:,.0f} kB"]
+            for name, cost in stages.items()
+            if cost["requests"]
+        ],
+    )
 
 
 def _claims(found: Sequence[Claim]) -> Iterator[str]:

@@ -12,10 +12,10 @@ from __future__ import annotations
 import json
 import threading
 from collections import Counter, defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lab.lab import REPOSITORY
 
@@ -33,13 +33,35 @@ SIZES = {
     "servers": Size(20_000, 20_000, 5_000, 6_000),
     "large": Size(200_000, 50_000, 5_000, 3_000),
 }
-"""The sizes. Four of them differ in one number from C(usual), which shows how the cost grows with it."""
-RUNS = {
-    "check": ("decommission", "--check"),
-    "check-all": ("decommission", "--check"),
-    "status": ("status",),
+"""The sizes. Four of them have twice as much of one number as C(USUAL), which shows how the cost grows with it."""
+USUAL = "usual"
+DOUBLED = {
+    "accounts": "accounts",
+    "rooms": "rooms",
+    "federated": "federated rooms",
+    "servers": "remote servers",
 }
-"""The playbooks, with all preparations in C(check-all)."""
+
+
+class Run(NamedTuple):
+    """A playbook that is run against the stub, with a title for the report."""
+
+    title: str
+    playbook: str
+    arguments: Sequence[str] = ()
+    all_preparations: bool = False
+
+
+RUNS = {
+    "check": Run("Dry run (`--check`) with the default variables", "decommission", ("--check",)),
+    "check-all": Run(
+        "Dry run (`--check`) with announcement, handover, deletion of aliases and demotion",
+        "decommission",
+        ("--check",),
+        all_preparations=True,
+    ),
+    "status": Run("Status", "status"),
+}
 PREPARATIONS = {
     "decommission_announce": True,
     "decommission_handover": True,
@@ -76,7 +98,6 @@ def measure(_servers: Servers, size: str, _accounts: int, run: str) -> dict[str,
 
 def playbook(target: Target, directory: Path, run: str, costs: Path) -> Command:
     """The command for a playbook, without what the controller and remote servers would have to be there for."""
-    name, *arguments = RUNS[run]
     variables = {
         **HOST,
         "decommission_base_url": target.base_url,
@@ -86,11 +107,11 @@ def playbook(target: Target, directory: Path, run: str, costs: Path) -> Command:
         "decommission_ghost_checks": False,
         "decommission_archive": False,
         "decommission_report_dir": str(directory / "reports"),
-        **(PREPARATIONS if run == "check-all" else {}),
+        **(PREPARATIONS if RUNS[run].all_preparations else {}),
     }
     inventory = directory / "inventory.json"
     inventory.write_text(json.dumps({"matrix_decommission": {"hosts": {"large": variables}}}))
-    command = ansible("-i", inventory, f"matrixops.synapse.{name}", *arguments)
+    command = ansible("-i", inventory, f"matrixops.synapse.{RUNS[run].playbook}", *RUNS[run].arguments)
     environment = {
         **command.environment,
         "ANSIBLE_CALLBACK_PLUGINS": str(REPOSITORY / "benchmarks/callback"),

@@ -124,7 +124,7 @@ def test_forgetting_accounts_is_neither_fast_nor_right() -> None:
     ("ratios", "verdict"),
     [
         ((1.5, 1.6), "better, target met"),
-        ((1.1, 1.2), "better, **target not met**"),
+        ((1.2, 1.3), "better, **target not met**"),
         ((0.9, 1.1), "no difference within the noise"),
         ((0.8, 0.9), "**the peer is better**"),
     ],

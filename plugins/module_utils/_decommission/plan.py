@@ -34,7 +34,7 @@ SAMPLE_ACCOUNTS = 9
 """Number of accounts that are read to measure the response time."""
 LEAVE_COST = 13
 DEACTIVATION_COST = 11
-NOTICE_COST = 150
+NOTICE_COST = 100
 """Duration of a leave, of a deactivation, and of a notice, which makes a room, as a multiple of the response time of a
 read request. Measured on one machine (docs/maintainers/benchmarks-details.md), so the estimate is an order of
 magnitude."""
