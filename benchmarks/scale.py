@@ -10,6 +10,7 @@ The server is a stub, see C(large_server). Each task counts for the file that it
 from __future__ import annotations
 
 import json
+import resource
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -21,7 +22,7 @@ from lab.lab import REPOSITORY
 
 from .contenders import HOST, Command, Target, ansible
 from .large_server import NAME, Size, large_server
-from .processes import timed
+from .processes import busy, timed
 from .servers import Servers, scratch
 
 SIZES = {
@@ -74,6 +75,7 @@ POLL = 0.1
 
 def measure(_servers: Servers, size: str, _accounts: int, run: str) -> dict[str, Any]:
     """Run a playbook against a stub of this size."""
+    before = busy() - _own_cpu()
     with large_server(SIZES[size]) as base_url, scratch(f"scale-{run}") as directory:
         costs = directory / "costs.jsonl"
         command = playbook(Target(base_url, "token", NAME), directory, run, costs)
@@ -86,6 +88,7 @@ def measure(_servers: Servers, size: str, _accounts: int, run: str) -> dict[str,
         "seconds": usage.seconds,
         "own_cpu": usage.cpu,
         "own_memory": usage.memory,
+        "other_cpu": max(0.0, busy() - _own_cpu() - before),
         "controller_memory": peaks["controller"],
         "host_memory": peaks["host"],
         "largest_result": max(line["result"] for line in lines),
@@ -94,6 +97,12 @@ def measure(_servers: Servers, size: str, _accounts: int, run: str) -> dict[str,
         "paths": dict(sum((Counter(line["requests"]) for line in lines), Counter())),
         "tail": output[-500:] if usage.code else "",
     }
+
+
+def _own_cpu() -> float:
+    """Seconds of CPU of the playbooks and stubs that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def playbook(target: Target, directory: Path, run: str, costs: Path) -> Command:
