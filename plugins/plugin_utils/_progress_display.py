@@ -60,7 +60,8 @@ class Pace:
             self._points.append((elapsed, done))
         if done >= total:
             return 0.0
-        return (total - done) * (elapsed - began) / (done - before) if done > before else None
+        is_known = done > before and elapsed > began
+        return (total - done) * (elapsed - began) / (done - before) if is_known else None
 
 
 class ProgressAction(ActionBase):

@@ -110,7 +110,7 @@ def test_the_time_left_is_by_the_speed_of_the_last_minutes() -> None:
     pace = plugin.Pace()
     assert pace.seconds_left(100.0, 1000, 10_000) == 900.0
     # From now on, it is ten times as slow. At first, the time before counts as well.
-    assert pace.seconds_left(160.0, 1060, 10_000) == 8940 * 60.0 / 60
+    assert pace.seconds_left(160.0, 1060, 10_000) == pytest.approx(8940 / (1060 / 160))
     assert pace.seconds_left(300.0, 1200, 10_000) == 8800.0
     assert pace.seconds_left(500.0, 1200, 10_000) is None
     assert pace.seconds_left(501.0, 10_000, 10_000) == 0.0

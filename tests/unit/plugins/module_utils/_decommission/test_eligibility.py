@@ -85,3 +85,11 @@ def test_an_account_to_keep_that_only_the_service_has(
     for typo in ("@phantom:example.com", "phantom", "@fantom:example.org"):
         with pytest.raises(SynapseError, match=f"^No changes made: {typo} is to be kept, but does not exist"):
             eligibility.Eligibility(keep=["@phantom:example.org", typo]).select(lone_client, None)
+
+
+def test_active_accounts_may_be_left_alone(client: Client) -> None:
+    rule = eligibility.Eligibility(only_deactivated=True)
+    states = ("active", "suspended", "locked", "deactivated", "erased")
+    listed = [accounts.Account(f"@{state}:example.org", "user", state) for state in states]
+    assert [account.state for account in rule.eligible(listed)] == ["deactivated", "erased"]
+    assert rule.refusal(listed[0], named=False) == "is active"

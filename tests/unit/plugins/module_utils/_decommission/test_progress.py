@@ -13,6 +13,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.pr
     MAX_POINTS,
     WRITE_INTERVAL,
     DrainLog,
+    StepProgress,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import SynapseError
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import Clock
@@ -218,3 +219,25 @@ def test_nothing_of_another_user_is_written_to(tmp_path: Path, is_link: bool) ->
         assert json.loads(progress.read_text())["accounts"] == 1
         assert not progress.is_symlink()
     assert target.read_text() == "precious"
+
+
+def test_steps_are_written_about_once_a_second(tmp_path: Path, clock: Clock) -> None:
+    path = tmp_path / "progress"
+    progress = StepProgress(str(path))
+    for done in range(1, 31):
+        clock.sleep(0.1)
+        progress("rooms read", done, 30)
+    written = json.loads(path.read_text())
+    assert written == {"step": "rooms read", "done": written["done"], "total": 30, "elapsed": written["elapsed"]}
+    assert 20 <= written["done"] <= 30
+    # Each step has a time of its own.
+    progress("rooms changed", 1, None)
+    assert json.loads(path.read_text()) == {"step": "rooms changed", "done": 1, "total": None, "elapsed": 0.0}
+    progress.remove()
+    assert not path.exists()
+
+
+def test_without_a_path_no_step_is_written() -> None:
+    progress = StepProgress(None)
+    progress("rooms read", 1, 1)
+    progress.remove()

@@ -202,3 +202,40 @@ def test_the_accounts_of_another_server_are_none_of_ours(server: Server, client:
     server.users(user("alice"), {**user("bob"), "name": "@bob:example.com"})
     with pytest.raises(SynapseError, match=r"@bob.*, which is not an account of example"):
         list(accounts.list_users(client))
+
+
+@pytest.mark.parametrize(("active", "expected"), [(None, 4), (True, 3), (False, 1)])
+def test_accounts_are_counted_without_a_listing(
+    homeserver: Homeserver, lone_client: Client, active: bool | None, expected: int
+) -> None:
+    homeserver.register("alice")
+    homeserver.register("bob", locked=True)
+    homeserver.register("carol", deactivated=True)
+    assert accounts.count_users(lone_client, active=active) == expected
+    assert lone_client.sent == {accounts.USERS: 2 if active is False else 1}
+
+
+def test_guests_that_are_not_listed_are_not_counted(homeserver: Homeserver, lone_client: Client) -> None:
+    homeserver.register("alice")
+    homeserver.delegated = True
+    assert accounts.count_users(lone_client) == 2
+
+
+def test_only_accounts_that_were_never_seen_are_read(
+    homeserver: Homeserver, lone_client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    homeserver.register(*(f"seen{number}" for number in range(50)), last_seen_ts=1)
+    homeserver.register(*(f"bridged{number}" for number in range(10)), last_seen_ts=None, appservice_id="bridge")
+    homeserver.register("gone", deactivated=True, last_seen_ts=None)
+    homeserver.accounts[OPERATOR]["last_seen_ts"] = 1
+    found = accounts.classified_accounts(lone_client)
+    assert sorted(account.user_id for account in found) == sorted(homeserver.accounts)
+    assert sum(account.account_class == "appservice" for account in found) == 10
+    assert lone_client.sent[f"{accounts.USERS}/{{}}"] == 10
+
+    lone_client.sent.clear()
+    monkeypatch.setattr(accounts, "MAX_UNSEEN_READS", 3)
+    found = accounts.classified_accounts(lone_client)
+    assert len(found) == len(homeserver.accounts)
+    assert sum(account.account_class == "appservice" for account in found) == 3
+    assert lone_client.sent[f"{accounts.USERS}/{{}}"] == 3

@@ -266,3 +266,23 @@ def test_a_room_whose_shutdown_never_ends(homeserver: Homeserver, lone_client: C
     remaining = rooms.shut_down(lone_client, R1)
     assert list(remaining) == [BOT]
     assert "did not end" in remaining[BOT]
+
+
+@pytest.mark.parametrize("occupied", [0, 1, 37, 63, 64])
+def test_occupied_rooms_are_counted_without_a_listing(
+    homeserver: Homeserver, lone_client: Client, occupied: int
+) -> None:
+    for number in range(64):
+        homeserver.add_room(f"!{number}", [ALICE if number < occupied else REMOTE])
+    assert rooms.count_occupied_rooms(lone_client) == occupied
+    # The page with the total, and one for each step of a binary search.
+    assert lone_client.sent[rooms.ROOMS] <= 1 + 7
+    assert all(request.query["limit"] == "1" for request in homeserver.log if request.path.endswith("/rooms"))
+
+
+@pytest.mark.parametrize(
+    ("members", "local", "expected"),
+    [(2, 2, False), (3, 2, True), (0, 0, True), (2, 0, True), (None, 2, True), (2, None, True)],
+)
+def test_only_a_room_of_local_accounts_is_not_shared(members: int | None, local: int | None, expected: bool) -> None:
+    assert rooms.may_be_shared({"joined_members": members, "joined_local_members": local}) is expected
