@@ -10,6 +10,7 @@ The server is a stub, see C(large_server). Each task counts for the file that it
 from __future__ import annotations
 
 import json
+import os
 import resource
 import threading
 from collections import Counter, defaultdict
@@ -151,11 +152,12 @@ def _peaks(variable: str) -> Iterator[Counter[str]]:
 
     def watch() -> None:
         while not ended.wait(POLL):
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
+            # Not with glob, which fails if a process ends meanwhile.
+            for path in (Path("/proc", name, "cmdline") for name in os.listdir("/proc") if name.isdigit()):
                 try:
                     command = path.read_bytes()
                     environment = path.with_name("environ").read_bytes().split(b"\0")
-                    status = path.with_name("status").read_text()
+                    status = path.with_name("status").read_text(errors="replace")
                 except OSError:
                     continue
                 if variable.encode() not in environment:
