@@ -119,7 +119,7 @@ def test_refused_before_anything_is_changed(fleet: Fleet) -> None:
             {"decommission_power_off_method": "compose", "decommission_compose_dir": "/root"},
             "No changes made: a: the con",
         ),
-        ({"decommission_power_off_method": "podman"}, "no container is named"),
+        ({"decommission_power_off_method": "docker"}, "no container is named"),
         ({"decommission_worker_hosts": ["nosuch"]}, "nosuch cannot be a worker host"),
         ({"decommission_worker_hosts": ["a"]}, "a cannot be a worker host"),
     ):
