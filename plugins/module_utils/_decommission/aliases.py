@@ -181,8 +181,6 @@ def _change(client: Client, room: JsonDict, outcome: Release) -> _Change | str |
     after = _without_local_aliases(client, before, outcome.kept)
     if after == before:
         return None
-    if not found.local:
-        return "no account of this server is joined to the room"
     powers = Powers.in_room(found.state, str(room.get("creator")))
     senders = [user_id for user_id in found.local if powers.of(user_id) >= powers.to_send(CANONICAL_ALIAS)]
     if not senders:
