@@ -390,7 +390,7 @@ MUTATIONS = [
     Mutation(
         "8 again from any point",
         f"{DECOMMISSION}/drain_run.py",
-        'return account.state == "erased" or (account.state == "deactivated" and not self._options.erase)',
+        'return account.state == "erased" or (account.state == "deactivated" and not self.erase)',
         "return False",
         f"{UNIT}/module_utils/_decommission/test_drain.py",
     ),

@@ -32,6 +32,7 @@ CATEGORIES = {
     "dendrite": "Dendrite as a remote server",
     "hosts": "real machines over SSH",
     "scenarios": "remote servers that are down, back, or barred",
+    "workers": "a Synapse of several processes, each of which is killed, frozen or delayed",
     "versions": "each ansible-core and each Synapse",
 }
 """The categories that the mark ``nightly`` takes, in the order in which they run."""

@@ -19,6 +19,9 @@ class ActionModule(ProgressAction):
         deactivated, left_all = progress["deactivated"], progress["left_all_rooms"]
         left = max(progress["left"], left_all)
         out = f", {left_all:,} have left all rooms" if left_all else ""
+        given_up = progress.get("left_to_deactivation", 0)
+        if given_up:
+            out += f", {given_up:,} leave with their deactivation only, since their leaves get no answer"
         remaining = self._time_left(seconds, accounts - failed, left, deactivated, left_all)
         return (
             f"{left:,} of {accounts:,} accounts have left all federated rooms, {deactivated:,} are deactivated{out}"

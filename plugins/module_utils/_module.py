@@ -7,12 +7,12 @@
 from __future__ import annotations
 
 from contextlib import closing, contextmanager, nullcontext
-from typing import Any, Iterator
+from typing import Any, ContextManager, Iterator
 
 from ansible.module_utils.basic import AnsibleModule, env_fallback, missing_required_lib
 
 from ._decommission.lease import Lease
-from ._decommission.progress import StepProgress
+from ._decommission.progress import Notice, StepProgress
 from ._mas.client import MasClient
 from ._mas.service import MasService
 from ._synapse.accounts import localpart_of
@@ -101,7 +101,7 @@ class SynapseModule(AnsibleModule):
         """
         self._require_requests()
         try:
-            with self._open_client(with_login=not token_only) as client:
+            with self._open_client(with_login=not token_only) as client, self._watch(client):
                 if not token_only:
                     self._check_server_name(client)
                 lease = None if self.check_mode else self.params["lease"]
@@ -128,6 +128,10 @@ class SynapseModule(AnsibleModule):
             yield
         finally:
             progress.remove()
+
+    def _watch(self, client: Client) -> ContextManager[object]:
+        """Watch for requests without an answer, and show them beside the progress."""
+        return client.watch(Notice(self.params.get("progress_path")).show)
 
     def _require_requests(self) -> None:
         if REQUESTS_IMPORT_ERROR is not None:

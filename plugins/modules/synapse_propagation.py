@@ -187,6 +187,20 @@ unreadable_rooms:
   returned: success
   type: list
   elements: dict
+not_sent_to:
+  description:
+    - Remote servers that answered and listed accounts in this poll, although Synapse has recorded no failure to reach
+      them. Probably no federation sender runs. The ghosts are removed all the same.
+  returned: success
+  type: list
+  elements: str
+stale_rooms:
+  description:
+    - Rooms that all accounts have left, and that Synapse's statistics still show with local members. Probably the
+      background worker does not run. They are read in the first ten minutes, and right before the power-off.
+  returned: success
+  type: list
+  elements: str
 ignored:
   description: The servers of O(ignore) that are in federated rooms.
   returned: success

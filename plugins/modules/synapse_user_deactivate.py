@@ -232,6 +232,13 @@ still_joined_total:
   description: Number of accounts that are deactivated but still in rooms that were waited for.
   returned: when the accounts could be read
   type: int
+left_to_deactivation:
+  description:
+    - The accounts whose leaves got no answer, for example because a worker of Synapse does not run, each with the
+      C(reason); at most 1,000 of them. They leave with their deactivation.
+  returned: when the accounts could be read
+  type: list
+  elements: dict
 broken_rooms:
   description:
     - The rooms that the accounts in RV(still_joined) could not be made to leave; at most 1,000 of them. Rooms that an
@@ -386,6 +393,7 @@ def as_result(outcome: DrainResult, elapsed: float) -> dict[str, Any]:
             for user_id, rooms in islice(outcome.still_joined.items(), MAX_NAMES)
         ],
         "still_joined_total": len(outcome.still_joined),
+        "left_to_deactivation": with_reasons("user_id", outcome.left_to_deactivation),
         **broken_rooms_result(outcome.broken),
         "passes": outcome.passes,
         "elapsed": _rounded(elapsed),

@@ -15,18 +15,22 @@ from collections import defaultdict, deque
 from contextlib import contextmanager
 from typing import Any, Iterator
 
+from ansible import constants
 from ansible.module_utils.common.text.converters import to_text
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import connection_loader
 from ansible.utils.display import Display
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.progress import NOTICE
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import STATES
-from ansible_collections.matrixops.synapse.plugins.module_utils._text import duration
+from ansible_collections.matrixops.synapse.plugins.module_utils._text import duration, printable
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._parent_process import ends_with_parent
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._secrets import refuse_secrets
 
 # Determined when the play's process loads this: the processes that it forks for the hosts have no terminal.
 INTERVAL = 9.0 if sys.stdout.isatty() else 60.0
 """Seconds from one line to the next: at most 10 on a terminal, including the time to read the file on the host."""
+NOTICE_INTERVAL = 15.0
+"""Maximum seconds from one read of the notice about an outage to the next."""
 
 WINDOW = 120.0
 """Seconds that the speed is measured over."""
@@ -110,17 +114,25 @@ class ProgressAction(ActionBase):
     @contextmanager
     def _display_progress(self, path: str, host: str) -> Iterator[None]:
         ended = threading.Event()
+        pause = min(INTERVAL, NOTICE_INTERVAL)
 
         def display_until_ended() -> None:
-            while not ended.wait(INTERVAL):
+            had_notice = False
+            until_due = INTERVAL
+            while not ended.wait(pause):
+                until_due -= pause
                 try:
-                    status, output, _errors = self._another_connection().exec_command(f"cat {shlex.quote(path)}")
-                    message = self.describe(json.loads(to_text(output))) if status == 0 else None
+                    notice = message = printable(self._read(f"{path}{NOTICE}") or "")
+                    if until_due <= 0 and not notice:
+                        progress = self._read(path)
+                        message = "" if progress is None else self.describe(json.loads(progress))
                 except Exception as error:  # of any connection plugin, or because of any contents of the file
                     display.vvv(f"Cannot read the progress of the module: {error!r}", host=host)
                     continue
-                if message is not None and not ended.is_set():
-                    display.display(f"{host}: {message}")
+                if message and (until_due <= 0 or not had_notice) and not ended.is_set():
+                    display.display(f"{host}: {message}", color=constants.COLOR_WARN if notice else None)
+                    until_due = INTERVAL
+                had_notice = bool(notice)
 
         thread = threading.Thread(target=display_until_ended, daemon=True)
         thread.start()
@@ -129,6 +141,11 @@ class ProgressAction(ActionBase):
         finally:
             ended.set()
             thread.join(timeout=1)
+
+    def _read(self, path: str) -> str | None:
+        """Return the contents of a file on the host; C(None) if there is none."""
+        status, output, _errors = self._another_connection().exec_command(f"cat {shlex.quote(path)}")
+        return to_text(output) if status == 0 else None
 
     def _another_connection(self) -> Any:
         """Return a connection to the same host, since one runs one command at a time. It does not use become."""

@@ -102,21 +102,25 @@ class Homeserver(Server):
         write_files(self.directory, self._config(settings))
 
     def _config(self, settings: Settings) -> dict[str, Any]:
-        federation_port, client_port = self.ports
         config = configuration(
             self.server_name,
             self.directory,
             settings,
-            listeners=[
-                listener(federation_port, "federation", tls=True),
-                listener(client_port, "client", tls=False),
-            ],
+            listeners=self._listeners(),
             database=self.database,
             ca_file=self.ca_file,
         )
         if settings.veto:
             config["modules"] = [{"module": "lab_veto.Veto", "config": {"file": str(self._veto_file)}}]
-        return config | dict(settings.extra_config)
+        return config | self._own_config() | dict(settings.extra_config)
+
+    def _listeners(self) -> list[dict[str, Any]]:
+        federation_port, client_port = self.ports
+        return [listener(federation_port, "federation", tls=True), listener(client_port, "client", tls=False)]
+
+    def _own_config(self) -> dict[str, Any]:
+        """What this kind of homeserver has besides."""
+        return {}
 
     @property
     def command(self) -> list[str | Path]:
@@ -227,12 +231,12 @@ _LOGGING = {
 }
 
 
-def listener(port: int, resource: str, *, tls: bool, address: str = "127.0.0.1") -> dict[str, Any]:
+def listener(port: int, *resources: str, tls: bool, address: str = "127.0.0.1") -> dict[str, Any]:
     """One of the ``listeners`` of homeserver.yaml."""
     return {
         "port": port,
         "bind_addresses": [address],
         "type": "http",
         "tls": tls,
-        "resources": [{"names": [resource]}],
+        "resources": [{"names": list(resources)}],
     }

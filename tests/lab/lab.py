@@ -15,6 +15,7 @@ import subprocess
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -27,6 +28,7 @@ from .files import write_private
 from .homeserver import Homeserver, Settings
 from .postgresql import Cluster
 from .server import Server
+from .workers import WorkerHomeserver
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DENDRITE = REPOSITORY / ".cache/dendrite/bin"
@@ -49,33 +51,36 @@ class Lab:
         servers: Sequence[str] = ("a", "b"),
         *,
         dendrites: Sequence[str] = (),
+        workers: Sequence[str] = (),
         database: str = "sqlite",
         synapse_python: Path | str | None = None,
         base_port: int = 18400,
         settings: Settings | None = None,
     ) -> None:
+        """``workers`` are those of the servers that run as several processes, with PostgreSQL."""
         self.directory = Path(directory).resolve()
         self.kind = database
+        self.workers = tuple(workers)
         self.python = Path(synapse_python or default_python()).absolute()
         self.base_port = base_port
         self.settings = settings or Settings()
         self.ca_file = self.directory / "ca.pem"
         self.state_file = self.directory / "lab.json"
-        self.cluster = Cluster(self.directory / "postgresql", base_port) if database == "postgresql" else None
-        self.servers = {
-            name: Homeserver(
-                self.directory / name,
-                *self._ports(number),
-                ca_file=self.ca_file,
-                database=self._database(name),
-                python=self.python,
-            )
-            for number, name in enumerate(servers)
-        }
+        self.on_postgresql = tuple(servers) if database == "postgresql" else self.workers
+        self.cluster = Cluster(self.directory / "postgresql", base_port) if self.on_postgresql else None
+        self._extra_ports = count(base_port + 2 * (len(servers) + len(dendrites)) + 1)
+        self.servers = {name: self._homeserver(name, number) for number, name in enumerate(servers)}
         self.dendrites = {
             name: Dendrite(self.directory / name, *self._ports(number), ca_file=self.ca_file, programs=DENDRITE)
             for number, name in enumerate(dendrites, len(servers))
         }
+
+    def _homeserver(self, name: str, number: int) -> Homeserver:
+        directory, ports = self.directory / name, self._ports(number)
+        more: dict[str, Any] = {"ca_file": self.ca_file, "database": self._database(name), "python": self.python}
+        if name in self.workers:
+            return WorkerHomeserver(directory, *ports, process_ports=self._extra_ports, **more)
+        return Homeserver(directory, *ports, **more)
 
     def _ports(self, number: int) -> tuple[int, int]:
         return self.base_port + 2 * number + 1, self.base_port + 2 * number + 2
@@ -85,7 +90,9 @@ class Lab:
         return [*self.servers.values(), *self.dendrites.values()]
 
     def _database(self, name: str) -> Database:
-        return self.cluster.database(name) if self.cluster else Sqlite(self.directory / name / "homeserver.db")
+        if self.cluster and name in self.on_postgresql:
+            return self.cluster.database(name)
+        return Sqlite(self.directory / name / "homeserver.db")
 
     @classmethod
     def load(cls, directory: Path | str) -> Lab:
@@ -98,6 +105,7 @@ class Lab:
             directory,
             list(state["servers"]),
             dendrites=state.get("dendrites", ()),
+            workers=state.get("workers", ()),
             database=state["database"],
             synapse_python=state["synapse_python"],
             base_port=state["base_port"],
@@ -106,6 +114,12 @@ class Lab:
 
     def __getitem__(self, name: str) -> Homeserver:
         return self.servers[name]
+
+    def with_workers(self, name: str) -> WorkerHomeserver:
+        """One of the servers that run as several processes."""
+        server = self.servers[name]
+        assert isinstance(server, WorkerHomeserver)
+        return server
 
     def __enter__(self) -> Lab:
         self.create()
@@ -142,7 +156,7 @@ class Lab:
         self._check_ports()
         try:
             if self.cluster:
-                self.cluster.create(self.servers)
+                self.cluster.create(self.on_postgresql)
             self.start()
         except BaseException:
             self.stop()
@@ -159,7 +173,7 @@ class Lab:
                 raise LabError(f"{self.directory} is in use and not a lab: not touching it") from None
 
     def _check_ports(self) -> None:
-        ports = [port for server in self._all for port in server.ports]
+        ports = [port for server in self._all for port in server.all_ports]
         for port in [*ports, self.base_port] if self.cluster else ports:
             with socket.socket() as probe:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -173,7 +187,7 @@ class Lab:
         if self.cluster:
             self.cluster.start()
         with ThreadPoolExecutor() as pool:
-            list(pool.map(Server.start, (server for server in self._all if not server.running)))
+            list(pool.map(lambda server: server.start(), (server for server in self._all if not server.running)))
         self._write_state()
 
     def stop(self) -> None:
@@ -219,6 +233,7 @@ class Lab:
             "base_port": self.base_port,
             "settings": asdict(self.settings),
             "dendrites": list(self.dendrites),
+            "workers": list(self.workers),
             "servers": {
                 name: {
                     "base_url": server.base_url,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -20,7 +19,8 @@ from typing import Any, ClassVar
 
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._site import layout, web_servers
 
-from .errors import LabError, MissingError
+from .errors import LabError
+from .nginx import find_program, nginx_command, nginx_config
 from .waiting import wait_for_exit, wait_until
 
 
@@ -55,10 +55,7 @@ class WebServer(ABC):
     @property
     def executable(self) -> str:
         """The path of the program; Debian has nginx where only root looks for it."""
-        found = shutil.which(self.program, path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-        if found is None:
-            raise MissingError(f"{self.program} is missing: install the package {self.program}")
-        return found
+        return find_program(self.program)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -152,23 +149,11 @@ class Nginx(WebServer):
     def write(self, configuration: str) -> None:
         d = self.directory
         (d / "site.conf").write_text(configuration)
-        temporary = "".join(
-            f"{name}_temp_path {d}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        )
-        (d / "nginx.conf").write_text(
-            # Workers of root would be another user, who cannot read the files of tests.
-            f"{'user root;' if os.geteuid() == 0 else ''} daemon off; pid {d}/nginx.pid; error_log {self.errors};"
-            "worker_processes 1; events { worker_connections 256; }"
-            f"http {{ {temporary} access_log {d}/access.log; include /etc/nginx/mime.types;"
-            f"default_type application/octet-stream; gzip on; include {d}/site.conf; }}"
-        )
+        http = f"include /etc/nginx/mime.types; default_type application/octet-stream; gzip on; include {d}/site.conf;"
+        (d / "nginx.conf").write_text(nginx_config(d, self.errors, http))
 
     def command(self, *, check: bool = False) -> list[str]:
-        return [
-            self.executable,
-            *(["-t"] if check else []),
-            *("-p", str(self.directory), "-c", str(self.directory / "nginx.conf"), "-e", str(self.errors)),
-        ]
+        return nginx_command(self.directory, self.errors, check=check)
 
 
 class Caddy(WebServer):

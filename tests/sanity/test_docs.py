@@ -308,7 +308,7 @@ def test_the_supported_versions_of_synapse_are_the_same_everywhere() -> None:
     oldest, *_between, newest = SYNAPSES
     assert f"{oldest}.0" == OLDEST
     assert f"| Synapse | {oldest} or newer" in (ROOT / "README.md").read_text()
-    assert f"matrix-synapse >={newest}, " in (ROOT / "requirements/synapse.txt").read_text()
+    assert f"matrix-synapse[redis] >={newest}, " in (ROOT / "requirements/synapse.txt").read_text()
 
 
 def test_the_index_links_all_pages() -> None:

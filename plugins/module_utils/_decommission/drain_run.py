@@ -72,6 +72,8 @@ class DrainResult:
     :ivar failed: the accounts that could not be deactivated, with the reason.
     :ivar still_joined: the accounts that could not be made to leave, with their rooms and the reason of each.
     :ivar not_redacted: the accounts with events that could not be redacted: how many, and the reason of one.
+    :ivar left_to_deactivation: the accounts whose leaves got no answer, so that they had to leave with their
+        deactivation, with the reason.
     :ivar broken: the rooms of I(still_joined), without those that accounts joined again.
     :ivar left_federated: number of accounts that left their last federated room.
     :ivar left_all_rooms: number of accounts that left their last room.
@@ -88,6 +90,7 @@ class DrainResult:
     failed: dict[str, str] = field(default_factory=dict)
     still_joined: dict[str, dict[str, str]] = field(default_factory=dict)
     not_redacted: dict[str, tuple[int, str]] = field(default_factory=dict)
+    left_to_deactivation: dict[str, str] = field(default_factory=dict)
     broken: dict[str, BrokenRoom] = field(default_factory=dict)
     left_federated: int = 0
     left_all_rooms: int = 0
@@ -127,6 +130,7 @@ class DrainRun:
         self._tracker = RoomTracker(client, self._began)
         self._leaves = FederatedLeaves(client, self._tracker, self._record, self._fail)
         result.not_redacted = self._leaves.not_redacted
+        result.left_to_deactivation = self._leaves.left_to_deactivation
         self._verified: set[str] = set()
         self._rejoined: set[str] = set()
         self._lock = threading.Lock()

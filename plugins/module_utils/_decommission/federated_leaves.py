@@ -24,6 +24,12 @@ MAX_FAILURES = 3
 """Number of leaves of a room that fail with a server error, after which no more accounts try to leave it: a leave that
 ends in an error slows down all others."""
 
+MAX_UNANSWERED = 3
+"""Number of leaves in sequence, of any rooms, that stay without an answer, after which no more are sent. What answers
+them is down then. The accounts leave with their deactivation, which another process of Synapse may carry out."""
+PATIENCE = 40.0
+"""Seconds for which a leave without an answer is sent again."""
+
 Event = Callable[..., None]
 """Records an event of an account: its user ID, the result, and more values for the log."""
 
@@ -42,8 +48,11 @@ class FederatedLeaves:
         self._fail = fail
         self._sessions: list[Session] = []
         self._failures: defaultdict[str, list[str]] = defaultdict(list)
+        self._unanswered: list[str] = []
         self.not_redacted: dict[str, tuple[int, str]] = {}
         """The accounts with events that could not be redacted: how many, and the reason of one."""
+        self.left_to_deactivation: dict[str, str] = {}
+        """The accounts that have to leave with their deactivation, since leaves got no answer, with the reason."""
 
     def send(self, accounts: Sequence[Account], rooms: Rooms, redacting: set[Account]) -> None:
         """Let accounts leave their federated rooms, as far as possible.
@@ -94,6 +103,9 @@ class FederatedLeaves:
         error = reason_of(leave_rooms)
         reasons = {room_id: reason or error or "left to Synapse" for room_id, reason in not_left.items()}
         left = len(federated) - len(not_left)
+        if not_left and len(self._unanswered) >= MAX_UNANSWERED:
+            self.left_to_deactivation[user_id] = self._unanswered[-1]
+            self._record(user_id, "left_to_deactivation")
         self._record(user_id, "not_left" if not_left else "left", rooms_left=left, not_left=reasons or None)
 
     def _may_unlock(self, account: Account) -> bool:
@@ -133,12 +145,19 @@ class FederatedLeaves:
         failures = self._failures[room_id]
         if len(failures) >= MAX_FAILURES:
             return failures[-1]
+        if len(self._unanswered) >= MAX_UNANSWERED:
+            return self._unanswered[-1]
         try:
-            leave(self._client, room_id, token)
+            leave(self._client, room_id, token, patience=PATIENCE)
         except RefusedError as error:
             if error.unanswered or (error.status or 0) >= 500:
                 failures.append(error.reason)
+            if error.unanswered:
+                self._unanswered.append(error.reason)
+            else:
+                self._unanswered.clear()
             return error.reason
+        self._unanswered.clear()
         return None
 
 

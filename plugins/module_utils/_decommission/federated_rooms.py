@@ -21,6 +21,7 @@ from .._synapse.client import CLIENT, Client
 from .._synapse.errors import RefusedError, SynapseError
 from .._synapse.rooms import joined_members, joined_rooms, list_rooms, may_be_shared, sync_rooms
 from .._synapse.sessions import Session, can_act_as_others
+from .federated_leaves import MAX_UNANSWERED, PATIENCE
 from .ghosts import Room
 from .pairs import read_room
 from .record import read_record, write_record
@@ -67,7 +68,8 @@ def record_pending(client: Client, accounts: Iterable[Account]) -> dict[str, str
     """
     listed, unlisted = _accounts_to_list(client, accounts)
     rooms: list[Room] = []
-    for account, pending in client.map(lambda account: _try_to_read_pending(client, account), listed):
+    unanswered: list[str] = []
+    for account, pending in client.map(lambda account: _try_to_read_pending(client, account, unanswered), listed):
         if isinstance(pending, str):
             unlisted[account.user_id] = pending
         else:
@@ -111,11 +113,21 @@ def _try_to_read_room(client: Client, room_id: str) -> Room | str | None:
         return error.reason
 
 
-def _try_to_read_pending(client: Client, account: Account) -> list[Room] | str:
+def _try_to_read_pending(client: Client, account: Account, unanswered: list[str]) -> list[Room] | str:
+    """Read the rooms, or return why they can't be.
+
+    :param unanswered: the errors of accounts without an answer. After some, what answers C(/sync) is taken to be down.
+    """
+    if len(unanswered) >= MAX_UNANSWERED:
+        return unanswered[-1]
     try:
-        return list(_read_pending(client, account))
+        found = list(_read_pending(client, account))
     except RefusedError as error:
+        if error.unanswered:
+            unanswered.append(error.reason)
         return error.reason
+    unanswered.clear()
+    return found
 
 
 def _read_pending(client: Client, account: Account) -> Iterator[Room]:
@@ -143,10 +155,10 @@ def _without_ignoring(client: Client, user_id: str, token: str | None) -> Answer
             raise
         ignored = None
     if not ignored:
-        return sync_rooms(client, token)
+        return sync_rooms(client, token, patience=PATIENCE)
     client.put(IGNORED_USERS, user_id, json={"ignored_users": {}}, token=token)
     try:
-        return sync_rooms(client, token)
+        return sync_rooms(client, token, patience=PATIENCE)
     finally:
         client.put(IGNORED_USERS, user_id, json={"ignored_users": ignored}, token=token)
 

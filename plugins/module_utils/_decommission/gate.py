@@ -21,6 +21,7 @@ from .._synapse.rooms import joined_rooms, with_local_members
 from .._text import join_names
 from .eligibility import Eligibility
 from .ghosts import Room
+from .idle_parts import describe
 
 MAX_ROOMS_SIZE = 8 * 1024 * 1024
 """Maximum size in bytes of the rooms in the result. Without ghost checks, all rooms are among them."""
@@ -142,6 +143,11 @@ def _propagation_problems(propagation: JsonDict, demands: Demands) -> list[str]:
         found.append(
             f"remote servers still list accounts: {_servers(propagation, 'ghosts')}. Run the stage propagate again, or"
             " add these servers to decommission_ignore_servers"
+        )
+    if propagation["stale_rooms"]:
+        found.append(
+            "accounts that are in no listing of accounts, for example of bridges, may be joined to rooms:"
+            f" {'. '.join(describe([], propagation['stale_rooms']))}, then run the stages from leave_rooms on again"
         )
     if demands.require_confirmation and summary["refused"] + summary["unconfirmed"]:
         found.append(

@@ -23,6 +23,7 @@ from .._synapse.rooms import (
     visible_memberships,
 )
 from .._synapse.sessions import Session, can_act_as_others
+from .._synapse.unanswered import read_again
 
 
 @dataclass
@@ -123,7 +124,10 @@ def _leave_all(client: Client, found: Memberships, session: Session, departure: 
                 done.append(room_id)
             else:
                 departure.failed[room_id] = reason
-    _check(found.joined, set(joined_rooms(client, departure.user_id)), departure)
+    still_joined = read_again(
+        lambda: set(joined_rooms(client, departure.user_id)), lambda rooms: rooms.isdisjoint(departure.left)
+    )
+    _check(found.joined, still_joined, departure)
 
 
 def _check(room_ids: Sequence[str], still_joined: set[str], departure: Departure) -> None:

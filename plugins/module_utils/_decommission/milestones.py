@@ -14,7 +14,8 @@ from .._synapse.client import Client
 MAX_TIME = 253_402_300_799
 """The end of the year 9999: later times are in no calendar."""
 LEFT = "left_federated_rooms"
-MILESTONES = ("started", LEFT)
+STARTED = "started"
+MILESTONES = (STARTED, LEFT)
 
 Milestones = Dict[str, int]
 """When each milestone was reached, in seconds since 1970 by the clock of the homeserver."""

@@ -32,14 +32,14 @@ def period_start(client: Client, recorded: int, record: Record, broken_rooms: Co
     room_ids = [room["room_id"] for room in list_rooms(client) if room["room_id"] not in broken_rooms]
     now = int(client.time().timestamp())
     start = recorded
-    for room_id, received in client.map(lambda room_id: _newest(client, room_id), room_ids, step="rooms read"):
+    for room_id, received in client.map(lambda room_id: newest(client, room_id), room_ids, step="rooms read"):
         # What is later than now was received while the clock was wrong.
         if start < received <= now and (room_id in record.rooms or is_shared(client, room_id)):
             start = received
     return start
 
 
-def _newest(client: Client, room_id: str) -> int:
+def newest(client: Client, room_id: str) -> int:
     """When the newest event of a room was received, in seconds since 1970; 0 if Synapse does not say."""
     try:
         events = newest_events(client, room_id)

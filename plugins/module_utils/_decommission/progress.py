@@ -20,6 +20,9 @@ MAX_POINTS = 100
 WRITE_INTERVAL = 1.0
 """Minimum number of seconds between two writes of a progress file."""
 
+NOTICE = ".notice"
+"""What the name of the file of a C(Notice) adds to that of a progress file."""
+
 T = TypeVar("T", bound=Sequence[float])
 
 
@@ -76,6 +79,28 @@ class StepProgress:
     def remove(self) -> None:
         """Remove the file."""
         self._file.remove()
+
+
+class Notice:
+    """A file with a line for the terminal, next to a progress file, as long as something prevents progress.
+
+    The line has no names of accounts and rooms. Errors are ignored.
+    """
+
+    def __init__(self, progress_path: str | None) -> None:
+        """
+        :param progress_path: of the progress file; C(None) writes nothing.
+        """
+        self._path = None if progress_path is None else f"{progress_path}{NOTICE}"
+
+    def show(self, line: str) -> None:
+        """Replace the line. An empty one removes the file."""
+        if self._path is not None:
+            with suppress(OSError):
+                if line:
+                    _replace(self._path, line.encode())
+                else:
+                    os.remove(self._path)
 
 
 def _replace(path: str, content: bytes) -> None:
@@ -152,7 +177,7 @@ class DrainLog:
         return [elapsed, self._results["deactivated"], self._results["left_all_rooms"]]
 
     def _write_progress(self) -> None:
-        results = ("left", "deactivated", "left_all_rooms", "failed")
+        results = ("left", "deactivated", "left_all_rooms", "failed", "left_to_deactivation")
         self._progress.write(accounts=self._expected, **{result: self._results[result] for result in results})
 
 

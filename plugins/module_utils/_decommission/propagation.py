@@ -25,7 +25,7 @@ from .._synapse.errors import FatalError, RefusedError, SynapseError
 from .._synapse.rooms import joined_rooms
 from .._synapse.server import MAX_CLOCK_DIFFERENCE
 from .._text import duration
-from . import milestones
+from . import idle_parts, milestones
 from .ghosts import GhostRun
 from .pairs import read_rooms, who_can_kick
 from .period_start import period_start
@@ -56,6 +56,8 @@ SAVE_INTERVAL = 20.0
 """Minimum time in seconds from one write of the record to the next during a poll."""
 HISTORY = 200
 """Maximum number of points of the history."""
+STATISTICS_PERIOD = 600
+"""Time in seconds from the start of the period in which each poll reads the statistics of the rooms."""
 NOT_CHECKED = "not checked: decommission_ghost_checks is false"
 NOT_CHECKED_YET = "not checked yet"
 MAX_KICK_READS = 20
@@ -106,14 +108,17 @@ class Propagation:
         self._lock = threading.Lock()
         self._saved = time.monotonic()
         self._before: dict[Pair, RecordedResult] = {}
+        self._listing: set[str] = set()
         self._total = 0
         self._progress = ProgressFile(progress_path)
-        left = milestones.read(self.client).get(milestones.LEFT)
+        recorded = milestones.read(self.client)
+        left = recorded.get(milestones.LEFT)
         if left is None:
             raise FatalError(
                 "No record that all accounts have left the federated rooms: run the stages drain and leave_rooms first,"
                 " with the access token of the same operator"
             )
+        self._started = recorded.get(milestones.STARTED, left)
         self.now = int(self.client.time().timestamp())
         self._clock_offset = self.now - time.time()
         self.record = read_record(self.client)
@@ -228,6 +233,8 @@ class Propagation:
         """Keep a result, and write the record at intervals, so that a run that is killed can be resumed."""
         pair = result.pair
         with self._lock:
+            if result.ghosts or result.removed:
+                self._listing.add(pair.server)
             before = self._before[pair]
             # A confirmation stays valid while the server is down, unless it went down after another answer.
             is_down = result.state == "unreachable" and not (result.has_answered or result.removed)
@@ -294,9 +301,18 @@ class Propagation:
             "ignored": ignored[:MAX_SERVERS],
             "history": self.record.history,
         }
+        result["not_sent_to"] = idle_parts.not_sent_to(self.client, self._listing)[:MAX_SERVERS]
+        result["stale_rooms"] = self._stale_rooms()[:MAX_SERVERS]
         result["next_poll"] = 0 if result["finished"] else self._pause(states)
         result["message"] = message(result)
         return result
+
+    def _stale_rooms(self) -> list[str]:
+        # The listing of rooms takes time, and later polls would find the same.
+        is_early = self.now - self._left_at < STATISTICS_PERIOD
+        if not (is_early or self.options.recheck):
+            return []
+        return idle_parts.stale_rooms(self.client, self.record, self._started)
 
     def _add_to_history(self, summary: JsonDict) -> None:
         """Add the numbers of servers by state to the history, if they have changed."""

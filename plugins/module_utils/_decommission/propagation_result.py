@@ -14,6 +14,7 @@ from typing import Any, Collection, Iterable, Mapping
 from .._federation.checks import STATES
 from .._synapse.answer import JsonDict
 from .._text import date, plural, printable
+from .idle_parts import describe as describe_idle_parts
 from .record import UNCHECKED, RecordedResult, RecordedRoom, Retry
 
 SEVERITY = ("ghosts", "refused", "unreachable", "unconfirmed", "confirmed")
@@ -166,4 +167,5 @@ def message(result: Mapping[str, Any]) -> str:
     parts += [f"{summary[key]:,} {text}" for key, text in endings.items() if summary[key]]
     if not result["finished"]:
         parts.append(f"the propagation period ends {date(result['ends'])}")
+    parts += describe_idle_parts(result["not_sent_to"], result["stale_rooms"])
     return "; ".join(parts)

@@ -9,12 +9,10 @@ API: C(/_matrix/client/v3/user/<user_id>/account_data/<type>).
 
 from __future__ import annotations
 
-import time
-
 from .answer import JsonDict
 from .client import CLIENT, Client
 from .errors import FatalError, SynapseError
-from .unanswered import CHECK_PAUSES
+from .unanswered import read_again
 
 ACCOUNT_DATA_TYPE = "io.github.matrixops.decommission"
 PATH = f"{CLIENT}/v3/user/{{}}/account_data/{{}}"
@@ -50,10 +48,10 @@ def write_checked(client: Client, kind: str, content: JsonDict) -> None:
     :raises FatalError: if the server has answered, but does not have the content: a later run would act on an old one.
     """
     write_data(client, kind, content)
-    for pause in CHECK_PAUSES:
-        if {**content, "server_name": client.server_name} == client.get(PATH, client.user_id, kind):
-            return
-        time.sleep(pause)
+    written = {**content, "server_name": client.server_name}
+    found = read_again(lambda: client.get(PATH, client.user_id, kind), lambda found: found == written)
+    if found == written:
+        return
     raise FatalError(
         f"The account data {kind} was written, but the server returns other content. Check the reverse proxy and the"
         " account data writer of Synapse, then run again"

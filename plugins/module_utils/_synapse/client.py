@@ -26,12 +26,16 @@ from .connection import Connections, Received, Sink
 from .delegation import LoginService
 from .errors import FatalError, RefusedError, SynapseError, request_error
 from .limiter import AdaptiveLimiter
+from .outage import PROBE_TIMEOUT, OutageWatch, WaitingRequests
 from .retries import Retries
 from .secrets import Secrets
 
 ADMIN = "/_synapse/admin"
 CLIENT = "/_matrix/client"
 LOGOUT = f"{CLIENT}/v3/logout"
+
+NO_ANSWER = (502, 503, 504)
+"""Status with which a reverse proxy answers for a server that does not."""
 
 NOT_YET_UPLOADED = "M_NOT_YET_UPLOADED"
 """The errcode with which Synapse answers 504 for media that does not exist yet. No retry makes it exist."""
@@ -86,6 +90,7 @@ class Client:
         self.service: LoginService | None = None
         """What handles login in the place of Synapse, if the collection is to ask it."""
         self._retries = True
+        self.waiting = WaitingRequests()
         self.sent: Counter[str] = Counter()
         """Number of requests that were sent, by the template of their path."""
         self._secrets = Secrets()
@@ -209,8 +214,15 @@ class Client:
             raise answer.error("has no valid Date header")
         return date
 
-    def get(self, path: str, *segments: str, params: JsonDict | None = None, token: str | None = None) -> Answer:
-        return self.request("GET", path, *segments, params=params, token=token)
+    def get(
+        self,
+        path: str,
+        *segments: str,
+        params: JsonDict | None = None,
+        token: str | None = None,
+        patience: float | None = None,
+    ) -> Answer:
+        return self.request("GET", path, *segments, params=params, token=token, patience=patience)
 
     def post(
         self,
@@ -219,8 +231,9 @@ class Client:
         json: JsonDict | None = None,
         token: str | None = None,
         repeat: bool = True,
+        patience: float | None = None,
     ) -> Answer:
-        return self.request("POST", path, *segments, json=json or {}, token=token, repeat=repeat)
+        return self.request("POST", path, *segments, json=json or {}, token=token, repeat=repeat, patience=patience)
 
     def put(self, path: str, *segments: str, json: JsonDict, token: str | None = None) -> Answer:
         return self.request("PUT", path, *segments, json=json, token=token)
@@ -251,6 +264,25 @@ class Client:
         for _done in self.map(function, items, step=step):
             pass
 
+    def watch(self, on_change: Callable[[str], object]) -> OutageWatch:
+        """Watch for requests without an answer, for as long as the context of the result lasts.
+
+        :param on_change: is called with what is known of the outage, and with an empty text when it is over.
+        """
+        host = check_base_url(self.base_url)
+        # Of its own: all others may be waiting.
+        connections = Connections(host, verify=self._verify, timeout=PROBE_TIMEOUT, most=1, secrets=self._secrets)
+
+        def probe(url: str) -> str:
+            try:
+                # Without a token, Synapse refuses it at once. A reverse proxy does not answer with JSON.
+                received = connections.send("GET", url, token=None)
+            except SynapseError as error:
+                return error.error
+            return "" if json_object(received.content) is not None else f"{received.status} {received.reason}"
+
+        return OutageWatch(self.waiting, probe, f"{self.base_url}{ADMIN}/v1/server_version", on_change)
+
     def stop(self, error: SynapseError) -> None:
         """Send no more requests except logouts: each fails with this error."""
         self.stopped = error
@@ -274,6 +306,7 @@ class Client:
         json: JsonDict | None = None,
         token: str | None = None,
         repeat: bool = True,
+        patience: float | None = None,
     ) -> Answer:
         """Send a request and return the JSON object that the server answers with.
 
@@ -283,10 +316,12 @@ class Client:
         :param segments: identifiers that replace each C({}) in I(path), percent-encoded.
         :param token: an access token other than the client's own.
         :param repeat: whether the request may be sent again when it may have been carried out already.
+        :param patience: seconds for which it is sent again without an answer; by default, C(RETRY_TIMEOUT).
         :raises SynapseError: for any answer but 200, and for 200 with something else than a JSON object.
         """
         url = self._url(path, segments)
-        return self._with_retries(path, lambda: self._attempt(method, url, params, json, token), repeat)
+        with self.waiting.add(method, path, url, is_required=self._retries and patience is None):
+            return self._with_retries(path, lambda: self._attempt(method, url, params, json, token), repeat, patience)
 
     def download(self, sink: Sink, path: str, *segments: str, params: JsonDict | None = None) -> Mapping[str, str]:
         """Send a GET request, and write the body of the answer to a file. Retries are as for C(request).
@@ -310,8 +345,10 @@ class Client:
     def _url(self, path: str, segments: Iterable[str]) -> str:
         return self.base_url + path.format(*map(quote_identifier, segments))
 
-    def _with_retries(self, path: str, attempt: Callable[[], Answered], repeat: bool = True) -> Answered:
-        retries = Retries()
+    def _with_retries(
+        self, path: str, attempt: Callable[[], Answered], repeat: bool = True, patience: float | None = None
+    ) -> Answered:
+        retries = Retries(patience)
         while True:
             if self.stopped and path != LOGOUT:
                 raise self.stopped
@@ -382,6 +419,7 @@ class Client:
             # Not earlier: the wait for a slot may be long.
             if method != "GET" and not url.endswith(LOGOUT):
                 self.check_write()
+            self.waiting.note_sent()
             received = self._connections.send(
                 method, url, params=params, json=json, token=token, borrowed=borrowed, sink=sink
             )
@@ -414,7 +452,7 @@ class Client:
             errcode=errcode,
             # A 200 without JSON is a proxy's page, or an answer that was cut off.
             unanswered=unanswered
-            or (status in (502, 503, 504) and errcode != NOT_YET_UPLOADED)
+            or (status in NO_ANSWER and errcode != NOT_YET_UPLOADED)
             or (status == 200 and body is None),
             borrowed=borrowed,
             retry_after=retry_after(headers.get("retry-after", ""), body),

@@ -102,6 +102,10 @@ class SynapseError(Exception):
         self.problem = problem
         super().__init__(str(self))
 
+    def add(self, text: str) -> None:
+        """Add a sentence to the error."""
+        self.error = printable(f"{self.error.rstrip('.')}. {text[:1].upper()}{text[1:]}")
+
     def __str__(self) -> str:
         if self.method is None and self.status is None:
             return self.error

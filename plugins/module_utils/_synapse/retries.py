@@ -24,7 +24,11 @@ MAX_PAUSE = 16.0
 class Retries:
     """The attempts of one request: exponential backoff from one second, or what the server asks for."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float | None = None) -> None:
+        """
+        :param patience: seconds for which an unanswered request is sent again; by default, C(RETRY_TIMEOUT).
+        """
+        self._patience = RETRY_TIMEOUT if patience is None else min(patience, RETRY_TIMEOUT)
         self._began = time.monotonic()
         self._pause = 1.0
 
@@ -40,7 +44,7 @@ class Retries:
         if pause > RETRY_TIMEOUT:
             error.error += f" (the server asks to wait {pause:.0f} s)"
             raise error
-        if waited + pause > (THROTTLED_RETRY_TIMEOUT if throttled else RETRY_TIMEOUT):
+        if waited + pause > (THROTTLED_RETRY_TIMEOUT if throttled else self._patience):
             error.error += f" (after {waited:.0f} s of retries)"
             raise error
         self._pause = min(2 * self._pause, MAX_PAUSE)

@@ -17,6 +17,7 @@ from .answer import Answer, JsonDict
 from .client import ADMIN, CLIENT, Client
 from .errors import RefusedError, SynapseError
 from .listing import list_all, list_pages
+from .unanswered import read_again
 
 ROOMS = f"{ADMIN}/v1/rooms"
 JOINED_ROOMS = f"{ADMIN}/v1/users/{{}}/joined_rooms"
@@ -177,8 +178,10 @@ def memberships(client: Client, user_id: str, token: str | None = None) -> Membe
     return Memberships(joined, sorted(rooms.object("invite")), sorted(rooms.object("knock")))
 
 
-def sync_rooms(client: Client, token: str | None) -> Answer:
+def sync_rooms(client: Client, token: str | None, *, patience: float | None = None) -> Answer:
     """The rooms of C(/sync).
+
+    :param patience: as for C(Client.request).
 
     API: C(GET /_matrix/client/v3/sync).
     """
@@ -196,7 +199,7 @@ def sync_rooms(client: Client, token: str | None) -> Answer:
         },
     }
     params = {"filter": json.dumps(sync_filter), "set_presence": "offline", "timeout": "0"}
-    return client.get(f"{CLIENT}/v3/sync", params=params, token=token).object("rooms")
+    return client.get(f"{CLIENT}/v3/sync", params=params, token=token, patience=patience).object("rooms")
 
 
 def visible_memberships(client: Client, user_id: str) -> Memberships:
@@ -229,10 +232,13 @@ def newest_events(client: Client, room_id: str) -> list[Answer]:
     return client.get(f"{ADMIN}/v1/rooms/{{}}/forward_extremities", room_id).objects("results")
 
 
-def leave(client: Client, room_id: str, token: str | None = None) -> None:
-    """Leave a room, reject an invite, or retract a knock. An invite to server notices can only be joined, and left."""
+def leave(client: Client, room_id: str, token: str | None = None, *, patience: float | None = None) -> None:
+    """Leave a room, reject an invite, or retract a knock. An invite to server notices can only be joined, and left.
+
+    :param patience: as for C(Client.request).
+    """
     try:
-        client.post(f"{CLIENT}/v3/rooms/{{}}/leave", room_id, token=token)
+        client.post(f"{CLIENT}/v3/rooms/{{}}/leave", room_id, token=token, patience=patience)
     except SynapseError as error:
         if error.errcode != "M_CANNOT_LEAVE_SERVER_NOTICE_ROOM":
             raise
@@ -252,14 +258,17 @@ def shut_down(client: Client, room_id: str) -> dict[str, str]:
     deletion = client.request("DELETE", f"{path}/{{}}", room_id, json={"purge": False, "block": False})
     delete_id = deletion.take("delete_id", str)
     deadline = time.monotonic() + SHUTDOWN_TIMEOUT
+    is_complete = False
     reason = f"the shutdown of the room did not end within {SHUTDOWN_TIMEOUT:g} s"
     while time.monotonic() < deadline:
         status = client.get(f"{path}/delete_status/{{}}", delete_id)
-        if status.take("status", str) in ("complete", "failed"):
+        is_complete = status.take("status", str) == "complete"
+        if is_complete or status["status"] == "failed":
             reason = str(status.get("error") or "Synapse could not make the account leave: see the log of Synapse")
             break
         time.sleep(SHUTDOWN_POLL_INTERVAL)
-    return dict.fromkeys(local_members(client, room_id), reason)
+    remaining = read_again(lambda: local_members(client, room_id), lambda members: not is_complete or not members)
+    return dict.fromkeys(remaining, reason)
 
 
 @contextmanager

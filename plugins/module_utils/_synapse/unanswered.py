@@ -2,17 +2,22 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Requests that must not be repeated blindly when their answer is lost."""
+"""Reads that show whether a write was carried out. Synapse may still be processing it, or answer from another process.
+
+With workers, each process learns of a write by replication, which takes some time.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import Callable
+from typing import Callable, TypeVar
 
 from .errors import FatalError, SynapseError
 
 CHECK_PAUSES = (0.5, 1.0, 2.0, 4.0)
-"""Seconds before each check whether an unanswered request was carried out: Synapse may still be processing it."""
+"""Seconds before each further check whether a request was carried out."""
+
+Read = TypeVar("Read")
 
 
 def send_once(send: Callable[[], object], is_done: Callable[[], bool]) -> None:
@@ -43,3 +48,14 @@ def _becomes_true(is_done: Callable[[], bool]) -> bool:
     except SynapseError as error:
         raise FatalError.of(error) if error.unanswered else error from None
     return False
+
+
+def read_again(read: Callable[[], Read], agrees: Callable[[Read], bool]) -> Read:
+    """Read until the result agrees with what was written, but only for some seconds. Return the last result."""
+    found = read()
+    for pause in CHECK_PAUSES:
+        if agrees(found):
+            break
+        time.sleep(pause)
+        found = read()
+    return found

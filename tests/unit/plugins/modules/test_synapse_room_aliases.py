@@ -73,7 +73,7 @@ def test_a_room_that_cannot_be_renamed_is_no_failure(server: Server, run: Run, c
     state(server, {"type": "m.room.canonical_alias", "state_key": "", "content": {"alias": ALIAS}})
     result = run("synapse_room_aliases", check=check)
     assert not result["changed"] and not result.get("failed")
-    reason = "no account of this server is joined to the room"
+    reason = "no joined account of this server has the power to change the canonical alias"
     assert result["not_renamed"] == [{"room_id": room_id("r"), "reason": reason}]
 
 

@@ -64,6 +64,7 @@ def test_some(simulate: Simulate, run: Run, tmp_path: Path) -> None:
         "failures": [],
         "failures_total": 0,
         "still_joined": [],
+        "left_to_deactivation": [],
         "still_joined_total": 0,
         "broken_rooms": [],
         "broken_rooms_total": 0,

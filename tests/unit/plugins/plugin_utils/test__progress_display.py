@@ -16,6 +16,7 @@ import pytest
 from ansible.errors import AnsibleConnectionFailure
 from ansible_collections.matrixops.synapse.plugins.action.matrix_ghosts_info import ActionModule as Ghosts
 from ansible_collections.matrixops.synapse.plugins.action.synapse_user_deactivate import ActionModule as Drain
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.progress import NOTICE
 from ansible_collections.matrixops.synapse.plugins.plugin_utils import _progress_display as plugin
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import PATIENCE, Json
 
@@ -136,7 +137,7 @@ class Display:
         self.lines: list[str] = []
         self.verbose: list[str] = []
 
-    def display(self, message: str) -> None:
+    def display(self, message: str, color: str | None = None) -> None:
         self.lines.append(message)
 
     def vvv(self, message: str, host: str) -> None:
@@ -153,9 +154,11 @@ class PluginRun:
         self.display = Display()
         self.commands: list[str] = []
         self.reads = threading.Semaphore(0)
+        self.noticed = threading.Semaphore(0)
         self.executed: list[Json] = []
         self.connections: list[Any] = []
         self.options = {"remote_user": "root"}
+        self.notices: list[str] = []
         self.meanwhile: Callable[[], object] = self.wait_for_two_reads
         self._cat = cat
         shell = SimpleNamespace(tmpdir="/nowhere", get_option={"system_tmpdirs": ["/var/tmp", "/tmp"]}.__getitem__)
@@ -173,6 +176,10 @@ class PluginRun:
     def wait_for_two_reads(self) -> None:
         assert self.reads.acquire(timeout=PATIENCE) and self.reads.acquire(timeout=PATIENCE)
 
+    def wait_for_notices(self) -> None:
+        for _notice in list(self.notices):
+            assert self.noticed.acquire(timeout=PATIENCE)
+
     def _execute_module(self, **options: Any) -> Json:
         self.executed.append(options)
         self.meanwhile()
@@ -183,6 +190,11 @@ class PluginRun:
         return self.connections[-1]
 
     def _exec_command(self, command: str) -> Any:
+        if command.endswith(NOTICE):
+            if not self.notices:
+                return 1, b"", b"No such file"
+            self.noticed.release()
+            return 0, self.notices.pop(0).encode(), b""
         self.commands.append(command)
         try:
             return self._cat(command)
@@ -247,6 +259,26 @@ def test_each_run_of_the_module_has_its_own_progress_file(start: Start) -> None:
     assert {str(Path(path).parent) for path in paths} == {"/tmp"}
     assert len(set(paths)) == 2
     assert "progress_path" not in arguments
+
+
+def test_a_notice_is_displayed_instead_of_progress(start: Start) -> None:
+    run = start({})
+    run.notices = ["no answer for 21 s\x1b[2J"]
+    run.run()
+    assert run.display.lines[0] == "matrix: no answer for 21 s\\x1b[2J"
+    assert "accounts" in run.display.lines[1]
+
+
+def test_a_notice_is_displayed_before_progress_is_due(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a terminal, progress is rare. A notice that stays is repeated as rarely."""
+    run = start({})
+    monkeypatch.setattr(plugin, "INTERVAL", 3600.0)
+    monkeypatch.setattr(plugin, "NOTICE_INTERVAL", SOON)
+    run.notices = ["first", "second", "third"]
+    run.meanwhile = run.wait_for_notices
+    run.run()
+    assert run.display.lines == ["matrix: first"]
+    assert run.commands == []
 
 
 def test_progress_is_displayed_repeatedly(start: Start) -> None:

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
+from pathlib import Path
 from typing import Any, Callable, Sequence
 from unittest.mock import ANY
 
@@ -15,6 +17,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._decommission im
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.drain import drain
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.drain_run import DrainResult, Options
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.eligibility import Eligibility
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.federated_leaves import MAX_UNANSWERED
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.progress import DrainLog
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.accounts import Account
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
@@ -1361,6 +1364,26 @@ def test_a_log_that_cannot_be_written_ends_the_drain(simulate: Simulate, lone_cl
     assert result.aborted is not None
     assert "cannot write the log" in str(result.aborted)
     assert result.deactivated == {} and simulation.steps == []
+
+
+def test_leaves_without_an_answer_are_left_to_the_deactivation(
+    simulate: Simulate, lone_client: Client, tmp_path: Path
+) -> None:
+    """A worker that is down answers no leave. The main process makes the accounts leave when they are deactivated."""
+    rooms = {name: [f"{name}{number}" for number in range(3)] for name in "abc"}
+    simulation = shared(simulate, OP, *map(user, rooms), **rooms)
+    for name in itertools.chain(*rooms.values()):
+        simulation.faults[f"POST leave {room_id(name)}"] = (502, {})
+    path = tmp_path / "log"
+    with DrainLog(str(path)) as log:
+        result = run(lone_client, None, log=log)
+    assert (sorted(result.deactivated), result.failed, result.aborted) == ([A, B, C], {}, None)
+    assert simulation.joined == {A: [], B: [], C: []}
+    tried = {str(request) for request in simulation.log if str(request).startswith("POST leave")}
+    assert len(tried) == MAX_UNANSWERED
+    events = [json.loads(line)["result"] for line in path.read_text().splitlines()]
+    assert events.count("left_to_deactivation") == 3
+    assert sorted(result.left_to_deactivation) == [A, B, C]
 
 
 # Rooms that can't be left

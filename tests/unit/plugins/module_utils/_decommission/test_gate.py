@@ -41,7 +41,13 @@ NONE = {"ghosts": 0, "refused": 0, "unconfirmed": 0, "unreachable": 0, "confirme
 
 def propagation(*, finished: bool = True, **summary: int) -> Json:
     servers = [{"state": state, "text": f"{state}.example: why"} for state in summary]
-    return {"finished": finished, "message": "1 of 2 confirmed", "summary": {**NONE, **summary}, "servers": servers}
+    return {
+        "finished": finished,
+        "message": "1 of 2 confirmed",
+        "summary": {**NONE, **summary},
+        "servers": servers,
+        "stale_rooms": [],
+    }
 
 
 # What was not confirmed
@@ -144,6 +150,11 @@ def test_without_require_confirmation_only_ghosts_close_the_gate(summary: dict[s
 
 def test_an_unreachable_server_need_not_confirm() -> None:
     assert problems(Accounts(), propagation(unreachable=1), Demands(require_confirmation=True)) == []
+
+
+def test_statistics_that_stand_still_close_the_gate() -> None:
+    (problem,) = problems(Accounts(), {**propagation(), "stale_rooms": [R1]}, Demands())
+    assert "run_background_tasks_on" in problem and "run the stages from leave_rooms on again" in problem
 
 
 def test_every_problem_is_named() -> None:

@@ -9,6 +9,7 @@ from unittest.mock import ANY
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import leaving
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.leaving import Departure
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.unanswered import CHECK_PAUSES
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     OPERATOR,
     OVERRIDE,
@@ -88,11 +89,26 @@ def test_the_second_look_decides(server: Server, client: Client) -> None:
     server.rate_limit()
     server.leave("r1", FORBIDDEN, status=403)  # thrown out meanwhile
     server.leave("r2")  # accepted, and yet
-    server.joined(OPERATOR, "r2")
+    for _read in range(1 + len(CHECK_PAUSES)):
+        server.joined(OPERATOR, "r2")
     server.delete(OVERRIDE)
     (departure,) = depart(client, OPERATOR)
     assert departure.left == [R1]
     assert departure.failed == {R2: "the server accepted the leave, but the account is still joined"}
+
+
+def test_a_look_that_is_late(server: Server, client: Client) -> None:
+    """With workers, another process answers it, which learns of the leave by replication."""
+    server.sync(join=["r1"])
+    server.joined(OPERATOR, "r1")
+    server.rate_limit()
+    server.leave("r1")
+    for _read in CHECK_PAUSES:
+        server.joined(OPERATOR, "r1")
+    server.joined(OPERATOR)
+    server.delete(OVERRIDE)
+    (departure,) = depart(client, OPERATOR)
+    assert departure.left == [R1] and departure.complete
 
 
 def test_one_account_that_fails_does_not_keep_from_the_next(server: Server, client: Client) -> None:

@@ -102,6 +102,7 @@ def test_progress_is_shown_from_the_start(progress: Path) -> None:
             "deactivated": 0,
             "left_all_rooms": 0,
             "failed": 0,
+            "left_to_deactivation": 0,
             "elapsed": 0.0,
         }
 
@@ -119,6 +120,7 @@ def test_progress_counts_what_happened(progress: Path, clock: Clock) -> None:
             "deactivated": 2,
             "left_all_rooms": 1,
             "failed": 1,
+            "left_to_deactivation": 0,
             "elapsed": 1.0,
         }
 

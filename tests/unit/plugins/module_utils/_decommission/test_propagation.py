@@ -237,6 +237,8 @@ def test_all_confirm(world: World) -> None:
         ],
         "servers_total": 2,
         "broken_rooms": [],
+        "not_sent_to": [],
+        "stale_rooms": [],
         "unreadable_rooms": [],
         "ignored": [],
         "history": [[NOW, 2, 0, 0, 0, 0]],

@@ -118,6 +118,14 @@ def test_progress_of_somebody_who_is_not_watched_extends_the_wait(watch: Watch, 
     assert 4 * 60 < sum(clock.waits) < 5 * 60
 
 
+def test_statistics_that_stand_still_do_not_end_the_wait(watch: Watch, clock: Clock) -> None:
+    """One account in ten is read at a time, and the others leave: only a read of all of them shows that."""
+    others = {f"@u{number}:example.org": [["r", "q"]] * number + [["r"]] * 3 for number in range(1, 10)}
+    watched = watch({ALICE: [["r1"]], **others}, [50])
+    watched.wait(timeout=5)
+    assert sum(clock.waits) > 2 * 5
+
+
 def test_more_rooms_than_before_are_no_progress(watch: Watch, clock: Clock) -> None:
     looks = [[str(number) for number in range(rooms)] for rooms in range(1, 300)]
     assert watch({ALICE: looks}).wait(timeout=60) != {}

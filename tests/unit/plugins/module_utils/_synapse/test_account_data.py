@@ -61,7 +61,7 @@ def test_a_write_that_is_behind_is_read_again(server: Server, client: Client, cl
 
 def test_a_write_that_was_dropped_is_an_error(server: Server, client: Client, clock: Clock) -> None:
     server.put(PATH, {"since": 7, "server_name": "example.org"})
-    for _pause in CHECK_PAUSES:
+    for _read in range(1 + len(CHECK_PAUSES)):
         server.get(PATH, {"since": 6, "server_name": "example.org"})
     with pytest.raises(FatalError, match="was written, but the server returns other content"):
         account_data.write_checked(client, account_data.ACCOUNT_DATA_TYPE, {"since": 7})

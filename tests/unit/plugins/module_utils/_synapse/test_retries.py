@@ -161,3 +161,11 @@ def test_a_post_that_never_arrived_is_repeated(server: Server, client: Client) -
     server.post("/path", {}, requests.exceptions.ConnectTimeout())
     server.post("/path", {}, {"done": True})
     assert client.post("/path", repeat=False) == {"done": True}
+
+
+def test_less_patience(server: Server, client: Client, clock: Clock) -> None:
+    for _attempt in range(5):
+        server.get("/path", {}, status=502)
+    with pytest.raises(RefusedError, match=r"after 15 s of retries"):
+        client.get("/path", patience=30.0)
+    assert clock.waits == TWO_MINUTES[:4]

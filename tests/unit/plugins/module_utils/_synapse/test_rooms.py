@@ -16,6 +16,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors 
     SynapseError,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.rooms import Memberships
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.unanswered import CHECK_PAUSES
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
     OPERATOR,
     OVERRIDE,
@@ -255,8 +256,17 @@ def test_a_room_that_cannot_be_cleared(server: Server, client: Client) -> None:
 
 def test_a_room_that_is_said_to_be_clear_but_is_not(server: Server, client: Client) -> None:
     clear(server, "r1", {"status": "complete", "shutdown_room": {"failed_to_kick_users": [BOT]}})
-    server.members("r1", BOT)
+    for _read in range(1 + len(CHECK_PAUSES)):
+        server.members("r1", BOT)
     assert list(rooms.shut_down(client, R1)) == [BOT]
+
+
+def test_members_that_are_read_too_early(server: Server, client: Client) -> None:
+    """With workers, another process has shut the room down."""
+    clear(server, "r1", {"status": "complete", "shutdown_room": {}})
+    for members in ([BOT], [BOT], []):
+        server.members("r1", *members)
+    assert rooms.shut_down(client, R1) == {}
 
 
 def test_a_room_whose_shutdown_never_ends(homeserver: Homeserver, lone_client: Client) -> None:

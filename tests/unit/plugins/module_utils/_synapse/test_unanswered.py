@@ -9,7 +9,7 @@ import requests
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse import accounts
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import FatalError, SynapseError
-from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.unanswered import CHECK_PAUSES
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.unanswered import CHECK_PAUSES, read_again
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import Clock, Server, matrix_error, user
 
 ALICE = "@alice:example.org"
@@ -64,3 +64,10 @@ def test_a_server_that_answers_no_more_is_lost(server: Server, client: Client) -
     with pytest.raises(SynapseError) as caught:
         accounts.deactivate(client, ALICE, erase=True)
     assert isinstance(caught.value, FatalError)
+
+
+@pytest.mark.parametrize(("late", "found"), [(0, 0), (2, 2), (len(CHECK_PAUSES), 4), (9, 4)])
+def test_reads_until_they_agree(clock: Clock, late: int, found: int) -> None:
+    reads = iter(range(10))
+    assert read_again(lambda: next(reads), lambda number: number == late) == found
+    assert clock.waits == list(CHECK_PAUSES[:found])

@@ -1,0 +1,133 @@
+# Copyright (c) 2026 the matrixops.synapse contributors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+from typing import Any, Callable
+
+import pytest
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import idle_parts
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.idle_parts import describe
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.record import Record, RecordedRoom
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
+from ansible_collections.matrixops.synapse.tests.stubs.helpers import room_id
+from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeserver
+
+ALICE = "@alice:example.org"
+BOB = "@bob:remote.test"
+R1, R2, R3 = (room_id(name) for name in ("r1", "r2", "r3"))
+
+
+def recorded(*room_ids: str, **broken: str) -> Record:
+    return Record({room: RecordedRoom(joined={ALICE}, broken=broken.get("broken", "")) for room in room_ids})
+
+
+List = Callable[..., None]
+
+
+@pytest.fixture
+def list_rooms(homeserver: Homeserver) -> List:
+    """Have the listing of rooms show these numbers of local members, in one listing after the other."""
+
+    def set_numbers(*listings: dict[str, int]) -> None:
+        homeserver.faults["GET rooms v1"] = [
+            (
+                200,
+                {
+                    "rooms": [{"room_id": room, "joined_local_members": number} for room, number in numbers.items()],
+                    "total_rooms": len(numbers),
+                },
+            )
+            for numbers in listings
+        ]
+
+    return set_numbers
+
+
+LISTINGS = len(idle_parts.PAUSES) + 1
+
+
+STARTED = 1000
+
+
+@pytest.fixture
+def leave(homeserver: Homeserver, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Set when the last event of each room was received."""
+    times: dict[str, int] = {}
+    monkeypatch.setattr(idle_parts, "newest", lambda _client, room: times[room])
+
+    def set_times(**received: int) -> None:
+        for name, received_at in received.items():
+            times[room_id(name)] = received_at
+            homeserver.members[room_id(name)] = {BOB: "join"}
+
+    return set_times
+
+
+@pytest.mark.parametrize(
+    ("listings", "times", "stale"),
+    [
+        ([{R1: 3, R2: 1}] * LISTINGS, {"r1": 1001, "r2": 1002}, [R1, R2]),
+        ([{R1: 0, R2: 0}], {}, []),
+        # Behind by some seconds.
+        ([{R1: 3, R2: 1}] * 2 + [{R1: 0, R2: 0}], {}, []),
+        # Wrong for years.
+        ([{R1: 3, R2: 0}] * LISTINGS, {"r1": 999, "r2": 1002}, []),
+        # Wrong, while others change.
+        ([{R1: 3, R2: 0}] * LISTINGS, {"r1": 1001, "r2": 1002}, []),
+        # They have stopped in the middle of the drain.
+        ([{R1: 3, R2: 0}] * LISTINGS, {"r1": 1002, "r2": 1001}, [R1]),
+        # Rooms that are not listed say nothing, neither do other rooms.
+        ([{R1: 3}] * LISTINGS, {"r1": 1001}, [R1]),
+        ([{R3: 3}], {}, []),
+        ([{}], {}, []),
+    ],
+)
+def test_stale_rooms(
+    lone_client: Client,
+    list_rooms: List,
+    leave: Callable[..., None],
+    listings: list[dict[str, int]],
+    times: dict[str, int],
+    stale: list[str],
+) -> None:
+    leave(**times)
+    list_rooms(*listings)
+    assert idle_parts.stale_rooms(lone_client, recorded(R1, R2), STARTED) == stale
+
+
+def test_members_count_more_than_statistics(
+    homeserver: Homeserver, lone_client: Client, list_rooms: List, leave: Callable[..., None]
+) -> None:
+    leave(r1=1001)
+    homeserver.members[R1] = {ALICE: "join"}
+    list_rooms(*[{R1: 3}] * LISTINGS)
+    assert idle_parts.stale_rooms(lone_client, recorded(R1), STARTED) == []
+
+
+@pytest.mark.parametrize("record", [Record(), recorded(R1, broken="no forward extremities")])
+def test_no_room_to_look_at(homeserver: Homeserver, lone_client: Client, record: Record) -> None:
+    assert idle_parts.stale_rooms(lone_client, record, STARTED) == []
+    assert homeserver.log == []
+
+
+def test_not_sent_to(homeserver: Homeserver, lone_client: Client) -> None:
+    rows: list[dict[str, Any]] = [
+        {"destination": "down.test", "retry_last_ts": 0, "retry_interval": 0, "failure_ts": 1_700_000_000_000},
+        {"destination": "up.test", "retry_last_ts": 0, "retry_interval": 0, "failure_ts": None},
+    ]
+    homeserver.faults["GET destinations federation"] = [(200, {"destinations": rows, "total": 2})]
+    assert idle_parts.not_sent_to(lone_client, {"up.test", "down.test", "new.test"}) == ["new.test", "up.test"]
+
+
+def test_without_ghosts_nothing_is_read(homeserver: Homeserver, lone_client: Client) -> None:
+    assert idle_parts.not_sent_to(lone_client, ()) == []
+    assert homeserver.log == []
+
+
+def test_describe() -> None:
+    assert describe([], []) == []
+    sender, background = describe(["a.test", "b.test", "c.test", "d.test"], [R1, R2])
+    assert "a.test, b.test, c.test and 1 more" in sender and "federation senders" in sender
+    assert "statistics of 2 rooms" in background and "run_background_tasks_on" in background
