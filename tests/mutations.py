@@ -339,13 +339,6 @@ MUTATIONS = [
         f"{INTEGRATION}/test_power_off.py::test_compose",
     ),
     Mutation(
-        "7 no pod is left",
-        f"{TASKS}/power_off_kubernetes.yml",
-        "          until: _decommission_pods.rc == 0 and not _decommission_pods.stdout",
-        "          until: true",
-        f"{INTEGRATION}/test_power_off.py::test_kubernetes",
-    ),
-    Mutation(
         "7 the gate: by value",
         "plugins/plugin_utils/_gate_ticket.py",
         "    if subject != (host, server_name) or not 0 <= age <= VALID_FOR:",
