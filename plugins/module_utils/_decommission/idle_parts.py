@@ -73,8 +73,9 @@ def describe(late: Collection[str], stale: Collection[str]) -> list[str]:
     found = []
     if late:
         found.append(
-            f"leaves had not arrived at {join_names(late, most=3)}, though no failure is recorded: check that the"
-            " federation senders of Synapse run, and are connected to Redis"
+            f"leaves had not arrived at {join_names(late, most=3)} when it was asked, though no failure is recorded:"
+            " they may have been on the way. With workers, check that the federation senders of Synapse run, and are"
+            " connected to Redis"
         )
     if stale:
         found.append(
