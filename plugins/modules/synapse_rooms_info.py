@@ -180,7 +180,8 @@ impact:
       elements: str
     aliased:
       description:
-        - Aliases of this server point to the room, and stop resolving.
+        - Aliases of this server point to the room, and stop resolving. Rooms that, by Synapse's statistics, only
+          accounts of this server are joined to are not read.
       type: list
       elements: str
     canonical_alias:
