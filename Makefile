@@ -27,7 +27,7 @@ demo-ghosts: .cache/demo.installed .cache/synapse.installed $(COLLECTION) ## rem
 demo-hosts: .cache/demo.installed $(COLLECTION) ## decommission real machines over SSH (as root)
 	PYTHONPATH=tests $(BIN)/python -m demo.hosts
 
-test: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run all tests except the nightly ones (20 minutes)
+test: .cache/dev.installed .cache/synapse.installed $(COLLECTION) ## run all tests except the nightly ones (26 minutes)
 	$(BIN)/pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder --junit-xml .cache/test.xml
 
 durations: ## record the durations of the last make test, which order the next one
