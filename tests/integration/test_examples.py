@@ -219,9 +219,11 @@ def repository_for(servers: Sequence[Homeserver], home: Path) -> Iterator[Reposi
     repository = Repository(directory, stub, variables)
     write_vault(repository, {name: homeserver.admin_token for name, homeserver in hosts.items()})
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield repository
-    server.shutdown()
-    server.server_close()
+    try:
+        yield repository
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def write_vault(repository: Repository, tokens: dict[str, str]) -> None:

@@ -139,7 +139,8 @@ class Docker:
     @property
     def compose(self) -> list[str]:
         """The command of Compose: its plugin if the machine has one, or else that of Debian's package."""
-        if subprocess.run(["docker", "compose", "version"], env=self.environment, capture_output=True).returncode == 0:
+        command = ["docker", "compose", "version"]
+        if subprocess.run(command, env=self.environment, capture_output=True, check=False).returncode == 0:
             return ["docker", "compose"]
         script = self.directory / "docker-compose"
         modules, program = self._root / "usr/lib/python3/dist-packages", self._root / "usr/bin/docker-compose"

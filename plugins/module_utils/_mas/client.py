@@ -88,7 +88,7 @@ class MasClient:
         """
         try:
             known = self._with_retries(lambda: self._attempt("GET", f"{self.url}/api/spec.json", None, None, None))
-        except MasRefusedError as error:
+        except SynapseError as error:
             if error.status == 404:
                 raise MasFatalError(
                     error.error, method="GET", url=error.url, status=404, problem="no admin API"
