@@ -146,8 +146,9 @@ def _merged(client: Client, user: JsonDict, known: ServiceAccount | None) -> Jso
 def unknown_to_synapse(client: Client) -> Iterator[ServiceAccount]:
     """The accounts that only the service that handles login has."""
     known = _service_accounts(client)
-    for listed in list_users(client):
-        known.pop(localpart_of(listed["name"]), None)
+    if known:
+        for listed in list_users(client):
+            known.pop(localpart_of(listed["name"]), None)
     yield from known.values()
 
 
