@@ -37,7 +37,7 @@ CATEGORIES = {
 }
 """The categories that the mark ``nightly`` takes, in the order in which they run."""
 RANDOM = ["tests/unit/test_hostile_input.py", "tests/integration/test_kill.py"]
-PROCESSES = {"faults": 2}
+PROCESSES = {"faults": 2, "workers": 3}
 """How many tests of a category run at the same time, if not one."""
 
 

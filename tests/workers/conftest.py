@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,7 +17,8 @@ from lab.workers import WorkerHomeserver
 
 @pytest.fixture(scope="session")
 def worker_ground(skip_or_fail: Callable[[str], None]) -> Iterator[FaultLab]:
-    with started("workers", 19220, skip_or_fail, workers=("a",)) as ground:
+    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+    with started(f"workers-{number}", 19220 + 20 * number, skip_or_fail, workers=("a",)) as ground:
         yield ground
 
 
