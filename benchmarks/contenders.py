@@ -102,13 +102,13 @@ def synadm(target: Target, directory: Path) -> Command:
 
 
 def collection(target: Target, directory: Path) -> Command:
-    leave = {**_connection(), "allow_broken_rooms": True, "record_pending": True}
+    common = {**_connection(), "allow_broken_rooms": True}
+    drain = {**common, "all_users": True, "record": True, "wait_for": "federated"}
     return _play(
         target,
         directory,
-        {"matrixops.synapse.synapse_federated_rooms": _connection()},
-        {"matrixops.synapse.synapse_user_deactivate": {**leave, "all_users": True, "wait_for": "federated"}},
-        {"matrixops.synapse.synapse_admin_leave_rooms": {**leave, "unlisted": True}},
+        {"matrixops.synapse.synapse_user_deactivate": drain},
+        {"matrixops.synapse.synapse_admin_leave_rooms": {**common, "record_pending": True, "unlisted": True}},
     )
 
 
@@ -204,8 +204,7 @@ DESCRIPTIONS = {
     "curl-8": "the same with `xargs -P8`",
     "uri": "a playbook that loops over `ansible.builtin.uri`",
     "synadm": "`synadm --batch user deactivate-regex --gdpr-erase`",
-    "collection": "a playbook with the modules of the drain: `synapse_federated_rooms`,"
-    " `synapse_user_deactivate`, `synapse_admin_leave_rooms`",
+    "collection": "a playbook with the modules of the drain: `synapse_user_deactivate`, `synapse_admin_leave_rooms`",
     "module": "a playbook with one module of this collection: `synapse_users_info` or `matrix_ghosts_info`",
     "module-counts": "the same, but only the counts are returned",
     "bare": "the code of the module without Ansible",

@@ -180,7 +180,7 @@ MUTATIONS = [
     Mutation(
         "4 invites are recorded first",
         f"{DECOMMISSION}/drain_run.py",
-        "self._before_deactivation(accounts)\n",
+        "self._recorder.record_pending(accounts)\n",
         "pass\n",
         f"{UNIT}/module_utils/_decommission/test_drain.py",
     ),

@@ -15,6 +15,8 @@ from ansible_collections.matrixops.synapse.plugins.plugin_utils._progress_displa
 class ActionModule(ProgressAction):
     def describe(self, progress: dict[str, Any]) -> str:
         """C(120 of 500 accounts have left all federated rooms, 130 are deactivated; ...)."""
+        if "step" in progress:
+            return super().describe(progress)
         accounts, failed, seconds = progress["accounts"], progress["failed"], progress["elapsed"]
         deactivated, left_all = progress["deactivated"], progress["left_all_rooms"]
         left = max(progress["left"], left_all)

@@ -175,12 +175,12 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.br
     broken_rooms_result,
 )
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.eligibility import find_accounts
-from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.federated_rooms import record_pending
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.leaving import (
     Departure,
     leave_all_rooms,
     plan_departure,
 )
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.recorder import Recorder
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.unlisted import (
     make_unlisted_leave,
     plan_unlisted,
@@ -277,7 +277,9 @@ def main() -> None:
         accounts = find(client, params["user_ids"])
         try:
             if params["record_pending"] and not module.check_mode:
-                not_listed = record_pending(client, accounts)
+                recorder = Recorder(client)
+                recorder.record_pending(accounts)
+                not_listed = recorder.unlisted
             user_ids = [account.user_id for account in accounts]
             departures.extend(leave(client, user_ids, unlisted=params["unlisted"], dry_run=module.check_mode))
             failed = [departure.failed for departure in departures]

@@ -12,8 +12,8 @@ version_added: 1.0.0
 description:
   - Records the rooms that both remote servers and accounts of the homeserver are joined to, with these servers and
     accounts, for M(matrixops.synapse.synapse_propagation). Run it before the accounts leave.
-  - Invites and knocks are recorded by M(matrixops.synapse.synapse_user_deactivate) and
-    M(matrixops.synapse.synapse_admin_leave_rooms), with their option O(ignore:record_pending).
+  - M(matrixops.synapse.synapse_user_deactivate) records the same with its option
+    O(matrixops.synapse.synapse_user_deactivate#module:record), and invites and knocks as well.
   - Rooms and accounts are only added to the record, never removed. New accounts in a room invalidate earlier answers of
     remote servers about it.
   - The record is stored on the homeserver, in the account data of the operator, under types that begin with
@@ -100,28 +100,10 @@ unreadable_rooms:
       type: str
 """
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.federated_rooms import (
-    count_memberships_in_federated_rooms,
-    list_federated_rooms,
-)
-from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.record import (
-    Record,
-    read_record,
-    write_record,
-)
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.recorder import Recorder
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.site_media import record_avatars
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
 from ansible_collections.matrixops.synapse.plugins.module_utils._results import with_reasons
-
-
-def counts(record: Record) -> dict[str, int]:
-    rooms = record.rooms.values()
-    return {
-        "rooms": len(record.rooms),
-        "servers": len({server for room in rooms for server in room.servers}),
-        "memberships": sum(len(room.joined) for room in rooms),
-        "pending": sum(len(room.pending) for room in rooms),
-    }
 
 
 def main() -> None:
@@ -131,36 +113,21 @@ def main() -> None:
     )
     avatars = {}
     with module.client(changes=True) as client:
-        record = read_record(client)
-        predicted: dict[str, int] = {}
-        unreadable: dict[str, str] = {}
+        recorder = Recorder(client)
         if module.check_mode:
-            predicted = count_memberships_in_federated_rooms(client)
-            changed = not predicted.keys() <= record.rooms.keys()
+            recorder.predict()
         else:
-            rooms, unreadable = list_federated_rooms(client)
-            changed = record.add(rooms)
-            if changed:
-                write_record(client, record)
+            recorder.record_joined()
+        changed = recorder.changed
         if module.params["record_avatars"]:
-            joined = {room_id: room.joined for room_id, room in record.rooms.items()}
+            joined = {room_id: room.joined for room_id, room in recorder.record.rooms.items()}
             is_new, avatars["avatars"] = record_avatars(client, joined, dry_run=module.check_mode)
             changed = changed or is_new
-    found = counts(record)
-    message = (
-        f"{found['rooms']:,} federated rooms with {found['servers']:,} remote servers,"
-        f" {found['memberships']:,} memberships, {found['pending']:,} invites and knocks"
-    )
-    if predicted:
-        message += (
-            f"; by Synapse's statistics, remote servers may be in {len(predicted):,} rooms with"
-            f" {sum(predicted.values()):,} memberships"
-        )
     module.exit_json(
         changed=changed,
-        message=message,
-        unreadable_rooms=with_reasons("room_id", unreadable),
-        **found,
+        message=recorder.message,
+        unreadable_rooms=with_reasons("room_id", recorder.unreadable),
+        **recorder.counts,
         **avatars,
     )
 

@@ -114,14 +114,16 @@ options:
       - All other accounts and rooms are handled in either case.
     type: bool
     default: false
-  record_pending:
+  record:
     description:
-      - Add the rooms that accounts are invited to or knocking at to the record of
-        M(matrixops.synapse.synapse_federated_rooms), after they have left their federated rooms and before they are
-        deactivated. Remote servers may keep listing the accounts there.
-      - The operator acts as each account except guests. The list of ignored users of the account is empty for a moment,
-        since Synapse hides the invites of ignored users. Under delegated authentication, this is possible for the
-        operator only.
+      - Add the rooms that both remote servers and accounts of the homeserver are joined to to the record of
+        M(matrixops.synapse.synapse_federated_rooms), before the first account leaves. This includes accounts that are
+        not deactivated.
+      - Also add the rooms that accounts are invited to or knocking at, after they have left their federated rooms and
+        before they are deactivated. Remote servers may keep listing the accounts there.
+      - For invites and knocks, the operator acts as each account except guests. The list of ignored users of the
+        account is empty for a moment, since Synapse hides the invites of ignored users. Under delegated authentication,
+        this is possible for the operator only.
     type: bool
     default: false
   max_passes:
@@ -298,10 +300,21 @@ proof:
     requests:
       description: Number of these requests, polls included.
       type: int
+recorded:
+  description: The numbers of all recorded rooms, servers, memberships, and invites and knocks, in one line.
+  returned: with O(record=true)
+  type: str
+unreadable_rooms:
+  description:
+    - The rooms that Synapse can't read, each with the C(reason); at most 1,000 of them. They are not recorded, since
+      the remote servers in them are unknown.
+  returned: with O(record=true)
+  type: list
+  elements: dict
 pending_unlisted:
   description:
     - The accounts whose invites and knocks could not be listed, each with the C(reason); at most 1,000 of them.
-  returned: with O(record_pending=true)
+  returned: with O(record=true)
   type: list
   elements: dict
 passes:
@@ -328,17 +341,16 @@ rate:
 
 import time
 from itertools import islice
-from typing import Any, Sequence
+from typing import Any
 
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.broken_rooms import broken_rooms_result
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.drain import drain
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.drain_run import DrainResult, Options
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.eligibility import Eligibility
-from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.federated_rooms import record_pending
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.progress import DrainLog
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.recorder import Recorder
 from ansible_collections.matrixops.synapse.plugins.module_utils._module import SynapseModule
 from ansible_collections.matrixops.synapse.plugins.module_utils._results import MAX_NAMES, with_reasons
-from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.accounts import Account
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.rooms import JOINED_ROOMS
 
 MAX_ROOMS = 10
@@ -355,11 +367,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "wait_for": {"type": "str", "choices": ["all", "federated", "none"], "default": "all"},
     "wait_timeout": {"type": "int", "default": 60},
     "allow_broken_rooms": {"type": "bool", "default": False},
-    "record_pending": {"type": "bool", "default": False},
+    "record": {"type": "bool", "default": False},
     "max_passes": {"type": "int", "default": 5, "no_log": False},
     "concurrency": {"type": "int", "default": 8},
     "log_path": {"type": "path"},
-    "progress_path": {"type": "path"},
 }
 
 
@@ -401,17 +412,20 @@ def as_result(outcome: DrainResult, elapsed: float) -> dict[str, Any]:
     }
 
 
-def optional_result(params: dict[str, Any], outcome: DrainResult, unlisted: dict[str, str]) -> dict[str, Any]:
-    """What the module returns only with some options."""
-    result: dict[str, Any] = {}
-    if params["redact"]:
-        result["not_redacted"] = [
-            {"user_id": user_id, "events": events, "reason": reason}
-            for user_id, (events, reason) in islice(outcome.not_redacted.items(), MAX_NAMES)
-        ]
-    if params["record_pending"]:
-        result["pending_unlisted"] = with_reasons("user_id", unlisted)
-    return result
+def redaction_result(outcome: DrainResult) -> dict[str, Any]:
+    """What the module returns if it redacts."""
+    failed = islice(outcome.not_redacted.items(), MAX_NAMES)
+    events = [{"user_id": user_id, "events": number, "reason": reason} for user_id, (number, reason) in failed]
+    return {"not_redacted": events}
+
+
+def record_result(recorder: Recorder) -> dict[str, Any]:
+    """What the module returns if it records the federated rooms."""
+    return {
+        "recorded": recorder.message,
+        "unreadable_rooms": with_reasons("room_id", recorder.unreadable),
+        "pending_unlisted": with_reasons("user_id", recorder.unlisted),
+    }
 
 
 def _rounded(seconds: float | None) -> float | None:
@@ -451,27 +465,22 @@ def problem(outcome: DrainResult, *, allow_broken_rooms: bool) -> str:
 
 
 def main() -> None:
-    module = SynapseModule(OPTIONS)
+    module = SynapseModule(OPTIONS, shows_progress=True)
     params = module.params
     if params["all_users"] is (params["user_ids"] is not None):
         module.fail_json(msg="No changes made: set either user_ids or all_users=true")
     paths = (None, None) if module.check_mode else (params["log_path"], params["progress_path"])
-    unlisted: dict[str, str] = {}
     started = time.monotonic()
     with module.client(changes=True) as client, DrainLog(*paths) as log:
-
-        def record(accounts: Sequence[Account]) -> None:
-            unlisted.update(record_pending(client, accounts))
-
+        recorder = Recorder(client) if params["record"] else None
         outcome = drain(
-            client,
-            params["user_ids"],
-            drain_options(params),
-            log,
-            before_deactivation=record if params["record_pending"] else None,
-            dry_run=module.check_mode,
+            client, params["user_ids"], drain_options(params), log, recorder=recorder, dry_run=module.check_mode
         )
-    result = {**as_result(outcome, time.monotonic() - started), **optional_result(params, outcome, unlisted)}
+    result = as_result(outcome, time.monotonic() - started)
+    if params["redact"]:
+        result.update(redaction_result(outcome))
+    if recorder is not None:
+        result.update(record_result(recorder), changed=result["changed"] or recorder.changed)
     if not module.check_mode:
         result["timeline"] = log.timeline
         if params["wait_for"] != "none":

@@ -10,13 +10,14 @@ The rooms that only this server is in are left to Synapse, which leaves them in 
 from __future__ import annotations
 
 import time
-from typing import Callable, Sequence
+from typing import Sequence
 
-from .._synapse.accounts import Account, list_accounts
+from .._synapse.accounts import list_accounts
 from .._synapse.client import Client
 from .._synapse.errors import SynapseError
 from .drain_run import DrainResult, DrainRun, Options
 from .progress import DrainLog
+from .recorder import Recorder
 
 RETURN_PAUSE = 1.0
 """Seconds to wait before the accounts are listed again, in which another process may reactivate some."""
@@ -28,7 +29,7 @@ def drain(
     options: Options,
     log: DrainLog,
     *,
-    before_deactivation: Callable[[Sequence[Account]], object] | None = None,
+    recorder: Recorder | None = None,
     dry_run: bool = False,
 ) -> DrainResult:
     """Deactivate accounts, and wait until they have left their rooms, those included that were deactivated before.
@@ -38,20 +39,24 @@ def drain(
     deactivated account are read once more.
 
     :param user_ids: the accounts, or C(None) for every account of the server that may be deactivated.
-    :param before_deactivation: is called in each pass with the accounts that have left their federated rooms, as far as
-        possible, and are deactivated next.
+    :param recorder: records the federated rooms before the accounts leave these, and in each pass invites and knocks
+        before the accounts are deactivated.
     :param dry_run: only say which accounts would be deactivated.
     :raises FatalError: before anything is changed, for an account that does not exist or must not be deactivated.
     """
     result = DrainResult()
-    run = DrainRun(client, options, log, result, named=user_ids is not None, before_deactivation=before_deactivation)
+    run = DrainRun(client, options, log, result, named=user_ids is not None, recorder=recorder)
     to_deactivate, deactivated = run.sort(options.eligibility.select(client, user_ids))
     result.unchanged = len(deactivated)
     if dry_run:
         result.deactivated = {account.user_id: account.state for account in to_deactivate}
+        if recorder is not None:
+            recorder.predict()
         return result
     try:
-        run.run_pass(to_deactivate, run.find_stragglers(deactivated))
+        stragglers = run.find_stragglers(deactivated)
+        run.record_joined()
+        run.run_pass(to_deactivate, stragglers)
         if user_ids is None:
             _repeat_until_none_is_found(client, options, run, result)
     except SynapseError as error:

@@ -25,6 +25,7 @@ from .eligibility import Eligibility
 from .federated_leaves import FederatedLeaves, is_barred, reason_of, scatter
 from .leaving import leave_all_rooms
 from .progress import DrainLog
+from .recorder import Recorder
 from .room_tracker import Rooms, RoomTracker
 from .waiting import wait_until_left
 
@@ -113,7 +114,7 @@ class DrainRun:
         result: DrainResult,
         *,
         named: bool,
-        before_deactivation: Callable[[Sequence[Account]], object] | None,
+        recorder: Recorder | None,
     ) -> None:
         """
         :param named: whether the accounts were named. If not, all are listed again after each pass, so that those that
@@ -125,7 +126,7 @@ class DrainRun:
         self._result = result
         self._named = named
         self._lists_again = options.waits and not named
-        self._before_deactivation = before_deactivation
+        self._recorder = recorder
         self._began = self._all_left_at = time.monotonic()
         self._tracker = RoomTracker(client, self._began)
         self._leaves = FederatedLeaves(client, self._tracker, self._record, self._fail)
@@ -193,14 +194,20 @@ class DrainRun:
         """The rooms that an account has yet to leave, of those that are waited for."""
         return self._awaited(self._tracker.read(user_id))
 
+    def record_joined(self) -> None:
+        """Record the federated rooms of all accounts, if that is asked for."""
+        if self._recorder is not None:
+            found = self._recorder.record_joined()
+            self._tracker.learn(found.joined, found.federated)
+
     # One pass
 
     def run_pass(self, to_deactivate: Sequence[Account], stragglers: Rooms) -> None:
         """Deactivate accounts, and make them and the stragglers leave their rooms."""
         self._result.passes += 1
-        self._log.expect(len(to_deactivate) + len(stragglers))
         self._let_finish_leaving(to_deactivate)
         rooms = {**stragglers, **self._tracker.read_all(to_deactivate, self._try)}
+        self._log.expect(len(to_deactivate) + len(stragglers))
         redacting = set(to_deactivate) if self._options.redact else set()
         order = sorted(rooms, key=lambda account: scatter(account.user_id))
         with self._rate_limit_lifted(rooms, redacting):
@@ -226,8 +233,8 @@ class DrainRun:
     def _deactivate_all(self, accounts: list[Account], rooms: Rooms) -> None:
         # Synapse makes accounts leave in the order of their deactivation: those in federated rooms come first.
         accounts.sort(key=lambda account: not self._tracker.federated_of(rooms[account]))
-        if self._before_deactivation is not None and accounts:
-            self._before_deactivation(accounts)
+        if self._recorder is not None and accounts:
+            self._recorder.record_pending(accounts)
         self._client.for_each(lambda account: self._deactivate_one(account, rooms[account]), accounts)
 
     def _deactivate_one(self, account: Account, room_ids: list[str]) -> None:

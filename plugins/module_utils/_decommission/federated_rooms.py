@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Record the federated rooms before the accounts leave them: joined accounts, and those invited or knocking.
+"""The federated rooms of accounts, which are recorded before they leave: those joined to, invited to or knocking at.
 
 The admin API does not list invites and knocks in rooms that no local account is joined to. Only the C(/sync) of each
 account does, until it is deactivated. Since that takes long, these are recorded after the accounts have left the
@@ -11,6 +11,8 @@ federated rooms, and before they are deactivated.
 
 from __future__ import annotations
 
+import sys
+from dataclasses import dataclass, field
 from typing import Iterable, Iterator
 
 from .._federation.checks import KnownAccounts
@@ -19,12 +21,11 @@ from .._synapse.accounts import Account, list_accounts
 from .._synapse.answer import Answer
 from .._synapse.client import CLIENT, Client
 from .._synapse.errors import RefusedError, SynapseError
-from .._synapse.rooms import joined_members, joined_rooms, list_rooms, may_be_shared, sync_rooms
+from .._synapse.rooms import has_others, joined_members, joined_rooms, list_rooms, may_be_shared, sync_rooms
 from .._synapse.sessions import Session, can_act_as_others
 from .federated_leaves import MAX_UNANSWERED, PATIENCE
 from .ghosts import Room
 from .pairs import read_room
-from .record import read_record, write_record
 
 IGNORED_USERS = f"{CLIENT}/v3/user/{{}}/account_data/m.ignored_user_list"
 MAX_INVITING_SERVERS = 20
@@ -40,31 +41,46 @@ def count_memberships_in_federated_rooms(client: Client) -> dict[str, int]:
     return {room["room_id"]: room["joined_local_members"] for room in rooms}
 
 
-def list_federated_rooms(client: Client) -> tuple[list[Room], dict[str, str]]:
-    """List the rooms that both remote servers and local accounts are joined to.
+@dataclass
+class FederatedRooms:
+    """The rooms that remote servers share with local accounts, and what was read to find them.
 
-    :returns: the rooms, and those that Synapse can't read with the reason of each.
+    :ivar rooms: the rooms that both remote servers and local accounts are joined to.
+    :ivar unreadable: the rooms that Synapse can't read, with the reason of each.
+    :ivar joined: the rooms that each active account is joined to, by its user ID.
+    :ivar federated: whether others than local accounts are joined to a room, by its ID. True if it can't be read.
     """
+
+    rooms: list[Room] = field(default_factory=list)
+    unreadable: dict[str, str] = field(default_factory=dict)
+    joined: dict[str, list[str]] = field(default_factory=dict)
+    federated: dict[str, bool] = field(default_factory=dict)
+
+
+def list_federated_rooms(client: Client) -> FederatedRooms:
+    """List the rooms that both remote servers and local accounts are joined to."""
+    found = FederatedRooms()
     active = [account.user_id for account in list_accounts(client) if not account.is_deactivated]
     # The accounts are exact. Synapse's statistics also cover accounts that no listing has.
-    room_ids = {room["room_id"] for room in list_rooms(client, occupied=True)}
-    for _user_id, joined in client.map(lambda user_id: joined_rooms(client, user_id), active, step="accounts read"):
-        room_ids.update(joined)
-    rooms: list[Room] = []
-    unreadable: dict[str, str] = {}
+    room_ids = {sys.intern(room["room_id"]) for room in list_rooms(client, occupied=True)}
+    for user_id, joined in client.map(lambda user_id: joined_rooms(client, user_id), active, step="accounts read"):
+        # One string in memory for each room, however many accounts are in it.
+        found.joined[user_id] = list(map(sys.intern, joined))
+        room_ids.update(found.joined[user_id])
     answers = client.map(lambda room_id: _read_joined(client, room_id), sorted(room_ids), step="rooms read")
-    for room_id, room in answers:
+    for room_id, (is_federated, room) in answers:
+        found.federated[room_id] = is_federated
         if isinstance(room, str):
-            unreadable[room_id] = room
+            found.unreadable[room_id] = room
         elif room is not None and room.servers:
-            rooms.append(room)
-    return rooms, unreadable
+            found.rooms.append(room)
+    return found
 
 
-def record_pending(client: Client, accounts: Iterable[Account]) -> dict[str, str]:
-    """Record the rooms that these accounts are invited to, or knocking at.
+def list_pending_rooms(client: Client, accounts: Iterable[Account]) -> tuple[list[Room], dict[str, str]]:
+    """List the rooms that these accounts are invited to, or knocking at.
 
-    :returns: the accounts whose invites and knocks could not be listed, with the reason of each.
+    :returns: the rooms, and the accounts whose invites and knocks could not be listed, with the reason of each.
     """
     listed, unlisted = _accounts_to_list(client, accounts)
     rooms: list[Room] = []
@@ -74,11 +90,7 @@ def record_pending(client: Client, accounts: Iterable[Account]) -> dict[str, str
             unlisted[account.user_id] = pending
         else:
             rooms.extend(pending)
-    if rooms:
-        record = read_record(client)
-        if record.add(rooms):
-            write_record(client, record)
-    return unlisted
+    return rooms, unlisted
 
 
 def _accounts_to_list(client: Client, accounts: Iterable[Account]) -> tuple[list[Account], dict[str, str]]:
@@ -95,15 +107,19 @@ def _accounts_to_list(client: Client, accounts: Iterable[Account]) -> tuple[list
     return [account for account in listed if account.account_class == "operator"], others
 
 
-def _read_joined(client: Client, room_id: str) -> Room | str | None:
-    """Return a room by its joined members, or else by its whole state. If Synapse can read neither: the reason."""
+def _read_joined(client: Client, room_id: str) -> tuple[bool, Room | str | None]:
+    """Return whether a room is federated, and the room by its joined members, or else by its whole state.
+
+    If Synapse can read neither: the reason.
+    """
     try:
-        members = [user_id for user_id in joined_members(client, room_id) if is_user_id(user_id)]
+        members = joined_members(client, room_id)
     except RefusedError:
-        return _try_to_read_room(client, room_id)
-    ours = tuple(sorted(user_id for user_id in members if server_of(user_id) == client.server_name))
-    servers = {server_of(user_id) for user_id in members} - {client.server_name}
-    return Room(room_id, tuple(sorted(servers)), KnownAccounts(ours))
+        return True, _try_to_read_room(client, room_id)
+    servers = {server_of(user_id) for user_id in members if is_user_id(user_id)} - {client.server_name}
+    ours = (user_id for user_id in members if is_user_id(user_id) and server_of(user_id) == client.server_name)
+    room = Room(room_id, tuple(sorted(servers)), KnownAccounts(tuple(sorted(ours))))
+    return has_others(client, members), room
 
 
 def _try_to_read_room(client: Client, room_id: str) -> Room | str | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
-from typing import Callable, Dict, Iterable, List
+from typing import Callable, Collection, Dict, Iterable, List, Mapping
 
 from .._synapse.accounts import Account
 from .._synapse.client import Client
@@ -32,9 +32,19 @@ class RoomTracker:
         """
         self._client = client
         self._federated: dict[str, bool] = {}
+        self._joined: dict[str, list[str]] = {}
         self.in_federated: set[str] = set()
         self.left_federated: set[str] = set()
         self.left_federated_at = began
+
+    def learn(self, joined: Mapping[str, list[str]], federated: Mapping[str, bool]) -> None:
+        """Take over what was read just now, so that the next C(read_all) does not read it again.
+
+        :param joined: the rooms of accounts, by their user IDs.
+        :param federated: whether a room is federated, by its ID.
+        """
+        self._joined = dict(joined)
+        self._federated.update(federated)
 
     def read(self, user_id: str) -> list[str]:
         """Read the rooms that an account is joined to."""
@@ -42,12 +52,13 @@ class RoomTracker:
         self._note(user_id, joined)
         return joined
 
-    def read_all(self, accounts: Iterable[Account], attempt: Callable[[str, Callable[[], None]], object]) -> Rooms:
+    def read_all(self, accounts: Collection[Account], attempt: Callable[[str, Callable[[], None]], object]) -> Rooms:
         """Read the rooms of many accounts, and once for each room whether it is federated.
 
         :param attempt: is called with each account and the function that reads its rooms, and handles its errors.
         """
-        rooms: Rooms = {}
+        known, self._joined = self._joined, {}
+        rooms: Rooms = {account: known[account.user_id] for account in accounts if account.user_id in known}
 
         def read(account: Account) -> None:
             def act() -> None:
@@ -56,9 +67,10 @@ class RoomTracker:
 
             attempt(account.user_id, act)
 
-        self._client.for_each(read, accounts)
-        distinct = sorted({room_id for room_ids in rooms.values() for room_id in room_ids})
-        self._client.for_each(self.is_federated, distinct)
+        unknown = [account for account in accounts if account not in rooms]
+        self._client.for_each(read, unknown, step="accounts read")
+        distinct = {room_id for room_ids in rooms.values() for room_id in room_ids}
+        self._client.for_each(self.is_federated, sorted(distinct - self._federated.keys()), step="rooms read")
         for account, room_ids in rooms.items():
             self._note(account.user_id, room_ids)
         return rooms

@@ -126,6 +126,11 @@ def is_federated(client: Client, room_id: str) -> bool:
         members = joined_members(client, room_id)
     except RefusedError:
         return True
+    return has_others(client, members)
+
+
+def has_others(client: Client, members: Iterable[str]) -> bool:
+    """Whether one of these members is no account of this server."""
     return any(user_id.partition(":")[2] != client.server_name for user_id in members)
 
 

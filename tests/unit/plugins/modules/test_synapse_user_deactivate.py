@@ -8,12 +8,14 @@ import json
 import re
 from pathlib import Path
 from typing import Any, Callable
+from urllib.parse import quote
 
 import pytest
 import yaml
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.broken_rooms import BrokenRoom
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.drain_run import DrainResult, Options
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.eligibility import Eligibility
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.record import KIND
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import FatalError
 from ansible_collections.matrixops.synapse.plugins.modules import synapse_user_deactivate
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import (
@@ -41,6 +43,9 @@ def came_of_it(run: Run, server: Server, monkeypatch: pytest.MonkeyPatch) -> Cal
 
     def start(outcome: DrainResult, options: Json | None = None, **more: Any) -> Json:
         server.whoami()
+        if options and options.get("record"):
+            path = f"/_matrix/client/v3/user/{quote(OPERATOR, safe='')}/account_data/{KIND}"
+            server.get(path, matrix_error("M_NOT_FOUND", "no record"), status=404)
         monkeypatch.setattr(synapse_user_deactivate, "drain", lambda *_arguments, **_options: outcome)
         return run("synapse_user_deactivate", {"all_users": True, **(options or {})}, **more)
 
@@ -315,7 +320,7 @@ def test_options_are_passed_on(
     server.whoami()
     monkeypatch.setattr(synapse_user_deactivate, "drain", drain)
     run("synapse_user_deactivate", {"user_ids": [A], "keep": [B], "allow_admins": True, **given})
-    assert passed == [([A], expected, {"before_deactivation": None, "dry_run": False})]
+    assert passed == [([A], expected, {"recorder": None, "dry_run": False})]
 
 
 # What it says
@@ -436,7 +441,7 @@ def test_all_that_it_says_is_documented(came_of_it: Callable[..., Json]) -> None
     documented = yaml.safe_load(synapse_user_deactivate.RETURN)
     broken = {"!r": BrokenRoom("!r", "x", True, 1)}
     outcome = DrainResult(failed={A: "x"}, still_joined={B: {"!r": "x"}}, not_redacted={C: (1, "x")}, broken=broken)
-    result = came_of_it(outcome, {"redact": True, "record_pending": True})
+    result = came_of_it(outcome, {"redact": True, "record": True})
     assert set(result) - {"failed", "changed", "msg", "status", "errcode", "diff"} == set(documented)
     assert set(result["proof"]) == set(documented["proof"]["contains"])
     for name in ("failures", "still_joined", "not_redacted", "broken_rooms"):
@@ -463,7 +468,7 @@ def test_accounts_leave_by_sessions_of_the_service(
     login = {**mas_options, "access_token": None, "login_user": "op", "all_users": True}
     planned = run("synapse_user_deactivate", login, check=True)
     assert planned["deactivated"] == 4 and homeserver.writes == []
-    result = run("synapse_user_deactivate", {**login, "lease": "77", "record_pending": True})
+    result = run("synapse_user_deactivate", {**login, "lease": "77", "record": True})
     assert not result.get("failed"), result
     assert result["deactivated"] == 4 and result["pending_unlisted"] == []
     assert delegated.active == {"op", "phantom"} and delegated.active_sessions == []
@@ -516,7 +521,7 @@ def test_a_service_without_personal_sessions(
     homeserver: Homeserver, delegated: MasStub, run: Run, mas_options: Json
 ) -> None:
     delegated.version = "1.4.0"
-    result = run("synapse_user_deactivate", {**mas_options, "all_users": True, "record_pending": True})
+    result = run("synapse_user_deactivate", {**mas_options, "all_users": True, "record": True})
     assert not result.get("failed"), result
     assert delegated.active == {"op"} and result["deactivated"] == 4
     assert not [request for request in homeserver.requests if "leave" in request]

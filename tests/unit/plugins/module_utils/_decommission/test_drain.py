@@ -8,7 +8,7 @@ import itertools
 import json
 import time
 from pathlib import Path
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Iterable
 from unittest.mock import ANY
 
 import pytest
@@ -19,6 +19,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.dr
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.eligibility import Eligibility
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.federated_leaves import MAX_UNANSWERED
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.progress import DrainLog
+from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.recorder import Recorder
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.accounts import Account
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import SynapseError
@@ -181,10 +182,11 @@ def test_an_account_that_becomes_an_admin_is_not_deactivated(
     """Between the listing and its deactivation, which may be hours."""
     simulation = shared(simulate, OP, user("a"), user("b"), a=["r1"], b=["r1"])
 
-    def promote(_accounts: Sequence[Account]) -> None:
-        simulation.accounts[A] = user("a", admin=True)
+    class Promoter(Recorder):
+        def record_pending(self, accounts: Iterable[Account]) -> None:
+            simulation.accounts[A] = user("a", admin=True)
 
-    result = drain(lone_client, user_ids, Options(), Log(), before_deactivation=promote)
+    result = drain(lone_client, user_ids, Options(), Log(), recorder=Promoter(lone_client))
     assert result.deactivated == {B: "active"}
     assert f"{A} is an admin" in result.failed[A]
     assert f"POST deactivate {A}" not in simulation.writes
@@ -254,17 +256,56 @@ def test_all_leave_federated_rooms_before_the_first_is_deactivated(simulate: Sim
     assert simulation.joined == {A: [], B: [], C: []}
 
 
-def test_what_is_done_before_the_deactivation(simulate: Simulate, lone_client: Client) -> None:
+def test_what_is_recorded_before_the_deactivation(simulate: Simulate, lone_client: Client) -> None:
     """The accounts have left their federated rooms by then, and none of them is deactivated."""
     simulation = simulate(OP, user("a", locked=True), user("b"), a=["r1"], b=["r1"])
     simulation.federate("r1")
     called: list[tuple[list[str], list[str]]] = []
 
-    def before(accounts: Sequence[Account]) -> None:
-        called.append(([account.user_id for account in accounts], list(simulation.steps)))
+    class Watched(Recorder):
+        def record_pending(self, accounts: Iterable[Account]) -> None:
+            steps = [step for step in simulation.steps if "account_data" not in step]
+            called.append(([account.user_id for account in accounts], steps))
 
-    drain(lone_client, None, Options(), Log(), before_deactivation=before)
+    drain(lone_client, None, Options(), Log(), recorder=Watched(lone_client))
     assert called == [([A], []), ([B], [f"POST deactivate {A}", f"POST login {B}", f"POST leave {R1}"])]
+
+
+def test_the_record_comes_before_the_first_leave(simulate: Simulate, lone_client: Client) -> None:
+    """And what was read for it is not read again."""
+    simulation = simulate(OP, user("a"), user("b"), a=["r1", "r2"], b=["r1"], op=["r3"])
+    simulation.federate("r1", "r3")
+    recorder = Recorder(lone_client)
+    result = drain(lone_client, None, Options(wait_for="federated"), Log(), recorder=recorder)
+    assert recorder.changed and not recorder.unreadable and not recorder.unlisted
+    assert {room_id: room.joined for room_id, room in recorder.record.rooms.items()} == {R1: {A, B}, R3: {OPERATOR}}
+    first_leave = next(i for i, request in enumerate(simulation.requests) if "POST leave" in request)
+    before = simulation.requests[:first_leave]
+    assert [request for request in before if "joined_rooms" in request] == [
+        f"GET joined_rooms {name}" for name in (A, B, OPERATOR)
+    ]
+    assert [request for request in before if "GET members" in request] == [f"GET members {r}" for r in (R1, R2, R3)]
+    assert any(request.startswith("PUT") for request in before)
+    assert result.left_federated == 2 and simulation.joined == {A: [], B: [], OPERATOR: [R3]}
+
+
+def test_a_record_that_cannot_be_written_ends_it(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), a=["r1"])
+    simulation.federate("r1")
+    recorder = Recorder(lone_client)
+    simulation.last_write = 0
+    result = drain(lone_client, None, Options(), Log(), recorder=recorder)
+    assert result.aborted is not None and simulation.joined == {A: [R1]}
+    assert not [request for request in simulation.requests if "leave" in request or "deactivate" in request]
+
+
+def test_a_dry_run_predicts_the_record(simulate: Simulate, lone_client: Client) -> None:
+    simulation = simulate(OP, user("a"), a=["r1"])
+    simulation.federate("r1")
+    recorder = Recorder(lone_client)
+    drain(lone_client, None, Options(), Log(), recorder=recorder, dry_run=True)
+    assert recorder.changed and recorder.message.endswith("remote servers may be in 1 rooms with 1 memberships")
+    assert simulation.writes == []
 
 
 def test_no_more_sessions_are_open_than_the_limit(
