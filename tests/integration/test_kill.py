@@ -28,9 +28,8 @@ from .test_playbook import PLAYBOOK, assert_drained, powered_off
 TASKS = (
     "Compute the plan",
     "Hand over rooms",
-    "Record the federated rooms",
     "Compute which accounts would be deactivated",
-    *["Deactivate accounts and wait until they have left the federated rooms"] * 2,
+    *["Deactivate accounts and wait until they have left the federated rooms"] * 3,
     "Compute which rooms admins and kept accounts would leave",
     "Leave all rooms",
     "Check remote servers and remove ghosts",

@@ -247,8 +247,7 @@ def fenced_commands() -> list[str]:
 KILLED_IN = (
     "Read the accounts of the Matrix Authentication Service",
     "Close the registration of the Matrix Authentication Service",
-    "Record the federated rooms",
-    *["Deactivate accounts and wait until they have left the federated rooms"] * 3,
+    *["Deactivate accounts and wait until they have left the federated rooms"] * 4,
     "Deactivate the remaining accounts of the Matrix Authentication Service",
     "Leave all rooms",
     "Check remote servers and remove ghosts",

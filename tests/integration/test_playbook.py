@@ -172,7 +172,7 @@ def test_hosts_with_different_steps(filled: Federation, run_playbook: RunPlayboo
     with unchanged(filled.retiring):
         result = run_playbook(PLAYBOOK, hosts, "--check")
     assert result.returncode == 2, result.stdout
-    texts = ("broken hook", "Hand over rooms", "Demote accounts", "Record the federated rooms")
+    texts = ("broken hook", "Hand over rooms", "Demote accounts", "Compute which accounts would be")
     places = [result.stdout.find(text) for text in texts]
     assert -1 not in places and places == sorted(places), result.stdout
     assert re.search(r"^c .* failed=1 .* rescued=0 ", result.stdout, re.MULTILINE), result.stdout
