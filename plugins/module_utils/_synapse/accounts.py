@@ -72,6 +72,13 @@ def list_users(client: Client, *, name: str | None = None, active: bool | None =
     :param name: only those with this in their localpart or display name.
     :param active: only those that are not deactivated, or only those that are.
     """
+    yield from _list_users(client, _service_accounts(client), name=name, active=active)
+
+
+def _list_users(
+    client: Client, known: dict[str, ServiceAccount], *, name: str | None = None, active: bool | None = None
+) -> Iterator[JsonDict]:
+    """As C(list_users). Those of the accounts of the service that Synapse lists as well are removed from I(known)."""
     # Names do not change, unlike most of what accounts can be ordered by.
     params = {
         "order_by": "name",
@@ -82,7 +89,6 @@ def list_users(client: Client, *, name: str | None = None, active: bool | None =
     }
     if name is not None:
         params["name"] = name
-    known = _service_accounts(client)
     for answer in _list_with_guests(client, params, known.values()):
         user = _merged(client, _user(answer), known.pop(localpart_of(answer.take("name", str)), None))
         if user["name"].partition(":")[2] != client.server_name:
@@ -147,8 +153,8 @@ def unknown_to_synapse(client: Client) -> Iterator[ServiceAccount]:
     """The accounts that only the service that handles login has."""
     known = _service_accounts(client)
     if known:
-        for listed in list_users(client):
-            known.pop(localpart_of(listed["name"]), None)
+        for _listed in _list_users(client, known):
+            pass
     yield from known.values()
 
 

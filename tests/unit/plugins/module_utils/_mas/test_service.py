@@ -80,7 +80,9 @@ def test_deactivation_is_seen_on_the_homeserver(homeserver: Homeserver, mas: Mas
     assert homeserver.accounts[ALICE]["erased"] and "alice" not in mas.active
     assert homeserver.count("v1/deactivate") == 0
     mas.add_user("phantom")
+    listings = mas.log.count("GET users")
     assert [account.username for account in unknown_to_synapse(lone_client)] == ["phantom"]
+    assert mas.log.count("GET users") == listings + 1
     deactivate(lone_client, "@phantom:example.org", erase=True)
     assert "phantom" not in mas.active
 
