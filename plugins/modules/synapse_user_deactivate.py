@@ -135,7 +135,7 @@ options:
     description:
       - Maximum number of concurrent requests. The module starts with two, and adapts to how fast the server answers.
     type: int
-    default: 8
+    default: 16
   log_path:
     description:
       - File on the managed host to which a line of JSON is appended for each event of an account.
@@ -369,7 +369,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "allow_broken_rooms": {"type": "bool", "default": False},
     "record": {"type": "bool", "default": False},
     "max_passes": {"type": "int", "default": 5, "no_log": False},
-    "concurrency": {"type": "int", "default": 8},
+    "concurrency": {"type": "int", "default": 16},
     "log_path": {"type": "path"},
 }
 
