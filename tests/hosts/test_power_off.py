@@ -2,7 +2,8 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""The method systemd on real machines over SSH: units of all kinds are stopped, and no reboot brings them back."""
+"""Two machines of one server, over SSH. The method host powers them off. The method systemd stops units of all kinds,
+and no reboot starts them again."""
 
 from __future__ import annotations
 
@@ -46,6 +47,7 @@ def lab(skip_or_fail: Callable[[str], None]) -> Iterator[HostLab]:
             with lab.in_controller():
                 for name in ("a", "w"):
                     install_units(lab[name])
+                lab.snapshot("installed")
             yield lab
     except MissingError as missing:
         skip_or_fail(str(missing))
@@ -85,6 +87,7 @@ def users(lab: HostLab) -> dict[str, list[Account]]:
 
 @pytest.fixture
 def fleet(lab: HostLab, users: dict[str, list[Account]], tmp_path: Path) -> Iterator[Fleet]:
+    lab.restore("installed")
     fleet = Fleet(lab, users, tmp_path)
     yield fleet
     if fleet.output.exists():
@@ -130,6 +133,20 @@ def test_refused_before_anything_is_changed(fleet: Fleet) -> None:
     assert fleet.said("No changes made: w: there is no unit nosuch.service")
     assert active(host, *UNITS) == UNITS
     assert not any(account["deactivated"] for account in host.homeserver.accounts())
+
+
+@pytest.mark.nightly(category="hosts")
+def test_hosts(fleet: Fleet, lab: HostLab) -> None:
+    """The whole playbook: the worker's host is powered off before that of the homeserver."""
+    machines = [fleet["w"], fleet["a"]]
+    fleet.users.update(populate(lab, STAYING, users=3))
+    assert run(fleet, variables(fleet, decommission_power_off_method="host", decommission_worker_hosts=["w"])) == 0
+    for machine in machines:
+        assert machine.exits == [0] and not machine.running, f"{machine.name}: not powered off, unplugged or rebooted"
+    certificate = json.loads((fleet.directory / "decommission-reports/a.lab.json").read_text())
+    assert certificate["power_off"]["verified"] is True
+    assert certificate["power_off"]["seen"] == ["host w: nothing answers", "host a: nothing answers"]
+    fleet.assert_no_ghosts("a")
 
 
 @pytest.mark.nightly(category="hosts")

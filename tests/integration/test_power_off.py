@@ -19,14 +19,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+import yaml
 from lab import MissingError
 from lab.api import Json
 from lab.docker import IMAGE, SERVER, Docker
 from lab.kubernetes import ApiServer, Workload
 
-from .conftest import IN_PROCESS, Federation, RunPlaybook
+from .conftest import IN_PROCESS, ROOT, Federation, RunPlaybook
 from .test_playbook import PLAYBOOK
 
+ROLE = ROOT / "roles/decommission"
 PORT = 19301
 CLUSTER_PORT = 19302
 SHELL = ["/bin/busybox", "sh", "-c"]
@@ -64,10 +66,13 @@ class Result:
 def run_tasks(directory: Path, tasks: str, hosts: dict[str, Json], *before: str, **environment: str) -> Result:
     """Run a file of tasks of the role, on hosts that are all this machine, by a command that may begin with others."""
     role = {"name": "matrixops.synapse.decommission", "tasks_from": tasks}
-    play = {"hosts": "all", "gather_facts": False, "tasks": [{"ansible.builtin.include_role": role}]}
+    return run_play(directory, {"tasks": [{"ansible.builtin.include_role": role}]}, hosts, *before, **environment)
+
+
+def run_play(directory: Path, play: Json, hosts: dict[str, Json], *before: str, **environment: str) -> Result:
     common = {"decommission_confirm": "old.example", "decommission_base_url": URL, **LOCAL}
     inventory = {"all": {"hosts": {name: {**common, **variables} for name, variables in hosts.items()}}}
-    files = {"inventory.json": inventory, "playbook.json": [play]}
+    files = {"inventory.json": inventory, "playbook.json": [{"hosts": "all", "gather_facts": False, **play}]}
     for name, content in files.items():
         (directory / name).write_text(json.dumps(content))
     program = Path(sys.executable).with_name("ansible-playbook")
@@ -389,3 +394,45 @@ def test_none(tmp_path: Path) -> None:
     method = {"decommission_power_off_method": "none"}
     done = run_tasks(tmp_path, "stop", {"host": method})
     assert (done.code, done.changed()) == (0, 0) and "continues to run" in done.output, done.output
+
+
+BY_HAND = {
+    "host": ({}, "systemctl poweroff on host, but first on worker1, worker2"),
+    "systemd": (
+        {"decommission_power_off_units": ["matrix-synapse.service", "mas.service"]},
+        "systemctl disable --now matrix-synapse.service mas.service on systemd",
+    ),
+    "compose": (
+        {"decommission_compose_dir": "/srv/old", "decommission_compose_services": ["synapse"]},
+        "docker compose stop synapse in /srv/old on compose",
+    ),
+    "docker": ({"decommission_power_off_containers": ["synapse", "mas"]}, "docker stop synapse mas on docker"),
+    "podman": (
+        {
+            "decommission_power_off_units": ["synapse.service"],
+            "decommission_power_off_containers": ["mas"],
+            "decommission_power_off_user": "matrix",
+        },
+        "systemctl stop synapse.service; podman stop mas on podman, as matrix",
+    ),
+    "kubernetes": (
+        {"decommission_kubernetes_namespace": "ess", "decommission_kubernetes_workloads": ["statefulset/synapse"]},
+        "kubectl --namespace ess scale --replicas=0 statefulset/synapse",
+    ),
+    "none": ({}, "stop the homeserver on none"),
+    "tasks": ({"decommission_power_off_method": "host", "decommission_power_off_tasks": "off.yml"}, "follow "),
+}
+"""By the method, which is the name of the host: its variables, and how to power off by hand."""
+
+
+def test_how_to_power_off_by_hand(tmp_path: Path) -> None:
+    """For an operator whose account is deactivated, when the run has ended before the power-off."""
+    hosts = {method: {"decommission_power_off_method": method, **given} for method, (given, _text) in BY_HAND.items()}
+    hosts["host"]["decommission_worker_hosts"] = ["worker1", "worker2"]
+    defaults = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
+    tasks = [{"ansible.builtin.debug": {"msg": "{{ _decommission_power_off_by_hand }}"}}]
+    play = {"vars_files": [str(ROLE / "vars/main.yml")], "tasks": tasks}
+    done = run_play(tmp_path, play, {name: {**defaults, **given} for name, given in hosts.items()})
+    shown = dict(re.findall(r'ok: \[(\w+)\] => \{\s+"msg": "(.*)"', done.output))
+    shown["tasks"] = shown["tasks"].removesuffix(str(tmp_path / "off.yml"))
+    assert shown == {method: text for method, (_given, text) in BY_HAND.items()}, done.output
