@@ -2,12 +2,12 @@
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Runs the module of this name, unless its secrets would be printed."""
+"""Runs the module of this name, and meanwhile shows how far it has come."""
 
 from __future__ import annotations
 
-from ansible_collections.matrixops.synapse.plugins.plugin_utils._secrets import SecretAction
+from ansible_collections.matrixops.synapse.plugins.plugin_utils._progress_display import ProgressAction
 
 
-class ActionModule(SecretAction):
-    """See C(SecretAction)."""
+class ActionModule(ProgressAction):
+    """See C(ProgressAction)."""

@@ -54,15 +54,6 @@ INVALID_OPTION = "INVALID_OPTION"
 """The I(errcode) of failures that remain until an option is corrected."""
 
 
-def _printable_diff(result: dict[str, Any]) -> dict[str, Any]:
-    """The result with a printable diff. Ansible prints diffs unescaped, with control characters for the terminal."""
-    diff = result.get("diff")
-    if not isinstance(diff, dict):
-        return result
-    lines = {key: "\n".join(map(printable, text.split("\n"))) for key, text in diff.items() if isinstance(text, str)}
-    return {**result, "diff": {**diff, **lines}}
-
-
 class SynapseModule(AnsibleModule):
     """A module with the options of the connection, and further ones."""
 
@@ -219,12 +210,23 @@ class SynapseModule(AnsibleModule):
             self.fail_json(msg=f"No changes made: {problem}")
 
     def exit_json(self, **result: Any) -> None:
-        super().exit_json(**_printable_diff(result))
+        super().exit_json(**self._with_printable_diff(result))
 
     def fail_json(self, msg: str, **result: Any) -> None:
         if not self._has_valid_options:
             result.setdefault("errcode", INVALID_OPTION)
-        super().fail_json(msg=printable(msg), **_printable_diff(result))
+        super().fail_json(msg=printable(msg), **self._with_printable_diff(result))
+
+    def _with_printable_diff(self, result: dict[str, Any]) -> dict[str, Any]:
+        """The result with a printable diff, or without one except in diff mode: it may have the name of every account.
+
+        Ansible prints diffs unescaped, with control characters for the terminal.
+        """
+        diff = result.pop("diff", None)
+        if not self._diff or diff is None:
+            return result
+        texts = {key: text.split("\n") for key, text in diff.items() if isinstance(text, str)}
+        return {**result, "diff": {**diff, **{key: "\n".join(map(printable, lines)) for key, lines in texts.items()}}}
 
     def end(self, result: dict[str, Any], problem: str = "", error: SynapseError | None = None) -> None:
         """Exit with the result, or fail with it if there is a problem.

@@ -26,6 +26,7 @@ author:
   - matrixops (@matrixops)
 extends_documentation_fragment:
   - matrixops.synapse.connection
+  - matrixops.synapse.progress
   - matrixops.synapse.attributes
   - matrixops.synapse.attributes.synapse
 attributes:
@@ -149,7 +150,8 @@ def main() -> None:
             "allow_admins": {"type": "bool", "default": False},
             "wait_timeout": {"type": "int", "default": 60},
             "concurrency": {"type": "int", "default": 8},
-        }
+        },
+        shows_progress=True,
     )
     params = module.params
     if params["all_users"] is (params["user_ids"] is not None):
@@ -164,8 +166,7 @@ def main() -> None:
         module.mas(client)
         outcome = close_accounts(client, params["user_ids"], options)
     result = as_result(outcome)
-    if module._diff:  # it has every name
-        result["diff"] = as_diff(outcome, params["erase"])
+    result["diff"] = as_diff(outcome, params["erase"])
     module.end(result, problem(outcome), outcome.aborted)
 
 

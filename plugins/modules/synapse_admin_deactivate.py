@@ -139,8 +139,7 @@ def main() -> None:
             dry_run=module.check_mode,
         )
     result = {**as_result(outcome), "operator_deactivated": operator in outcome.deactivated}
-    if module._diff:  # it has every name
-        result["diff"] = as_diff(outcome, params["erase"])
+    result["diff"] = as_diff(outcome, params["erase"])
     module.end(result, problem(outcome), outcome.aborted)
 
 

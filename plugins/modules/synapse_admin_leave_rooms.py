@@ -290,8 +290,7 @@ def main() -> None:
     result["accounts"] = [as_result(departure) for departure in departures]
     for key in ("left", "rejected", "retracted"):
         result[f"{key}_total"] = sum(len(getattr(departure, key)) for departure in departures)
-    if module._diff:  # It names all rooms.
-        result["diff"] = {"before": as_lines(departures), "after": ""}
+    result["diff"] = {"before": as_lines(departures), "after": ""}
     if params["record_pending"]:
         result["pending_unlisted"] = with_reasons("user_id", not_listed)
     message = str(error) if error else problem(departures, allow_broken_rooms=params["allow_broken_rooms"])

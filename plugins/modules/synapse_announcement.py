@@ -130,9 +130,8 @@ def main() -> None:
         "failures": with_reasons("user_id", failed),
         "failures_total": len(failed),
     }
-    if module._diff:  # It names all accounts.
-        after = "".join(f"{user_id} has the announcement {params['name']}\n" for user_id in sorted(sent))
-        result["diff"] = {"before": "", "after": after}
+    after = "".join(f"{user_id} has the announcement {params['name']}\n" for user_id in sorted(sent))
+    result["diff"] = {"before": "", "after": after}
     module.end(result, message(len(sent), failed, aborted), aborted)
 
 

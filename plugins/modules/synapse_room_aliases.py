@@ -221,8 +221,7 @@ def main() -> None:
     with module.client(changes=True) as client:
         outcome = release(client, kept, dry_run=module.check_mode)
     result = as_result(outcome)
-    if module._diff:  # It names all aliases.
-        result["diff"] = as_diff(outcome)
+    result["diff"] = as_diff(outcome)
     module.end(result, problem(outcome), outcome.aborted)
 
 

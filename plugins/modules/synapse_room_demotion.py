@@ -138,11 +138,10 @@ def main() -> None:
             failures=[{"room_id": r, "reason": reason} for r, reason in sorted(demotion.failures.items())],
         ),
     }
-    if module._diff:  # It has the levels of all rooms.
-        result["diff"] = {
-            "before": {room_id: one.before for room_id, one in demoted},
-            "after": {room_id: one.after for room_id, one in demoted},
-        }
+    result["diff"] = {
+        "before": {room_id: one.before for room_id, one in demoted},
+        "after": {room_id: one.after for room_id, one in demoted},
+    }
     problem = failure_message("Not all accounts could be demoted.", demotion.failures, demotion.aborted)
     module.end(result, problem, demotion.aborted)
 

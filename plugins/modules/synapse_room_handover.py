@@ -165,11 +165,10 @@ def main() -> None:
             failures=[{"room_id": r, "reason": reason} for r, reason in sorted(handover.failures.items())],
         ),
     }
-    if module._diff:  # It has the levels of all rooms.
-        result["diff"] = {
-            "before": {room_id: one.before for room_id, one in granted},
-            "after": {room_id: one.after for room_id, one in granted},
-        }
+    result["diff"] = {
+        "before": {room_id: one.before for room_id, one in granted},
+        "after": {room_id: one.after for room_id, one in granted},
+    }
     problem = failure_message("Not all rooms could be handed over.", handover.failures, handover.aborted)
     module.end(result, problem, handover.aborted)
 

@@ -486,8 +486,7 @@ def main() -> None:
         if params["wait_for"] != "none":
             read = f"GET {JOINED_ROOMS}"
             result["proof"] = {"left_all_rooms": outcome.verified, "read": read, "requests": outcome.reads}
-    if module._diff:  # it has every name
-        result["diff"] = as_diff(outcome, params["erase"])
+    result["diff"] = as_diff(outcome, params["erase"])
     module.end(result, problem(outcome, allow_broken_rooms=params["allow_broken_rooms"]), outcome.aborted)
 
 

@@ -104,7 +104,7 @@ class _Closing:
         self._wait([account.user_id for account in in_synapse if account.user_id not in self._result.failed])
         self._each([account for account in to_erase if account.user_id not in self._result.failed], erase=True)
 
-    def _each(self, accounts: Iterable[Account], *, erase: bool) -> None:
+    def _each(self, accounts: Sequence[Account], *, erase: bool) -> None:
         def act(account: Account) -> str | None:
             try:
                 _check_again(self._client, account, self._options.eligibility, named=self._named)
@@ -113,7 +113,7 @@ class _Closing:
                 return error.reason
             return None
 
-        for account, error in self._client.map(act, accounts):
+        for account, error in self._client.map(act, accounts, step="accounts deactivated"):
             if error is None:
                 self._result.deactivated[account.user_id] = account.state
             else:
