@@ -30,7 +30,7 @@ class Bar(NamedTuple):
     remark: str
 
 
-def bars(groups: Sequence[tuple[str, Sequence[Bar]]]) -> str:
+def bars(groups: Sequence[tuple[str, Sequence[Bar]]], legend: str) -> str:
     """Groups of bars, each with a scale of its own. The time after the end of the contender is pale."""
     parts = []
     y = 8
@@ -47,7 +47,7 @@ def bars(groups: Sequence[tuple[str, Sequence[Bar]]]) -> str:
             ]
             y += ROW
         y += 10
-    parts.append(_text(LABEL, y + 14, "Blue: this collection. Pale: after the contender has ended."))
+    parts.append(_text(LABEL, y + 14, legend))
     return _svg(y + HEAD, parts)
 
 

@@ -25,8 +25,8 @@ BEGIN, END = "<!-- begin: make bench-report RESULT={} -->", "<!-- end: make benc
 LOUD = 0.05
 """The part of the CPU that other processes may use before the figures are not reliable."""
 LAST_LEAVE = ("Last leave on the remote server", "Last leave on the own server")
-OVERVIEW, CHART = "benchmarks.md", "benchmarks.svg"
-"""The page with the short table of the drain, and the chart, in the directory of the page."""
+OVERVIEW, CHART, SCALE_CHART = "benchmarks.md", "benchmarks.svg", "benchmarks-scale.svg"
+"""The page with the short table of the drain, and the charts, in the directory of the page."""
 FEDERATIONS = {
     "even": "50 rooms on each of 200 servers",
     "even-dead": "the same, a third of the servers down",
@@ -46,6 +46,8 @@ def write(results: Results, descriptions: dict[str, str], page: Path | None) -> 
         if results.of("drain"):
             _insert(page.with_name(OVERVIEW), results, "\n".join(_overview(results)))
             page.with_name(CHART).write_text(draw(results))
+        if results.of("scale"):
+            page.with_name(SCALE_CHART).write_text(draw_scale(results))
     return text
 
 
@@ -76,7 +78,31 @@ def draw(results: Results) -> str:
                 for name, runs in found.items()
             ]
             groups.append((f"{NAMES[database]}, {accounts:,} accounts", group))
-    return bars(groups)
+    return bars(groups, "Blue: this collection. Pale: after the contender has ended.")
+
+
+def draw_scale(results: Results) -> str:
+    """The times of the playbooks with each size, as bars."""
+    groups = [
+        (RUNS[run].title, [_scale_bar(size, runs) for size, runs in measured.items()])
+        for run, measured in _by_size(results)
+    ]
+    return bars(groups, "U accounts, R rooms, F federated rooms, D remote servers.")
+
+
+def _scale_bar(size: str, runs: Sequence[Record]) -> Bar:
+    name = " ".join(f"{key} {number / 1000:g}k" for key, number in zip("URFD", astuple(SIZES[size]), strict=True))
+    seconds = _middle(runs, "seconds")
+    return Bar(name, seconds, seconds, True, f", {_middle(runs, 'requests'):,.0f} requests")
+
+
+def _by_size(results: Results) -> Iterator[tuple[str, dict[str, list[Record]]]]:
+    """Each playbook that was run against the large server, with its runs by their size."""
+    for run in RUNS:
+        by_size = {size: results.of("scale", database=size, contender=run) for size in SIZES}
+        measured = {size: runs for size, runs in by_size.items() if runs}
+        if measured:
+            yield run, measured
 
 
 def _overview(results: Results) -> Iterator[str]:
@@ -248,11 +274,9 @@ def _ghosts(results: Results) -> Iterator[str]:
 
 
 def _scale(results: Results) -> Iterator[str]:
-    for run in RUNS:
-        by_size = {size: results.of("scale", database=size, contender=run) for size in SIZES}
-        measured = {size: runs for size, runs in by_size.items() if runs}
-        if not measured:
-            continue
+    if results.of("scale"):
+        yield f"![Time of the playbooks with a large server]({SCALE_CHART})\n"
+    for run, measured in _by_size(results):
         yield f"### {RUNS[run].title}\n"
         yield from _table(
             ["Accounts", "Rooms", "Federated", "Servers", "Requests", "Time", "CPU", *MEMORIES, "Largest result"],

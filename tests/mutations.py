@@ -178,6 +178,13 @@ MUTATIONS = [
         f"{UNIT}/module_utils/_decommission/test_drain.py",
     ),
     Mutation(
+        "4 federated rooms are recorded first",
+        f"{DECOMMISSION}/drain.py",
+        "        run.record_joined()\n",
+        "        pass\n",
+        f"{UNIT}/module_utils/_decommission/test_drain.py",
+    ),
+    Mutation(
         "4 invites are recorded first",
         f"{DECOMMISSION}/drain_run.py",
         "self._recorder.record_pending(accounts)\n",

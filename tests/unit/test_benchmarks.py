@@ -249,6 +249,33 @@ def test_a_second_run_is_held_against_the_first(tmp_path: Path) -> None:
 
 def test_a_chart_is_well_formed() -> None:
     group = [Bar("<module>", 10, 20, True, "!"), Bar("curl", 0, 0.1, False, "")]
-    root = ElementTree.fromstring(bars([("A & B", group)]))  # noqa: S314
+    root = ElementTree.fromstring(bars([("A & B", group)], "What they mean."))  # noqa: S314
     texts = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
-    assert texts[:-1] == ["A & B", "<module>", "20 s!", "curl", "0 s"]
+    assert texts == ["A & B", "<module>", "20 s!", "curl", "0 s", "What they mean."]
+
+
+def test_the_growth_with_a_large_server(tmp_path: Path) -> None:
+    """Twice as many accounts take twice as long, and as many requests."""
+
+    def measured(size: str, accounts: int, seconds: float) -> dict[str, Any]:
+        cost = {"requests": 1000, "seconds": seconds, "own_cpu": 2.0, "other_cpu": 0.0, "largest_result": 5000}
+        memory = {"controller_memory": 70_000_000, "host_memory": 40_000_000}
+        stages = {"preflight": {"requests": 1000, "seconds": seconds, "result": 5000}}
+        key = {"point": "scale", "database": size, "accounts": accounts, "contender": "check", "run": 0}
+        return {**key, "code": 0, **cost, **memory, "stages": stages}
+
+    page = tmp_path / "page.md"
+    page.write_text(f"{BEGIN.format('x.jsonl')}\n{END}\n")
+    results = file_with(tmp_path / "x.jsonl", measured("usual", 20_000, 30), measured("accounts", 40_000, 60))
+    text = write(results, {}, page)
+    assert "](benchmarks-scale.svg)" in text
+    assert "| 40,000 | 20,000 | 5,000 | 3,000 | 1,000 | 60 s | 2 s | 70 MB | 40 MB | 5 kB |" in text
+    assert "| accounts | 0.00 | 1.00 | 0.00 | 0.00 | 0.00 |" in text
+    root = ElementTree.parse(tmp_path / "benchmarks-scale.svg")  # noqa: S314
+    shown = [element.text for element in root.iter("{http://www.w3.org/2000/svg}text")]
+    assert shown[1:-1] == [
+        "U 20k R 20k F 5k D 3k",
+        "30 s, 1,000 requests",
+        "U 40k R 20k F 5k D 3k",
+        "60 s, 1,000 requests",
+    ]
