@@ -81,5 +81,7 @@ def _repeat_until_none_is_found(client: Client, options: Options, run: DrainRun,
             return
         # What the server refused is tried once more: the reason may be gone by now.
         retried = {account.user_id for account in to_deactivate if account.user_id in result.failed}
+        if to_deactivate:
+            run.record_joined()
         run.run_pass(to_deactivate, stragglers)
         failed_again |= retried.intersection(result.failed)

@@ -289,6 +289,23 @@ def test_the_record_comes_before_the_first_leave(simulate: Simulate, lone_client
     assert result.left_federated == 2 and simulation.joined == {A: [], B: [], OPERATOR: [R3]}
 
 
+def test_the_rooms_of_an_account_that_comes_during_the_drain_are_recorded(
+    simulate: Simulate, lone_client: Client, clock: Clock
+) -> None:
+    simulation = simulate(OP, user("a"), a=["r1"])
+    simulation.federate("r1", "r2")
+
+    class Watched(Recorder):
+        def record_pending(self, accounts: Iterable[Account]) -> None:
+            if B not in simulation.accounts:
+                simulation.populate(user("b"), b=["r2"])
+
+    recorder = Watched(lone_client)
+    result = drain(lone_client, None, Options(), Log(), recorder=recorder)
+    assert result.deactivated == {A: "active", B: "active"}
+    assert {room_id: room.joined for room_id, room in recorder.record.rooms.items()} == {R1: {A}, R2: {B}}
+
+
 def test_a_record_that_cannot_be_written_ends_it(simulate: Simulate, lone_client: Client) -> None:
     simulation = simulate(OP, user("a"), a=["r1"])
     simulation.federate("r1")
