@@ -14,7 +14,7 @@ from faults.cases import DEACTIVATE
 from faults.injected import Fault, Step, Strikes, points, stages
 from faults.runs import FaultLab, OnTask, Run
 from lab.waiting import wait_until
-from lab.workers import WORKERS, WorkerHomeserver
+from lab.workers import PROCESSES, WorkerHomeserver
 
 from .conftest import heal
 
@@ -87,7 +87,7 @@ def test_no_federation_sender(fault_lab: FaultLab, server: WorkerHomeserver) -> 
 
 
 @nightly
-@pytest.mark.parametrize("name", [*WORKERS, "main", "redis"])
+@pytest.mark.parametrize("name", PROCESSES)
 def test_restarted_at_each_stage(fault_lab: FaultLab, server: WorkerHomeserver, name: str) -> None:
     """A process is killed at each stage, and started again three seconds later."""
 
@@ -114,6 +114,7 @@ def test_restarted_at_each_stage(fault_lab: FaultLab, server: WorkerHomeserver, 
 @pytest.mark.parametrize(
     ("name", "part"),
     [
+        ("nginx", "the main process of Synapse, or the reverse proxy in front of it, does not answer"),
         ("main", "the main process of Synapse, or the reverse proxy in front of it, does not answer"),
         ("persister", "probably for the event persister"),
         ("writer", "but not the account data writer"),
