@@ -180,8 +180,8 @@ MUTATIONS = [
     Mutation(
         "4 federated rooms are recorded first",
         f"{DECOMMISSION}/drain.py",
-        "        run.record_joined()\n",
-        "        pass\n",
+        "        stragglers = run.find_stragglers(deactivated)\n        run.record_joined()\n",
+        "        stragglers = run.find_stragglers(deactivated)\n",
         f"{UNIT}/module_utils/_decommission/test_drain.py",
     ),
     Mutation(
