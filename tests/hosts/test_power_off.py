@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,7 @@ from lab.waiting import wait_until
 from .test_fleet import AT_ONCE, LONGEST_RUN, STAYING, Fleet
 
 ROOT = Path(__file__).parents[2]
+STAND_IN = ROOT / "tests/stubs/commands/systemctl"
 MAIN, WORKER, QUADLET, SERVICE = "matrix-synapse", "synapse-worker@sender1", "synapse-proxy", "mas"
 UNITS = [f"{name}.service" for name in (WORKER, MAIN, QUADLET, SERVICE)]
 UNIT = "[Unit]\nDescription=A part of the homeserver\n[Service]\nExecStart=/bin/sleep infinity\nRestart=always\n"
@@ -133,6 +136,26 @@ def test_refused_before_anything_is_changed(fleet: Fleet) -> None:
     assert fleet.said("No changes made: w: there is no unit nosuch.service")
     assert active(host, *UNITS) == UNITS
     assert not any(account["deactivated"] for account in host.homeserver.accounts())
+
+
+@pytest.mark.nightly(category="hosts")
+def test_the_stand_in_of_systemctl(fleet: Fleet) -> None:
+    """With which the guides are tested: it prints what the real one prints."""
+    show = ["show", "--property=Id,LoadState,ActiveState,UnitFileState,MainPID", "--"]
+    for unit in (f"{SERVICE}.service", "nosuch.service"):
+        stub = subprocess.run(
+            [sys.executable, STAND_IN, *show, unit],
+            env={**os.environ, "STUB_UNITS": f"{SERVICE}.service"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        real = fleet["a"].ssh(f"systemctl {' '.join(show)} {unit}")
+        printed = [dict(line.split("=", 1) for line in text.splitlines()) for text in (real.stdout, stub.stdout)]
+        for properties in printed:
+            # The number of a process differs.
+            properties["MainPID"] = str(properties["MainPID"] != "0")
+        assert printed[0] == printed[1]
 
 
 @pytest.mark.nightly(category="hosts")
