@@ -123,8 +123,8 @@ def test_an_account_that_becomes_an_admin_meanwhile(mas: MasStub, lone_client: C
     assert "is an admin" in done.failed[f"@{name}:example.org"] and name in mas.active
 
 
-LISTINGS = 3
-"""How many times the users are listed: for the service alone twice, and with the accounts of Synapse."""
+LISTINGS = 2
+"""How many times the users are listed: for those that only the service has, and with the accounts of Synapse."""
 
 
 def test_a_service_that_stops(mas: MasStub, lone_client: Client) -> None:
