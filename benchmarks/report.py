@@ -91,7 +91,8 @@ def draw_scale(results: Results) -> str:
 
 
 def _scale_bar(size: str, runs: Sequence[Record]) -> Bar:
-    name = " ".join(f"{key} {number / 1000:g}k" for key, number in zip("URFD", astuple(SIZES[size]), strict=True))
+    numbers = [f"{n / 1000:g}k" if n >= 1000 else str(n) for n in astuple(SIZES[size])]
+    name = " ".join(f"{key} {number}" for key, number in zip("URFD", numbers, strict=True))
     seconds = _middle(runs, "seconds")
     return Bar(name, seconds, seconds, True, f", {_middle(runs, 'requests'):,.0f} requests")
 
