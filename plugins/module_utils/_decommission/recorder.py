@@ -40,7 +40,7 @@ class Recorder:
     def predict(self) -> None:
         """Count the rooms that would be recorded, by Synapse's statistics."""
         self._predicted = count_memberships_in_federated_rooms(self._client)
-        self.changed = not self._predicted.keys() <= self.record.rooms.keys()
+        self.changed = bool(self._predicted.keys() - self.record.rooms.keys())
 
     def record_joined(self) -> FederatedRooms:
         """Record the rooms that accounts are joined to, and return what was read for that."""
