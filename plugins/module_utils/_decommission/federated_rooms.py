@@ -11,7 +11,6 @@ federated rooms, and before they are deactivated.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field
 from typing import Iterable, Iterator
 
@@ -62,11 +61,10 @@ def list_federated_rooms(client: Client) -> FederatedRooms:
     found = FederatedRooms()
     active = [account.user_id for account in list_accounts(client) if not account.is_deactivated]
     # The accounts are exact. Synapse's statistics also cover accounts that no listing has.
-    room_ids = {sys.intern(room["room_id"]) for room in list_rooms(client, occupied=True)}
+    room_ids = {room["room_id"] for room in list_rooms(client, occupied=True)}
     for user_id, joined in client.map(lambda user_id: joined_rooms(client, user_id), active, step="accounts read"):
-        # One string in memory for each room, however many accounts are in it.
-        found.joined[user_id] = list(map(sys.intern, joined))
-        room_ids.update(found.joined[user_id])
+        found.joined[user_id] = joined
+        room_ids.update(joined)
     answers = client.map(lambda room_id: _read_joined(client, room_id), sorted(room_ids), step="rooms read")
     for room_id, (is_federated, room) in answers:
         found.federated[room_id] = is_federated

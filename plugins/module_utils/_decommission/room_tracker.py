@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Callable, Collection, Dict, Iterable, List, Mapping
 
@@ -62,8 +61,7 @@ class RoomTracker:
 
         def read(account: Account) -> None:
             def act() -> None:
-                # One string in memory for each room, however many accounts are in it.
-                rooms[account] = list(map(sys.intern, joined_rooms(self._client, account.user_id)))
+                rooms[account] = joined_rooms(self._client, account.user_id)
 
             attempt(account.user_id, act)
 
