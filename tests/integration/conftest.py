@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 from lab import Homeserver, Lab, MissingError, Population, Settings, populate
 from lab.authentication import AuthenticationService
+from lab.docker import Docker
 from lab.files import write_private
 from lab.proxy import Proxy
 from lab.waiting import wait_until
@@ -69,6 +70,16 @@ class Federation:
     def ghosts(self) -> dict[str, list[str]]:
         """Who of the retiring server is in which room, as the other server sees it."""
         return self.staying.members_of(self.retiring.server_name)
+
+
+@pytest.fixture(scope="module")
+def docker(skip_or_fail: Callable[[str], None]) -> Iterator[Docker]:
+    """An engine of Docker, if this machine has what it needs."""
+    try:
+        with Docker() as docker:
+            yield docker
+    except MissingError as missing:
+        skip_or_fail(str(missing))
 
 
 @contextmanager

@@ -20,7 +20,6 @@ from typing import Any, NoReturn
 
 import pytest
 import yaml
-from lab import MissingError
 from lab.api import Json
 from lab.docker import IMAGE, SERVER, Docker
 from lab.kubernetes import ApiServer, Workload
@@ -86,15 +85,6 @@ def run_play(directory: Path, play: Json, hosts: dict[str, Json], *before: str, 
         check=False,
     )
     return Result(done.stdout, done.returncode)
-
-
-@pytest.fixture(scope="module")
-def docker(skip_or_fail: Callable[[str], NoReturn]) -> Iterator[Docker]:
-    try:
-        with Docker() as docker:
-            yield docker
-    except MissingError as missing:
-        skip_or_fail(str(missing))
 
 
 @pytest.fixture

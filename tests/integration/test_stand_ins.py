@@ -14,12 +14,11 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from lab import MissingError
 from lab.docker import IMAGE, SERVER, Docker
 from lab.kubernetes import ApiServer, Workload
 
@@ -64,15 +63,6 @@ def has_all_of(real: object, stub: object) -> bool:
 def test_the_comparison(real: object, expected: bool) -> None:
     assert has_all_of(real, {"a": {"b": 7}}) is expected
     assert has_all_of([real], [{"a": {"b": 7}}]) is expected
-
-
-@pytest.fixture
-def docker(skip_or_fail: Callable[[str], NoReturn]) -> Iterator[Docker]:
-    try:
-        with Docker() as docker:
-            yield docker
-    except MissingError as missing:
-        skip_or_fail(str(missing))
 
 
 @pytest.mark.nightly(category="variations")
