@@ -28,5 +28,5 @@ def first_of(**lists: Sequence[Any]) -> dict[str, Any]:
 
 
 def with_reasons(key: str, reasons: Mapping[str, str], most: int = MAX_NAMES) -> list[dict[str, Any]]:
-    """The first I(most) names with the reason of each, as a module returns them: C([{key: name, "reason": ...}])."""
-    return [{key: name, "reason": reason} for name, reason in islice(reasons.items(), most)]
+    """The first I(most) names, sorted, with their reasons, as modules return them: C([{key: name, "reason": ...}])."""
+    return [{key: name, "reason": reason} for name, reason in islice(sorted(reasons.items()), most)]

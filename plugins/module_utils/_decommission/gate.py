@@ -94,6 +94,8 @@ def read_accounts(client: Client, demands: Demands) -> Accounts:
         found.rooms += 1
         for user_id in room["local_members"]:
             _add(found, user_id, [room["room_id"]], demands)
+    # They were read side by side.
+    found.joined = dict(sorted(found.joined.items()))
     found.unlisted = [user_id for user_id in found.joined if user_id not in listed]
     return found
 

@@ -136,8 +136,9 @@ def assert_not_known_otherwise(client: FederationClient, servers: Iterable[str])
             return None
         return key.public_base64 in stored if stored else None
 
-    found = dict(map_concurrent(has_key, islice(dict.fromkeys(servers), MAX_NOTARIES), MAX_NOTARIES))
-    others = [printable(server) for server, known in found.items() if known is False]
+    asked = list(islice(dict.fromkeys(servers), MAX_NOTARIES))
+    found = dict(map_concurrent(has_key, asked, MAX_NOTARIES))
+    others = [printable(server) for server in asked if found[server] is False]
     if others and True not in found.values():
         raise SigningKeyError(
             f"remote servers know another key as {key.key_id}, and reject all requests (401): create a key with a new"
