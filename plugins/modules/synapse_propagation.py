@@ -189,8 +189,9 @@ unreadable_rooms:
   elements: dict
 not_sent_to:
   description:
-    - Remote servers that answered and listed accounts in this poll, although Synapse has recorded no failure to reach
-      them. Probably no federation sender runs. The ghosts are removed all the same.
+    - Remote servers that have listed accounts, and for which no federation sender of Synapse has taken the last leave
+      in a room, by Synapse's records of at most 50 pairs. Probably a federation sender does not run, or lags behind.
+      Such servers may lack other events as well, so the host is not powered off. The ghosts are removed all the same.
   returned: success
   type: list
   elements: str

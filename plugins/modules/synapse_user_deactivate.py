@@ -401,7 +401,7 @@ def as_result(outcome: DrainResult, elapsed: float) -> dict[str, Any]:
         "failures_total": len(outcome.failed),
         "still_joined": [
             {"user_id": user_id, "rooms": with_reasons("room_id", rooms, MAX_ROOMS)}
-            for user_id, rooms in islice(outcome.still_joined.items(), MAX_NAMES)
+            for user_id, rooms in islice(sorted(outcome.still_joined.items()), MAX_NAMES)
         ],
         "still_joined_total": len(outcome.still_joined),
         "left_to_deactivation": with_reasons("user_id", outcome.left_to_deactivation),
@@ -414,7 +414,7 @@ def as_result(outcome: DrainResult, elapsed: float) -> dict[str, Any]:
 
 def redaction_result(outcome: DrainResult) -> dict[str, Any]:
     """What the module returns if it redacts."""
-    failed = islice(outcome.not_redacted.items(), MAX_NAMES)
+    failed = islice(sorted(outcome.not_redacted.items()), MAX_NAMES)
     events = [{"user_id": user_id, "events": number, "reason": reason} for user_id, (number, reason) in failed]
     return {"not_redacted": events}
 

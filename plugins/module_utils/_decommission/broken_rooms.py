@@ -48,5 +48,5 @@ def broken_rooms(failed: Iterable[dict[str, str]], federated: Callable[[str], bo
 
 def broken_rooms_result(broken: dict[str, BrokenRoom]) -> JsonDict:
     """What a module returns of rooms that cannot be left."""
-    rooms = [asdict(room) for room in islice(broken.values(), MAX_NAMES)]
+    rooms = [asdict(room) for _room_id, room in islice(sorted(broken.items()), MAX_NAMES)]
     return {"broken_rooms": rooms, "broken_rooms_total": len(broken)}

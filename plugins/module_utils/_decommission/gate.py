@@ -146,6 +146,12 @@ def _propagation_problems(propagation: JsonDict, demands: Demands) -> list[str]:
             f"remote servers still list accounts: {_servers(propagation, 'ghosts')}. Run the stage propagate again, or"
             " add these servers to decommission_ignore_servers"
         )
+    if propagation["not_sent_to"]:
+        found.append(
+            f"remote servers may lack changes of rooms, such as new power levels and aliases:"
+            f" {'. '.join(describe(propagation['not_sent_to'], []))}, and run the stage propagate again, or add these"
+            " servers to decommission_ignore_servers"
+        )
     if propagation["stale_rooms"]:
         found.append(
             "accounts that are in no listing of accounts, for example of bridges, may be joined to rooms:"

@@ -4,38 +4,69 @@
 
 """Parts of Synapse that seem not to run, by what they have not done although there was time.
 
-No API says whether a federation sender or the background worker runs. Their work shows it: the leaves that remote
-servers have, and the statistics in the listing of rooms.
+No API says whether a federation sender or the background worker runs. Their work shows it: the last event that was
+recorded for a remote server, and the statistics in the listing of rooms.
 """
 
 from __future__ import annotations
 
 import random
 import time
-from typing import Collection
+from typing import Collection, Iterable
 
+from .._federation.checks import Pair
 from .._synapse.client import Client
-from .._synapse.destinations import list_destinations
+from .._synapse.destinations import destination_rooms
+from .._synapse.errors import RefusedError
+from .._synapse.messages import newest_event
+from .._synapse.room_state import is_of
 from .._synapse.rooms import list_rooms, local_members
 from .._text import join_names
 from .period_start import newest
 from .record import Record
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)
-"""Seconds before each further read of the statistics, which lag behind by seconds."""
+"""Seconds before each further read of what lags behind by seconds."""
 MAX_SAMPLE = 100
 """Maximum number of rooms without local members to search for one whose statistics have changed."""
+MAX_PAIRS = 50
+"""Maximum number of pairs for which to read what the federation sender has done."""
 
 
-def not_sent_to(client: Client, servers: Collection[str]) -> list[str]:
-    """Those of the remote servers that list accounts, and that Synapse has recorded no failure for.
+def not_sent(client: Client, pairs: Iterable[Pair], since: int) -> set[Pair]:
+    """Those of these pairs whose last leave no federation sender has taken. At most C(MAX_PAIRS) are read.
 
-    If it had tried to send the leaves, and the server was down, there would be one.
+    :param pairs: of servers that list accounts, so that they were in the room when the last account left it.
+    :param since: when the drain has started, in seconds since 1970. Older leaves may be older than the records.
     """
-    if not servers:
-        return []
-    failing = {row.name for row in list_destinations(client) if row.failing}
-    return sorted(set(servers) - failing)
+    pairs = sorted(pairs)
+    missing = set(random.sample(pairs, min(len(pairs), MAX_PAIRS)))
+    leaves = {room_id: _last_leave(client, room_id, since) for room_id in {pair.room_id for pair in missing}}
+    for pause in (*PAUSES, 0.0):
+        taken = {server: _taken(client, server) for server in {pair.server for pair in missing}}
+        missing = {pair for pair in missing if taken[pair.server].get(pair.room_id, 0) < leaves[pair.room_id]}
+        if not missing:
+            break
+        time.sleep(pause)
+    return missing
+
+
+def _last_leave(client: Client, room_id: str, since: int) -> int:
+    """The number of the newest event of a room, if it is a leave of a local account since the drain began; or 0."""
+    found = newest_event(client, room_id)
+    if found is None:
+        return 0
+    event, number = found
+    is_leave = event.get("type") == "m.room.member" and is_of(client.server_name, str(event.get("sender")))
+    return number if is_leave and event.take("origin_server_ts", int) >= 1000 * since else 0
+
+
+def _taken(client: Client, server: str) -> dict[str, int]:
+    try:
+        return destination_rooms(client, server)
+    except RefusedError:
+        # Nothing was ever sent to it.
+        return {}
 
 
 def stale_rooms(client: Client, record: Record, since: int) -> list[str]:
@@ -68,14 +99,17 @@ def stale_rooms(client: Client, record: Record, since: int) -> list[str]:
     return [] if any(newest(client, room_id) > stopped for room_id in sample) else found
 
 
-def describe(late: Collection[str], stale: Collection[str]) -> list[str]:
-    """What seems not to run, each with its sign and what to do."""
+def describe(unsent: Collection[str], stale: Collection[str]) -> list[str]:
+    """What seems not to run, each with its sign and what to do.
+
+    :param unsent: servers of pairs that C(not_sent) returned.
+    """
     found = []
-    if late:
+    if unsent:
         found.append(
-            f"leaves had not arrived at {join_names(late, most=3)} when it was asked, though no failure is recorded:"
-            " they may have been on the way. With workers, check that the federation senders of Synapse run, and are"
-            " connected to Redis"
+            f"no federation sender of Synapse has taken the last events for {join_names(unsent, most=3)}: check that"
+            " the federation senders run, and are connected to Redis. Then create a room, since a sender that was"
+            " started again waits for the next event"
         )
     if stale:
         found.append(

@@ -102,7 +102,7 @@ class Plan:
             },
             "impact": {kind: room_ids[:MAX_NAMES] for kind, room_ids in self.impact.items()},
             "impact_total": {kind: len(room_ids) for kind, room_ids in self.impact.items()},
-            "aliases": dict(islice(self.aliases.items(), MAX_NAMES)),
+            "aliases": dict(islice(sorted(self.aliases.items()), MAX_NAMES)),
             "aliases_total": len(self.aliases),
         }
 

@@ -108,7 +108,7 @@ class Propagation:
         self._lock = threading.Lock()
         self._saved = time.monotonic()
         self._before: dict[Pair, RecordedResult] = {}
-        self._listing: set[str] = set()
+        self._listing: set[Pair] = set()
         self._total = 0
         self._progress = ProgressFile(progress_path)
         recorded = milestones.read(self.client)
@@ -234,7 +234,7 @@ class Propagation:
         pair = result.pair
         with self._lock:
             if result.ghosts or result.removed:
-                self._listing.add(pair.server)
+                self._listing.add(pair)
             before = self._before[pair]
             # A confirmation stays valid while the server is down, unless it went down after another answer.
             is_down = result.state == "unreachable" and not (result.has_answered or result.removed)
@@ -279,6 +279,7 @@ class Propagation:
         ignored = sorted(self.options.ignore.intersection(by_server))
         summary = summary_of(states, by_server, ignored)
         self._add_to_history(summary)
+        self.record.unsent = self._unsent()
         self._save()
         over = self.now >= self.ends
         ended_early = (
@@ -301,11 +302,23 @@ class Propagation:
             "ignored": ignored[:MAX_SERVERS],
             "history": self.record.history,
         }
-        result["not_sent_to"] = idle_parts.not_sent_to(self.client, self._listing)[:MAX_SERVERS]
+        result["not_sent_to"] = sorted({pair.server for pair in self.record.unsent})
         result["stale_rooms"] = self._stale_rooms()[:MAX_SERVERS]
         result["next_poll"] = 0 if result["finished"] else self._pause(states)
         result["message"] = message(result)
         return result
+
+    def _unsent(self) -> set[Pair]:
+        """Of the pairs that have listed accounts in this poll, or were unsent before, those that are unsent now.
+
+        Remote servers may lack other events of them, for example new power levels, which no removal of ghosts sends.
+        """
+        wanted = [
+            pair
+            for pair in self.record.unsent | self._listing
+            if pair.server not in self.options.ignore and not self.record.rooms[pair.room_id].broken
+        ]
+        return idle_parts.not_sent(self.client, wanted, self._started)
 
     def _stale_rooms(self) -> list[str]:
         # The listing of rooms takes time, and later polls would find the same.

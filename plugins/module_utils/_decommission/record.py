@@ -79,6 +79,7 @@ class Record:
     :ivar merged_for: the end of the drain, in seconds since 1970, after which the rooms that Synapse knows were last
         added.
     :ivar unreadable: the rooms that Synapse could not read then, and that are not among I(rooms), with the reason.
+    :ivar unsent: pairs whose last leave no federation sender had taken when they were last read.
     """
 
     rooms: dict[str, RecordedRoom] = field(default_factory=dict)
@@ -86,6 +87,7 @@ class Record:
     history: list[list[int]] = field(default_factory=list)
     merged_for: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
+    unsent: set[Pair] = field(default_factory=set)
 
     def add(self, rooms: Iterable[Room]) -> bool:
         """Add rooms with their servers and accounts. New accounts invalidate the recorded results of the room.
@@ -156,6 +158,7 @@ class Record:
             "history": self.history,
             "merged_for": self.merged_for,
             "unreadable": self.unreadable,
+            "unsent": sorted(self.unsent),
         }
 
     @classmethod
@@ -173,7 +176,8 @@ class Record:
             for room_id, (joined, pending, broken, servers) in content["rooms"].items()
         }
         retries = {server: Retry(*retry) for server, retry in content["retries"].items()}
-        return cls(rooms, retries, content["history"], content["merged_for"], content["unreadable"])
+        unsent = {Pair(*pair) for pair in content["unsent"]}
+        return cls(rooms, retries, content["history"], content["merged_for"], content["unreadable"], unsent)
 
 
 def read_record(client: Client) -> Record:

@@ -58,18 +58,21 @@ def _milliseconds(row: Answer, key: str) -> int:
     return 0 if row.get(key) is None else row.take(key, int)
 
 
-def destination_rooms(client: Client, destination: str) -> set[str]:
+def destination_rooms(client: Client, destination: str) -> dict[str, int]:
     """The rooms in which Synapse has sent events to a destination, or has yet to.
+
+    Each with the number of the last of these events, in the order in which the server received events. It is recorded
+    when a federation sender takes the event, whether or not the destination can be reached then.
 
     API: C(GET /_synapse/admin/v1/federation/destinations/<destination>/rooms).
     """
-    rooms: set[str] = set()
+    rooms: dict[str, int] = {}
     start = 0
     while True:
         params = {"limit": ROOMS_PER_PAGE, "from": start}
         answer = client.get(f"{DESTINATIONS}/{{}}/rooms", destination, params=params)
         page = answer.objects("rooms")
-        rooms.update(sys.intern(row.take("room_id", str)) for row in page)
+        rooms.update((sys.intern(row.take("room_id", str)), row.take("stream_ordering", int)) for row in page)
         start += len(page)
         if not page or "next_token" not in answer:
             break

@@ -7,16 +7,21 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Iterator
 
 from .answer import Answer, JsonDict
 from .client import ADMIN, CLIENT, Client
+from .errors import RefusedError
 
 EVENTS_PER_PAGE = 1000
 MESSAGES = f"{CLIENT}/v3/rooms/{{}}/messages"
 """API: C(GET /_matrix/client/v3/rooms/<room_id>/messages), for an account that is joined to the room."""
 ADMIN_MESSAGES = f"{ADMIN}/v1/rooms/{{}}/messages"
 """API: C(GET /_synapse/admin/v1/rooms/<room_id>/messages), which also has rooms that all local accounts have left."""
+
+_TOKEN = re.compile(r"t[0-9]+-([0-9]+)")
+"""A position in a room: the depth of an event, and the number of the event in the order in which it was received."""
 
 
 def list_events(
@@ -36,3 +41,18 @@ def list_events(
         if following is None or following == query.get("from"):
             return
         query["from"] = following
+
+
+def newest_event(client: Client, room_id: str) -> tuple[Answer, int] | None:
+    """The newest event of a room, and its number in the order in which the server received events.
+
+    C(None) if Synapse does not say, for example because the room was purged.
+    """
+    try:
+        page = client.get(ADMIN_MESSAGES, room_id, params={"dir": "b", "limit": 1})
+    except RefusedError:
+        return None
+    # The token is the position before the event.
+    token = _TOKEN.match(str(page.get("end")))
+    events = page.objects("chunk")
+    return (events[0], int(token.group(1)) + 1) if events and token else None

@@ -46,6 +46,7 @@ def propagation(*, finished: bool = True, **summary: int) -> Json:
         "message": "1 of 2 confirmed",
         "summary": {**NONE, **summary},
         "servers": servers,
+        "not_sent_to": [],
         "stale_rooms": [],
     }
 
@@ -157,10 +158,15 @@ def test_statistics_that_stand_still_close_the_gate() -> None:
     assert "run_background_tasks_on" in problem and "run the stages from leave_rooms on again" in problem
 
 
+def test_a_server_that_nothing_was_sent_to_closes_the_gate() -> None:
+    (problem,) = problems(Accounts(), {**propagation(), "not_sent_to": ["x.example"]}, Demands())
+    assert "has taken the last events for x.example" in problem and "power levels" in problem
+
+
 def test_every_problem_is_named() -> None:
     accounts = Accounts(active=[A], not_erased=[B], joined={C: [R1]})
-    result = propagation(finished=False, ghosts=1, refused=1)
-    assert len(problems(accounts, result, Demands(require_confirmation=True))) == 6
+    result = {**propagation(finished=False, ghosts=1, refused=1), "not_sent_to": ["x.example"], "stale_rooms": [R1]}
+    assert len(problems(accounts, result, Demands(require_confirmation=True))) == 8
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import idle_parts
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.idle_parts import describe
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.record import Record, RecordedRoom
+from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import Pair
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import room_id
-from ansible_collections.matrixops.synapse.tests.stubs.homeserver import Homeserver
+from ansible_collections.matrixops.synapse.tests.stubs.homeserver import NOT_FOUND, Homeserver
 
 ALICE = "@alice:example.org"
 BOB = "@bob:remote.test"
@@ -112,17 +113,71 @@ def test_no_room_to_look_at(homeserver: Homeserver, lone_client: Client, record:
     assert homeserver.log == []
 
 
-def test_not_sent_to(homeserver: Homeserver, lone_client: Client) -> None:
-    rows: list[dict[str, Any]] = [
-        {"destination": "down.test", "retry_last_ts": 0, "retry_interval": 0, "failure_ts": 1_700_000_000_000},
-        {"destination": "up.test", "retry_last_ts": 0, "retry_interval": 0, "failure_ts": None},
-    ]
-    homeserver.faults["GET destinations federation"] = [(200, {"destinations": rows, "total": 2})]
-    assert idle_parts.not_sent_to(lone_client, {"up.test", "down.test", "new.test"}) == ["new.test", "up.test"]
+LEAVE = {"type": "m.room.member", "sender": ALICE, "origin_server_ts": 1000 * STARTED}
+
+
+@pytest.fixture
+def synapse(homeserver: Homeserver) -> Callable[..., None]:
+    """Set the newest event of a room with its number, and what was taken for b.test in one listing after the other."""
+
+    def set_answers(event: dict[str, Any], number: int, *taken: dict[str, int]) -> None:
+        homeserver.faults[f"GET messages {R1}"] = [(200, {"chunk": [event], "end": f"t5-{number - 1}_0_0"})]
+        listings = [[{"room_id": room, "stream_ordering": last} for room, last in each.items()] for each in taken]
+        homeserver.faults["GET rooms b.test"] = [(200, {"rooms": rows, "total": len(rows)}) for rows in listings]
+
+    return set_answers
+
+
+@pytest.mark.parametrize(
+    ("taken", "is_sent"),
+    [
+        ([{R1: 7}], True),
+        ([{R1: 8}], True),
+        ([{R1: 6}] * LISTINGS, False),
+        ([{R2: 9}] * LISTINGS, False),
+        ([{}] * LISTINGS, False),
+        # Behind by some seconds.
+        ([{R1: 6}, {R1: 6}, {R1: 7}], True),
+    ],
+)
+def test_not_sent(
+    lone_client: Client, synapse: Callable[..., None], taken: list[dict[str, int]], is_sent: bool
+) -> None:
+    synapse(LEAVE, 7, *taken)
+    pair = Pair("b.test", R1)
+    assert idle_parts.not_sent(lone_client, [pair], STARTED) == (set() if is_sent else {pair})
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"sender": BOB},
+        {"type": "m.room.message"},
+        # From before the drain: it may be older than the records.
+        {"origin_server_ts": 1000 * STARTED - 1},
+    ],
+)
+def test_other_events_are_no_sign(lone_client: Client, synapse: Callable[..., None], other: dict[str, Any]) -> None:
+    synapse({**LEAVE, **other}, 7, {})
+    assert idle_parts.not_sent(lone_client, [Pair("b.test", R1)], STARTED) == set()
+
+
+def test_a_server_without_records_and_a_room_without_events(homeserver: Homeserver, lone_client: Client) -> None:
+    homeserver.faults[f"GET messages {R1}"] = [(200, {"chunk": [LEAVE], "end": "t5-6"})]
+    homeserver.faults[f"GET messages {R2}"] = [NOT_FOUND]
+    homeserver.faults["GET rooms new.test"] = NOT_FOUND
+    pairs = [Pair("new.test", R1), Pair("new.test", R2)]
+    assert idle_parts.not_sent(lone_client, pairs, STARTED) == {pairs[0]}
+
+
+def test_only_some_of_many_pairs_are_read(homeserver: Homeserver, lone_client: Client) -> None:
+    pairs = [Pair(f"{number}.test", R1) for number in range(2 * idle_parts.MAX_PAIRS)]
+    assert idle_parts.not_sent(lone_client, pairs, STARTED) == set()
+    assert len(homeserver.log) == 1 + idle_parts.MAX_PAIRS
 
 
 def test_without_ghosts_nothing_is_read(homeserver: Homeserver, lone_client: Client) -> None:
-    assert idle_parts.not_sent_to(lone_client, ()) == []
+    assert idle_parts.not_sent(lone_client, (), STARTED) == set()
     assert homeserver.log == []
 
 

@@ -50,6 +50,7 @@ A, B, C = "a.example", "b.example", "c.example"
 R, Q = room_id("r"), room_id("q")
 WEEK, DAY, HOUR, MINUTE = 604_800, 86_400, 3_600, 60
 LEFT = NOW - HOUR
+LEAVE = {"type": "m.room.member", "sender": ALICE, "origin_server_ts": 1000 * LEFT}
 UNREACHABLE = ("unreachable", "connection refused")
 
 
@@ -254,6 +255,30 @@ def test_ghosts_are_removed(world: World) -> None:
     assert row(result, A)["text"] == "a.example: ghosts removed (2); confirmed, 1 of 1 room"
     assert result["message"].startswith("1 of 1 remote servers confirmed; 2 ghosts removed; the propagation")
     assert world.recorded(A) == RecordedResult("confirmed", NOW, 2)
+
+
+def test_what_was_not_sent_stays_on_record_until_it_is_sent(world: World) -> None:
+    """Also when the ghosts are gone: the server may lack other events."""
+    room = world.room("r", A, ours=(ALICE, BOB))
+    world.homeserver.faults[f"GET messages {room}"] = (200, {"chunk": [LEAVE], "end": "t5-6"})
+    world.homeserver.faults[f"GET rooms {A}"] = (200, {"rooms": [{"room_id": room, "stream_ordering": 6}], "total": 1})
+    world.lists(A, room, ALICE, BOB)
+    result = world.poll()
+    assert (result["removed"], result["summary"]["confirmed"], result["not_sent_to"]) == (2, 1, [A])
+    assert f"no federation sender of Synapse has taken the last events for {A}:" in result["message"]
+    assert world.poll(checks=False, recheck=True)["not_sent_to"] == [A]
+    assert world.poll(ignore=frozenset({A}))["not_sent_to"] == []
+    assert world.record.unsent == set()
+
+
+def test_what_is_sent_later(world: World) -> None:
+    room = world.room("r", A)
+    record = world.start().record
+    world.record = Record(record.rooms, unsent={Pair(A, room)})
+    world.homeserver.faults[f"GET messages {room}"] = (200, {"chunk": [LEAVE], "end": "t5-6"})
+    world.homeserver.faults[f"GET rooms {A}"] = (200, {"rooms": [{"room_id": room, "stream_ordering": 7}], "total": 1})
+    assert world.poll()["not_sent_to"] == []
+    assert world.record.unsent == set()
 
 
 def test_confirmed_pairs_are_not_checked_again(world: World) -> None:

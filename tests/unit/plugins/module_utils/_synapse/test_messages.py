@@ -14,6 +14,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.message
     ADMIN_MESSAGES,
     MESSAGES,
     list_events,
+    newest_event,
 )
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import TOKEN, Json, Server, matrix_error, quoted, room_id
 
@@ -26,7 +27,8 @@ def page(server: Server, *event_ids: str, path: str = MESSAGES, query: Json | No
     events = [{"event_id": event_id} for event_id in event_ids]
     options = {"token": more.pop("token", TOKEN)}
     url = path.format(quoted(room_id("r")))
-    server.get(url, {"chunk": events, **more}, query={**QUERY, **(query or {})}, **options)
+    asked = {key: value for key, value in {**QUERY, **(query or {})}.items() if value is not None}
+    server.get(url, {"chunk": events, **more}, query=asked, **options)
 
 
 def events(client: Client, path: str = MESSAGES, token: str | None = None) -> list[object]:
@@ -58,3 +60,24 @@ def test_an_error(server: Server, client: Client) -> None:
     server.get(path, matrix_error("M_FORBIDDEN", "no"), status=403, query={**QUERY, "from": "p1"})
     with pytest.raises(SynapseError, match="M_FORBIDDEN"):
         events(client)
+
+
+@pytest.mark.parametrize(
+    ("end", "number"),
+    [("t8-22_0_0_0", 23), ("t8-22", 23), ("s22_0_0", None), ("t-5-22", None), ("", None), (None, None)],
+)
+def test_the_number_of_the_newest_event(server: Server, client: Client, end: str | None, number: int | None) -> None:
+    page(server, "$1", path=ADMIN_MESSAGES, query={"dir": "b", "limit": "1", "filter": None}, end=end)
+    found = newest_event(client, room_id("r"))
+    assert (found and (found[0]["event_id"], found[1])) == (number and ("$1", number))
+
+
+def test_a_room_without_events(server: Server, client: Client) -> None:
+    page(server, path=ADMIN_MESSAGES, query={"dir": "b", "limit": "1", "filter": None}, end="t8-22")
+    assert newest_event(client, room_id("r")) is None
+
+
+def test_a_room_that_was_purged(server: Server, client: Client) -> None:
+    path = ADMIN_MESSAGES.format(quoted(room_id("r")))
+    server.get(path, matrix_error("M_NOT_FOUND", "no room"), status=404, query={"dir": "b", "limit": "1"})
+    assert newest_event(client, room_id("r")) is None
