@@ -318,6 +318,27 @@ MUTATIONS = [
         f"{UNIT}/module_utils/_decommission/test_gate.py",
     ),
     Mutation(
+        "7 the gate: what was not sent",
+        f"{DECOMMISSION}/gate.py",
+        'if propagation["not_sent_to"]:',
+        "if False:",
+        f"{UNIT}/module_utils/_decommission/test_gate.py",
+    ),
+    Mutation(
+        "7 the gate: what was not sent",
+        f"{DECOMMISSION}/propagation.py",
+        "for pair in [*self.record.unsent, *found]",
+        "for pair in found",
+        f"{UNIT}/module_utils/_decommission/test_propagation.py",
+    ),
+    Mutation(
+        "7 the gate: what was not sent",
+        f"{DECOMMISSION}/idle_parts.py",
+        "if taken[pair.server].get(pair.room_id, 0) < leaves[pair.room_id]}",
+        "if False}",
+        f"{UNIT}/module_utils/_decommission/test_idle_parts.py",
+    ),
+    Mutation(
         "7 the gate: erasure",
         f"{DECOMMISSION}/gate.py",
         'elif demands.erase and account.state != "erased":',

@@ -77,7 +77,7 @@ class PropagationModule(SynapseModule):
             yield
         except (FederationError, SynapseError, OSError, ValueError) as error:
             cause = error if isinstance(error, SynapseError) else None
-            self.end({"changed": bool(propagation.removed), "removed": propagation.removed}, str(error), cause)
+            self.end({"changed": propagation.changed, "removed": propagation.removed}, str(error), cause)
 
     def _check(self, propagation: Propagation) -> None:
         servers = propagation.servers

@@ -194,7 +194,7 @@ def main() -> None:
         **as_result(accounts, polled, found),
         "not_confirmed": rooms_as_options(not_confirmed),
         "not_confirmed_total": len(not_confirmed),
-        "changed": bool(propagation.removed),
+        "changed": propagation.changed,
         "removed": propagation.removed,
     }
     may_wait = not module.params["wait"] and only_waits(accounts, polled)

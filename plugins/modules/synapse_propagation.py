@@ -192,6 +192,8 @@ not_sent_to:
     - Remote servers that have listed accounts, and for which no federation sender of Synapse has taken the last leave
       in a room, by Synapse's records of at most 50 pairs. Probably a federation sender does not run, or lags behind.
       Such servers may lack other events as well, so the host is not powered off. The ghosts are removed all the same.
+    - A sender that was started again waits for the next event. So a room of the operator alone is created and left, at
+      most once in an hour, and with O(recheck).
   returned: success
   type: list
   elements: str

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import socket
@@ -33,6 +34,7 @@ WORKERS = {
 """The workers, each with what it serves to nginx: one gateway for most requests of clients and servers, one that
 persists events, two federation senders, one for background tasks, and one that writes account data."""
 PROCESSES = ("redis", "nginx", "main", *WORKERS)
+SENDERS = ("sender1", "sender2")
 
 _MEMBERSHIP = "join|leave|invite|ban|unban|kick|knock|send|state|redact|members|joined_members|messages|event|context"
 _CLIENT = "^/_matrix/client/(r0|v1|v3|unstable)/"
@@ -44,6 +46,12 @@ _GATEWAY_PATHS = (
 )
 _FEDERATION_PATHS = ("^/_matrix/federation/v[12]/(send|make_|send_|backfill|event|state|state_ids|get_missing|query)",)
 _ACCOUNT_DATA = f"{_CLIENT}user/[^/]+/(rooms/[^/]+/)?account_data/"
+
+
+def sender_of(server_name: str) -> str:
+    """The federation sender for a remote server: by the hash of its name, as Synapse chooses it."""
+    digest = hashlib.sha256(server_name.encode()).digest()
+    return SENDERS[int.from_bytes(digest, "little") % len(SENDERS)]
 
 
 class WorkerHomeserver(Homeserver):
@@ -114,7 +122,7 @@ class WorkerHomeserver(Homeserver):
             "worker_replication_secret": "lab-replication-secret",
             "instance_map": {name: {"host": "127.0.0.1", "port": port} for name, port in ports.items()},
             "stream_writers": {"events": ["persister"], "account_data": ["writer"]},
-            "federation_sender_instances": ["sender1", "sender2"],
+            "federation_sender_instances": list(SENDERS),
             "run_background_tasks_on": "background",
             "database": {**database, "args": {**database["args"], "cp_min": 1, "cp_max": 5}},
         }

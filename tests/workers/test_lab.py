@@ -13,7 +13,7 @@ import pytest
 from faults.runs import FaultLab
 from lab.api import ApiError, quote
 from lab.waiting import wait_until
-from lab.workers import PROCESSES, WORKERS, WorkerHomeserver
+from lab.workers import PROCESSES, SENDERS, WORKERS, WorkerHomeserver
 
 pytestmark = pytest.mark.nightly(category="workers")
 
@@ -39,7 +39,7 @@ def test_federation(server: WorkerHomeserver, worker_ground: FaultLab) -> None:
     # To a server that it has sent nothing to, Synapse sends nothing of what was before its start.
     server.send(ours.token, room, "hello")
     wait_until(lambda: bool(remote.messages(theirs.token, room)[0]["content"].get("body")), "the message has arrived")
-    for name in ("sender1", "sender2"):
+    for name in SENDERS:
         server.processes[name].kill()
     server.leave(ours.token, room)
     assert len(remote.joined_members(room)) == 2

@@ -148,9 +148,9 @@ def _propagation_problems(propagation: JsonDict, demands: Demands) -> list[str]:
         )
     if propagation["not_sent_to"]:
         found.append(
-            f"remote servers may lack changes of rooms, such as new power levels and aliases:"
-            f" {'. '.join(describe(propagation['not_sent_to'], []))}, and run the stage propagate again, or add these"
-            " servers to decommission_ignore_servers"
+            "remote servers may lack changes of rooms, for example new power levels:"
+            f" {'. '.join(describe(propagation['not_sent_to'], []))}, then run again, or add these servers to"
+            " decommission_ignore_servers"
         )
     if propagation["stale_rooms"]:
         found.append(

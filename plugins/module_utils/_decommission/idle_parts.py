@@ -12,15 +12,17 @@ from __future__ import annotations
 
 import random
 import time
+from itertools import islice
 from typing import Collection, Iterable
 
 from .._federation.checks import Pair
-from .._synapse.client import Client
+from .._synapse.client import CLIENT, Client
 from .._synapse.destinations import destination_rooms
-from .._synapse.errors import RefusedError
+from .._synapse.errors import FatalError, RefusedError
 from .._synapse.messages import newest_event
 from .._synapse.room_state import is_of
-from .._synapse.rooms import list_rooms, local_members
+from .._synapse.rooms import joined_rooms, leave, list_rooms, local_members
+from .._synapse.unanswered import read_again
 from .._text import join_names
 from .period_start import newest
 from .record import Record
@@ -34,13 +36,13 @@ MAX_PAIRS = 50
 
 
 def not_sent(client: Client, pairs: Iterable[Pair], since: int) -> set[Pair]:
-    """Those of these pairs whose last leave no federation sender has taken. At most C(MAX_PAIRS) are read.
+    """Those of these pairs whose last leave no federation sender has taken.
 
-    :param pairs: of servers that list accounts, so that they were in the room when the last account left it.
+    :param pairs: of servers that list accounts, so that they were in the room when the last account left it. Of more
+        than C(MAX_PAIRS), the first are read.
     :param since: when the drain has started, in seconds since 1970. Older leaves may be older than the records.
     """
-    pairs = sorted(pairs)
-    missing = set(random.sample(pairs, min(len(pairs), MAX_PAIRS)))
+    missing = set(islice(pairs, MAX_PAIRS))
     leaves = {room_id: _last_leave(client, room_id, since) for room_id in {pair.room_id for pair in missing}}
     for pause in (*PAUSES, 0.0):
         taken = {server: _taken(client, server) for server in {pair.server for pair in missing}}
@@ -67,6 +69,26 @@ def _taken(client: Client, server: str) -> dict[str, int]:
     except RefusedError:
         # Nothing was ever sent to it.
         return {}
+
+
+def wake_senders(client: Client) -> None:
+    """Create a room of the operator alone, and leave it: a federation sender that was started waits for an event.
+
+    :raises FatalError: no answer.
+
+    API: C(POST /_matrix/client/v3/createRoom), U(https://spec.matrix.org/latest/client-server-api/).
+    """
+    options = {"preset": "private_chat", "creation_content": {"m.federate": False}}
+    try:
+        room_id = client.post(f"{CLIENT}/v3/createRoom", json=options, repeat=False).take("room_id", str)
+    except RefusedError as error:
+        if error.unanswered:
+            # It may have been created. The next run leaves it.
+            raise FatalError.of(error) from None
+        # The operator may not create rooms. Then only another event wakes them.
+        return
+    leave(client, room_id)
+    read_again(lambda: joined_rooms(client, client.user_id), lambda rooms: room_id not in rooms)
 
 
 def stale_rooms(client: Client, record: Record, since: int) -> list[str]:
@@ -108,8 +130,7 @@ def describe(unsent: Collection[str], stale: Collection[str]) -> list[str]:
     if unsent:
         found.append(
             f"no federation sender of Synapse has taken the last events for {join_names(unsent, most=3)}: check that"
-            " the federation senders run, and are connected to Redis. Then create a room, since a sender that was"
-            " started again waits for the next event"
+            " the federation senders run, and are connected to Redis"
         )
     if stale:
         found.append(

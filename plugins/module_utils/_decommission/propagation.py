@@ -50,6 +50,8 @@ RETRY_DELAYS = (5.0,)
 """Delays in seconds before the retries of a server within one poll."""
 MAX_PAUSE = 600
 """Maximum time in seconds from one poll to the next."""
+WAKE_INTERVAL = 3600
+"""Minimum time in seconds from one event for federation senders that seem not to run to the next."""
 SEND_DELAY = 5
 """Time in seconds for Synapse to send the last leaves itself, before ghosts are removed."""
 SAVE_INTERVAL = 20.0
@@ -109,6 +111,7 @@ class Propagation:
         self._saved = time.monotonic()
         self._before: dict[Pair, RecordedResult] = {}
         self._listing: set[Pair] = set()
+        self._has_created_room = False
         self._total = 0
         self._progress = ProgressFile(progress_path)
         recorded = milestones.read(self.client)
@@ -151,6 +154,11 @@ class Propagation:
         if self.options.broken_rooms is not None:
             for room_id, room in self.record.rooms.items():
                 room.broken = self.options.broken_rooms.get(room_id, "")[:MAX_REASON]
+
+    @property
+    def changed(self) -> bool:
+        """Whether anything was changed on the homeserver or a remote server, apart from the record."""
+        return bool(self.removed) or self._has_created_room
 
     @property
     def servers(self) -> list[str]:
@@ -287,7 +295,7 @@ class Propagation:
         )
         kick_reads = iter(range(MAX_KICK_READS))
         result: JsonDict = {
-            "changed": bool(self.removed),
+            "changed": self.changed,
             "finished": over or ended_early,
             "ended_early": ended_early,
             "checked": self.checked,
@@ -312,13 +320,26 @@ class Propagation:
         """Of the pairs that have listed accounts in this poll, or were unsent before, those that are unsent now.
 
         Remote servers may lack other events of them, for example new power levels, which no removal of ghosts sends.
+        A sender that was started again sends all of them, but only with the next event.
         """
+        found = sorted(self._listing)
+        random.shuffle(found)
         wanted = [
             pair
-            for pair in self.record.unsent | self._listing
+            for pair in [*self.record.unsent, *found]
             if pair.server not in self.options.ignore and not self.record.rooms[pair.room_id].broken
         ]
-        return idle_parts.not_sent(self.client, wanted, self._started)
+        unsent = idle_parts.not_sent(self.client, wanted, self._started)
+        is_due = self.options.recheck or self.now - self.record.woken >= WAKE_INTERVAL
+        if not unsent or self.dry_run or not is_due:
+            return unsent
+        self.record.woken = self.now
+        idle_parts.wake_senders(self.client)
+        self._has_created_room = True
+        unsent = idle_parts.not_sent(self.client, unsent, self._started)
+        # The host may go off right after this poll.
+        time.sleep(SEND_DELAY)
+        return unsent
 
     def _stale_rooms(self) -> list[str]:
         # The listing of rooms takes time, and later polls would find the same.

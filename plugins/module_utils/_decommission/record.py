@@ -80,6 +80,7 @@ class Record:
         added.
     :ivar unreadable: the rooms that Synapse could not read then, and that are not among I(rooms), with the reason.
     :ivar unsent: pairs whose last leave no federation sender had taken when they were last read.
+    :ivar woken: when an event was last created for federation senders that seemed not to run, in seconds since 1970.
     """
 
     rooms: dict[str, RecordedRoom] = field(default_factory=dict)
@@ -88,6 +89,7 @@ class Record:
     merged_for: int = 0
     unreadable: dict[str, str] = field(default_factory=dict)
     unsent: set[Pair] = field(default_factory=set)
+    woken: int = 0
 
     def add(self, rooms: Iterable[Room]) -> bool:
         """Add rooms with their servers and accounts. New accounts invalidate the recorded results of the room.
@@ -159,6 +161,7 @@ class Record:
             "merged_for": self.merged_for,
             "unreadable": self.unreadable,
             "unsent": sorted(self.unsent),
+            "woken": self.woken,
         }
 
     @classmethod
@@ -177,7 +180,8 @@ class Record:
         }
         retries = {server: Retry(*retry) for server, retry in content["retries"].items()}
         unsent = {Pair(*pair) for pair in content["unsent"]}
-        return cls(rooms, retries, content["history"], content["merged_for"], content["unreadable"], unsent)
+        unreadable, woken = content["unreadable"], content["woken"]
+        return cls(rooms, retries, content["history"], content["merged_for"], unreadable, unsent, woken)
 
 
 def read_record(client: Client) -> Record:

@@ -113,6 +113,11 @@ def in_room(state: State, room: str, user_id: str) -> None:
         raise RefusalError(403, "M_FORBIDDEN", f"User {user_id} not in room {room}")
 
 
+@endpoints("POST client/v3/createRoom")
+def create_room(state: State, request: Request) -> Reply:
+    return 200, {"room_id": state.add_room(f"created{len(state.members)}", [request.user_id])}
+
+
 @endpoints("POST client/v3/join/{}")
 def join(state: State, request: Request, room: str) -> Reply:
     """Accept an invite."""

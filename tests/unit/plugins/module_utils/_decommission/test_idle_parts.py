@@ -12,8 +12,14 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.id
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.record import Record, RecordedRoom
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.checks import Pair
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client import Client
+from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import FatalError
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import room_id
-from ansible_collections.matrixops.synapse.tests.stubs.homeserver import NOT_FOUND, Homeserver
+from ansible_collections.matrixops.synapse.tests.stubs.homeserver import (
+    GATEWAY_TIMEOUT,
+    NOT_FOUND,
+    After,
+    Homeserver,
+)
 
 ALICE = "@alice:example.org"
 BOB = "@bob:remote.test"
@@ -179,6 +185,27 @@ def test_only_some_of_many_pairs_are_read(homeserver: Homeserver, lone_client: C
 def test_without_ghosts_nothing_is_read(homeserver: Homeserver, lone_client: Client) -> None:
     assert idle_parts.not_sent(lone_client, (), STARTED) == set()
     assert homeserver.log == []
+
+
+def test_senders_are_woken_by_a_room_that_is_left(homeserver: Homeserver, lone_client: Client) -> None:
+    idle_parts.wake_senders(lone_client)
+    (members,) = homeserver.members.values()
+    assert members == {homeserver.operator: "leave"}
+    (created,) = [request for request in homeserver.log if str(request) == "POST createRoom v3"]
+    assert created.body["creation_content"] == {"m.federate": False}
+
+
+def test_the_operator_may_not_create_rooms(homeserver: Homeserver, lone_client: Client) -> None:
+    homeserver.faults["POST createRoom v3"] = 403, {"errcode": "M_FORBIDDEN", "error": "You cannot create rooms"}
+    idle_parts.wake_senders(lone_client)
+    assert homeserver.members == {}
+
+
+def test_no_second_room_if_the_answer_is_lost(homeserver: Homeserver, lone_client: Client) -> None:
+    homeserver.faults["POST createRoom v3"] = After(GATEWAY_TIMEOUT)
+    with pytest.raises(FatalError):
+        idle_parts.wake_senders(lone_client)
+    assert len(homeserver.members) == 1
 
 
 def test_describe() -> None:
