@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
 from lab import Lab, MissingError
+from lab.parallel import process_number
 
 ROOT = Path(__file__).parents[2]
 
@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="session")
 def lab(skip_or_fail: Callable[[str], NoReturn]) -> Iterator[Lab]:
     """One Synapse (a) and one Dendrite (d), running."""
-    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    number = process_number()
     directory = ROOT / f".cache/tests/dendrite-{number}"
     try:
         with Lab(directory, ("a",), dendrites=("d",), base_port=18850 + 5 * number) as lab:

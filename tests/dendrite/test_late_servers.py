@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +16,7 @@ from typing import Any
 
 import pytest
 from lab import Lab, MissingError
+from lab.parallel import process_number
 from lab.web_servers import Nginx
 
 from .conftest import ROOT
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.nightly(category="dendrite")
 @pytest.fixture
 def shared(skip_or_fail: Callable[[str], None]) -> Iterator[Shared]:
     """Servers of their own, since ours is decommissioned."""
-    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    number = process_number()
     directory = ROOT / f".cache/tests/dendrite-late-{number}"
     try:
         with Lab(directory, ("a",), dendrites=("d",), base_port=19140 + 5 * number) as lab:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +15,7 @@ from typing import Any
 
 import pytest
 from lab import Lab, MissingError
+from lab.parallel import process_number
 
 from .conftest import ROOT
 from .test_ghosts import Shared, share_rooms
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.nightly(category="dendrite")
 @pytest.fixture
 def shared(skip_or_fail: Callable[[str], None]) -> Iterator[Shared]:
     """Servers of their own, since ours is decommissioned."""
-    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    number = process_number()
     directory = ROOT / f".cache/tests/dendrite-playbook-{number}"
     try:
         with Lab(directory, ("a",), dendrites=("d",), base_port=18880 + 5 * number) as lab:

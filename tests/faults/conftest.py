@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Any
 
 import pytest
 from lab import Lab, MissingError
+from lab.parallel import process_number
 
 from .runs import FaultLab
 
@@ -33,8 +33,7 @@ def started(name: str, base_port: int, skip_or_fail: Callable[[str], None], **op
 
 @pytest.fixture(scope="session")
 def ground(skip_or_fail: Callable[[str], None]) -> Iterator[FaultLab]:
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
-    with started(worker, 18710 + 5 * (int(worker.removeprefix("gw")) % 4), skip_or_fail) as ground:
+    with started(f"{process_number()}", 18710 + 5 * (process_number() % 4), skip_or_fail) as ground:
         yield ground
 
 

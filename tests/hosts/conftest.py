@@ -6,13 +6,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 from lab import MissingError
 from lab.hosts import HostLab
+from lab.parallel import process_number
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,9 +31,8 @@ def knowing(directory: Path, addresses: Mapping[str, str]) -> list[str]:
 def host_lab(skip_or_fail: Callable[[str], None]) -> Iterator[HostLab]:
     """Four hosts, running; others for each of pytest's processes. Another fixture of this scope that uses Ansible needs
     ``host_lab.in_controller()``."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
     try:
-        with HostLab(ROOT / f".cache/tests/hosts-{worker}", ("a", "b", "c", "d")) as lab:
+        with HostLab(ROOT / f".cache/tests/hosts-{process_number()}", ("a", "b", "c", "d")) as lab:
             yield lab
     except MissingError as missing:
         skip_or_fail(str(missing))

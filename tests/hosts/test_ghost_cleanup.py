@@ -24,6 +24,7 @@ from ansible_collections.matrixops.synapse.plugins.plugin_utils._site import lay
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._site.site import Room, Site
 from lab import ApiError, LabError, MissingError
 from lab.hosts import Host, HostLab
+from lab.parallel import process_number
 from lab.waiting import wait_until
 from stubs.rooms import ServerKey
 
@@ -184,9 +185,8 @@ def in_controller() -> None:
 @pytest.fixture(scope="module")
 def pair(skip_or_fail: Callable[[str], None]) -> Iterator[HostLab]:
     """A is to die, b stays."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
     try:
-        with HostLab(ROOT / f".cache/tests/ghost-cleanup-{worker}", ("a", "b")) as lab:
+        with HostLab(ROOT / f".cache/tests/ghost-cleanup-{process_number()}", ("a", "b")) as lab:
             yield lab
     except MissingError as missing:
         skip_or_fail(str(missing))
@@ -480,9 +480,11 @@ def test_the_service_is_removed(service: Operator) -> None:
 @pytest.fixture
 def takeover(skip_or_fail: Callable[[str], None], tmp_path: Path) -> Iterator[Operator]:
     """A is to be powered off, b and c stay, and d is new, without a homeserver."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
     try:
-        with HostLab(ROOT / f".cache/tests/ghost-takeover-{worker}", ("a", "b", "c", "d")) as lab, lab.in_controller():
+        with (
+            HostLab(ROOT / f".cache/tests/ghost-takeover-{process_number()}", ("a", "b", "c", "d")) as lab,
+            lab.in_controller(),
+        ):
             lab["d"].ssh("systemctl disable --now matrix-synapse")
             yield Operator(lab, lab["d"], tmp_path)
     except MissingError as missing:

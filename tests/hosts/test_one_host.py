@@ -20,6 +20,7 @@ import requests
 from lab import ApiError, MissingError
 from lab.api import PASSWORD, Account, Json, quote
 from lab.hosts import Host, HostLab, populate
+from lab.parallel import process_number
 
 from .test_fleet import AT_ONCE, DRAIN_LOG, STAYING, Fleet, found_on_disk
 
@@ -34,9 +35,8 @@ STATE = "io.github.matrixops.decommission"
 @pytest.fixture(scope="module")
 def lab(skip_or_fail: Callable[[str], None]) -> Iterator[HostLab]:
     """Two machines, instead of the four of the other tests in this directory, which take longer to boot."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
     try:
-        with HostLab(ROOT / f".cache/tests/pair-{worker}", ("a", STAYING)) as lab:
+        with HostLab(ROOT / f".cache/tests/pair-{process_number()}", ("a", STAYING)) as lab:
             yield lab
     except MissingError as missing:
         skip_or_fail(str(missing))

@@ -19,6 +19,7 @@ import pytest
 from lab import MissingError
 from lab.api import Account, Json
 from lab.hosts import Host, HostLab, populate
+from lab.parallel import process_number
 from lab.waiting import wait_until
 
 from .test_fleet import AT_ONCE, LONGEST_RUN, STAYING, Fleet
@@ -44,9 +45,8 @@ ln -s "../{QUADLET}.service" "$1/multi-user.target.wants/{QUADLET}.service"
 @pytest.fixture(scope="module")
 def lab(skip_or_fail: Callable[[str], None]) -> Iterator[HostLab]:
     """The homeserver's host, one with a worker (and a homeserver of its own), and one that stays."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
     try:
-        with HostLab(ROOT / f".cache/tests/methods-{worker}", ("a", "w", STAYING)) as lab:
+        with HostLab(ROOT / f".cache/tests/methods-{process_number()}", ("a", "w", STAYING)) as lab:
             with lab.in_controller():
                 for name in ("a", "w"):
                     install_units(lab[name])

@@ -25,6 +25,7 @@ from ansible_collections.matrixops.synapse.plugins.plugin_utils._site import lay
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._site.site import Room, Site
 from lab import MissingError
 from lab.hosts import Host, HostLab
+from lab.parallel import process_number
 from stubs.rooms import ServerKey
 
 from .conftest import knowing
@@ -45,9 +46,8 @@ nightly = pytest.mark.nightly(category="hosts")
 @pytest.fixture(scope="module")
 def lab(skip_or_fail: Callable[[str], None]) -> Iterator[HostLab]:
     """One machine, whose homeserver is stopped."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
     try:
-        with HostLab(ROOT / f".cache/tests/site-{worker}", ("a",)) as lab:
+        with HostLab(ROOT / f".cache/tests/site-{process_number()}", ("a",)) as lab:
             lab["a"].ssh("systemctl disable --now matrix-synapse.service")
             yield lab
     except MissingError as missing:

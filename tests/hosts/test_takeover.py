@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -18,6 +17,7 @@ import pytest
 from lab import ApiError, MissingError
 from lab.hosts import HostLab
 from lab.lounge import Lounge
+from lab.parallel import process_number
 from lab.waiting import wait_until
 
 from .conftest import knowing
@@ -30,9 +30,8 @@ pytestmark = pytest.mark.nightly(category="hosts")
 @pytest.fixture
 def lab(skip_or_fail: Callable[[str], None]) -> Iterator[HostLab]:
     """A is decommissioned, b stays, and c is new, with the web server beside its homeserver."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
     try:
-        with HostLab(ROOT / f".cache/tests/takeover-{worker}", ("a", "b", "c")) as lab:
+        with HostLab(ROOT / f".cache/tests/takeover-{process_number()}", ("a", "b", "c")) as lab:
             yield lab
     except MissingError as missing:
         skip_or_fail(str(missing))

@@ -24,6 +24,7 @@ from lab import Homeserver, Lab, MissingError, Population, Settings, populate
 from lab.authentication import AuthenticationService
 from lab.docker import Docker
 from lab.files import write_private
+from lab.parallel import process_number
 from lab.proxy import Proxy
 from lab.waiting import wait_until
 
@@ -118,12 +119,11 @@ def snapshot(skip_or_fail: Callable[[str], None]) -> Iterator[Federation]:
     """A small federation, to which ``filled`` goes back after each test that changed it. Each of pytest's processes has
     one; what else there is in ``.cache/tests`` belongs to a single file of tests. With ``LAB_KEEP`` set, it is left
     running for the next run."""
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0")
-    base_port = 18600 + 5 * int(worker.removeprefix("gw"))
+    base_port = 18600 + 5 * process_number()
     if os.environ.get("LAB_KEEP"):
-        yield kept_federation(f"small-{worker}", base_port, skip_or_fail, users=12)
+        yield kept_federation(f"small-{process_number()}", base_port, skip_or_fail, users=12)
         return
-    with filled_federation(f"small-{worker}", base_port, skip_or_fail, users=12) as federation:
+    with filled_federation(f"small-{process_number()}", base_port, skip_or_fail, users=12) as federation:
         federation.lab.snapshot("filled")
         yield federation
 

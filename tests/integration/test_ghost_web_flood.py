@@ -27,10 +27,11 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._federation.sign
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._site import layout
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._site.site import Site
 from lab import certificates
+from lab.parallel import process_number
 from lab.web_servers import GhostCleanup
 from stubs.rooms import ServerKey
 
-PORT = 19060 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 20
+PORT = 19060 + process_number() % 20
 NAME = "old.example"
 ORIGINS = [ServerKey(f"{number}.far.example") for number in range(100)]
 KEY_ANSWER = "/_matrix/key/v2/server"

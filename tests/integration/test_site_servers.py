@@ -10,7 +10,6 @@ import email
 import email.policy
 import io
 import json
-import os
 import re
 import socket
 import ssl
@@ -34,10 +33,11 @@ from ansible_collections.matrixops.synapse.plugins.plugin_utils._site import lay
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._site.aliases import nginx_hash
 from ansible_collections.matrixops.synapse.plugins.plugin_utils._site.site import Room, Site
 from lab import MissingError, certificates
+from lab.parallel import process_number
 from lab.waiting import wait_until
 from lab.web_servers import Caddy, GhostCleanup, Nginx, WebServer
 
-PORT = 18930 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PORT = 18930 + process_number()
 NAME = "old.example"
 BOUNDARY = "b0undary" * 4
 PNG = b"\x89PNG\r\n\x1a\n\0\r\n--" + BOUNDARY[:-1].encode() + b"\r\n" + bytes(range(256)) * 500

@@ -6,18 +6,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 
 import pytest
 from faults.conftest import started
 from faults.runs import FaultLab
+from lab.parallel import process_number
 from lab.workers import WorkerHomeserver
 
 
 @pytest.fixture(scope="session")
 def worker_ground(skip_or_fail: Callable[[str], None]) -> Iterator[FaultLab]:
-    number = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 4
+    number = process_number() % 4
     with started(f"workers-{number}", 19220 + 20 * number, skip_or_fail, workers=("a",)) as ground:
         yield ground
 
