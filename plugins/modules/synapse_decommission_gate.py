@@ -16,6 +16,9 @@ description:
     O(erase=true); that no account is joined to a room, except rooms in O(broken_rooms); that propagation has finished;
     and that no remote server lists an account when it is checked again, as
     M(matrixops.synapse.synapse_propagation) does with O(matrixops.synapse.synapse_propagation#module:recheck=true).
+  - Also demands that no federation sender of Synapse, and not its background worker, seems to be down
+    (RV(matrixops.synapse.synapse_propagation#module:not_sent_to),
+    RV(matrixops.synapse.synapse_propagation#module:stale_rooms)).
   - In a task, the result is also kept for P(matrixops.synapse.gate#lookup), which fails without it. The role powers a
     host off only with that. M(matrixops.synapse.power_off) alone does not demand it.
   - Variables that begin with C(_decommission_) are refused on the command line, since the role takes values from them.

@@ -195,6 +195,7 @@ def settle(fault_lab: FaultLab, server: WorkerHomeserver, run: Run) -> None:
     Either the run has stopped, and the next one succeeds, or no ghost is left.
     """
     code = run.wait()
+    print(code, run.messages, *lines(run.output), sep="\n")
     if code == 0:
         assert fault_lab.is_off and not fault_lab.ghosts()
     heal(server)
