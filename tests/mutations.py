@@ -327,8 +327,8 @@ MUTATIONS = [
     Mutation(
         "7 the gate: what was not sent",
         f"{DECOMMISSION}/propagation.py",
-        "for pair in [*self.record.unsent, *found]",
-        "for pair in found",
+        "for pair in dict.fromkeys([*self.record.unsent, *listed])",
+        "for pair in listed",
         f"{UNIT}/module_utils/_decommission/test_propagation.py",
     ),
     Mutation(

@@ -110,7 +110,6 @@ class Propagation:
         self._lock = threading.Lock()
         self._saved = time.monotonic()
         self._before: dict[Pair, RecordedResult] = {}
-        self._listing: set[Pair] = set()
         self._has_created_room = False
         self._total = 0
         self._progress = ProgressFile(progress_path)
@@ -241,8 +240,6 @@ class Propagation:
         """Keep a result, and write the record at intervals, so that a run that is killed can be resumed."""
         pair = result.pair
         with self._lock:
-            if result.ghosts or result.removed:
-                self._listing.add(pair)
             before = self._before[pair]
             # A confirmation stays valid while the server is down, unless it went down after another answer.
             is_down = result.state == "unreachable" and not (result.has_answered or result.removed)
@@ -287,8 +284,8 @@ class Propagation:
         ignored = sorted(self.options.ignore.intersection(by_server))
         summary = summary_of(states, by_server, ignored)
         self._add_to_history(summary)
-        self.record.unsent = self._unsent()
         self._save()
+        self._find_unsent()
         over = self.now >= self.ends
         ended_early = (
             self.options.early_exit and not over and all(self._is_settled(s, state) for s, state in states.items())
@@ -316,30 +313,41 @@ class Propagation:
         result["message"] = message(result)
         return result
 
-    def _unsent(self) -> set[Pair]:
-        """Of the pairs that have listed accounts in this poll, or were unsent before, those that are unsent now.
+    def _find_unsent(self) -> None:
+        """Record which pairs are unsent: of those that were before, or that have listed accounts.
 
         Remote servers may lack other events of them, for example new power levels, which no removal of ghosts sends.
         A sender that was started again sends all of them, but only with the next event.
         """
-        found = sorted(self._listing)
-        random.shuffle(found)
-        wanted = [
+        before, woken = self.record.unsent, self.record.woken
+        self.record.unsent = idle_parts.not_sent(self.client, self._suspects(), self._started)
+        is_due = self.options.recheck or self.now - woken >= WAKE_INTERVAL
+        if self.record.unsent and is_due and not self.dry_run:
+            self.record.woken = self.now
+            idle_parts.wake_senders(self.client)
+            self._has_created_room = True
+            self.record.unsent = idle_parts.not_sent(self.client, self.record.unsent, self._started)
+            # The host may go off right after this poll.
+            time.sleep(SEND_DELAY)
+        if (before, woken) != (self.record.unsent, self.record.woken):
+            self._save()
+
+    def _suspects(self) -> list[Pair]:
+        """The pairs that were unsent before, then those that have listed accounts in this poll; with I(recheck), ever.
+
+        An earlier poll may have been killed after it had removed ghosts.
+        """
+        listed = [
             pair
-            for pair in [*self.record.unsent, *found]
+            for pair, found in self.record.pairs()
+            if (found.removed or found.ghosts) and (self.options.recheck or found.time == self.now)
+        ]
+        random.shuffle(listed)
+        return [
+            pair
+            for pair in dict.fromkeys([*self.record.unsent, *listed])
             if pair.server not in self.options.ignore and not self.record.rooms[pair.room_id].broken
         ]
-        unsent = idle_parts.not_sent(self.client, wanted, self._started)
-        is_due = self.options.recheck or self.now - self.record.woken >= WAKE_INTERVAL
-        if not unsent or self.dry_run or not is_due:
-            return unsent
-        self.record.woken = self.now
-        idle_parts.wake_senders(self.client)
-        self._has_created_room = True
-        unsent = idle_parts.not_sent(self.client, unsent, self._started)
-        # The host may go off right after this poll.
-        time.sleep(SEND_DELAY)
-        return unsent
 
     def _stale_rooms(self) -> list[str]:
         # The listing of rooms takes time, and later polls would find the same.

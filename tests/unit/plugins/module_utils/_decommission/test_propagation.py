@@ -291,6 +291,17 @@ def test_what_was_not_sent_stays_on_record_until_it_is_sent(world: World) -> Non
     assert world.record.unsent == set()
 
 
+def test_a_poll_that_was_killed_after_the_removal(world: World) -> None:
+    """Before the power-off, the pairs are read of which ghosts were ever removed."""
+    room = world.room("r", A)
+    record = world.start().record
+    record.rooms[room].servers[A] = RecordedResult("confirmed", NOW - 1, removed=1)
+    world.record = record
+    taken(world, room, *[6] * 2 * LOOKS)
+    assert world.poll()["not_sent_to"] == []
+    assert world.poll(recheck=True)["not_sent_to"] == [A]
+
+
 def test_a_dry_run_creates_no_room(world: World) -> None:
     room = world.room("r", A)
     world.record = Record(world.start().record.rooms, unsent={Pair(A, room)})
