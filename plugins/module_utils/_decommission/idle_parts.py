@@ -24,6 +24,7 @@ from .._synapse.room_state import is_of
 from .._synapse.rooms import joined_rooms, leave, list_rooms, local_members
 from .._synapse.unanswered import read_again
 from .._text import join_names
+from .pairs import read_room
 from .period_start import newest
 from .record import Record
 
@@ -36,21 +37,28 @@ MAX_PAIRS = 50
 
 
 def not_sent(client: Client, pairs: Iterable[Pair], since: int) -> set[Pair]:
-    """Those of these pairs whose last leave no federation sender has taken.
+    """Those of these pairs whose last leave no federation sender has taken, although it should.
 
-    :param pairs: of servers that list accounts, so that they were in the room when the last account left it. Of more
-        than C(MAX_PAIRS), the first are read.
+    :param pairs: of these, the first C(MAX_PAIRS) are read.
     :param since: when the drain has started, in seconds since 1970. Older leaves may be older than the records.
     """
-    missing = set(islice(pairs, MAX_PAIRS))
-    leaves = {room_id: _last_leave(client, room_id, since) for room_id in {pair.room_id for pair in missing}}
-    for pause in (*PAUSES, 0.0):
-        taken = {server: _taken(client, server) for server in {pair.server for pair in missing}}
-        missing = {pair for pair in missing if taken[pair.server].get(pair.room_id, 0) < leaves[pair.room_id]}
-        if not missing:
+    pairs = set(islice(pairs, MAX_PAIRS))
+    leaves = {room_id: _last_leave(client, room_id, since) for room_id in {pair.room_id for pair in pairs}}
+
+    def behind(pairs: Collection[Pair]) -> set[Pair]:
+        taken = {server: _taken(client, server) for server in {pair.server for pair in pairs}}
+        return {pair for pair in pairs if taken[pair.server].get(pair.room_id, 0) < leaves[pair.room_id]}
+
+    unsent = behind(pairs)
+    # A leave is not for a server that left before, or that a damaged state does not have.
+    servers = {room_id: _servers(client, room_id) for room_id in {pair.room_id for pair in unsent}}
+    unsent = {pair for pair in unsent if pair.server in servers[pair.room_id]}
+    for pause in PAUSES:
+        if not unsent:
             break
         time.sleep(pause)
-    return missing
+        unsent = behind(unsent)
+    return unsent
 
 
 def _last_leave(client: Client, room_id: str, since: int) -> int:
@@ -69,6 +77,15 @@ def _taken(client: Client, server: str) -> dict[str, int]:
     except RefusedError:
         # Nothing was ever sent to it.
         return {}
+
+
+def _servers(client: Client, room_id: str) -> Collection[str]:
+    """The remote servers in a room at its newest event; none if the room can't be read."""
+    try:
+        room = read_room(client, room_id)
+    except RefusedError:
+        return ()
+    return () if room is None else room.servers
 
 
 def wake_senders(client: Client) -> None:

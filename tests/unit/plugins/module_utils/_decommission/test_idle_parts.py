@@ -15,6 +15,7 @@ from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.client 
 from ansible_collections.matrixops.synapse.plugins.module_utils._synapse.errors import FatalError
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import room_id
 from ansible_collections.matrixops.synapse.tests.stubs.homeserver import (
+    BROKEN,
     GATEWAY_TIMEOUT,
     NOT_FOUND,
     After,
@@ -119,6 +120,7 @@ def test_no_room_to_look_at(homeserver: Homeserver, lone_client: Client, record:
     assert homeserver.log == []
 
 
+PEER_OF_B = "@bob:b.test"
 LEAVE = {"type": "m.room.member", "sender": ALICE, "origin_server_ts": 1000 * STARTED}
 
 
@@ -127,6 +129,7 @@ def synapse(homeserver: Homeserver) -> Callable[..., None]:
     """Set the newest event of a room with its number, and what was taken for b.test in one listing after the other."""
 
     def set_answers(event: dict[str, Any], number: int, *taken: dict[str, int]) -> None:
+        homeserver.members[R1] = {ALICE: "leave", PEER_OF_B: "join"}
         homeserver.faults[f"GET messages {R1}"] = [(200, {"chunk": [event], "end": f"t5-{number - 1}_0_0"})]
         listings = [[{"room_id": room, "stream_ordering": last} for room, last in each.items()] for each in taken]
         homeserver.faults["GET rooms b.test"] = [(200, {"rooms": rows, "total": len(rows)}) for rows in listings]
@@ -168,7 +171,23 @@ def test_other_events_are_no_sign(lone_client: Client, synapse: Callable[..., No
     assert idle_parts.not_sent(lone_client, [Pair("b.test", R1)], STARTED) == set()
 
 
+@pytest.mark.parametrize("members", [{}, {ALICE: "leave"}, {PEER_OF_B: "leave"}, {"@carol:c.test": "join"}])
+def test_a_leave_is_for_the_servers_in_the_room(
+    homeserver: Homeserver, lone_client: Client, synapse: Callable[..., None], members: dict[str, str]
+) -> None:
+    synapse(LEAVE, 7, {})
+    homeserver.members[R1] = members
+    assert idle_parts.not_sent(lone_client, [Pair("b.test", R1)], STARTED) == set()
+
+
+def test_a_room_that_cannot_be_read(homeserver: Homeserver, lone_client: Client, synapse: Callable[..., None]) -> None:
+    synapse(LEAVE, 7, {})
+    homeserver.faults[f"GET state {R1}"] = BROKEN
+    assert idle_parts.not_sent(lone_client, [Pair("b.test", R1)], STARTED) == set()
+
+
 def test_a_server_without_records_and_a_room_without_events(homeserver: Homeserver, lone_client: Client) -> None:
+    homeserver.members[R1] = {ALICE: "leave", "@new:new.test": "join"}
     homeserver.faults[f"GET messages {R1}"] = [(200, {"chunk": [LEAVE], "end": "t5-6"})]
     homeserver.faults[f"GET messages {R2}"] = [NOT_FOUND]
     homeserver.faults["GET rooms new.test"] = NOT_FOUND
