@@ -15,7 +15,7 @@ import ssl
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
-from itertools import pairwise
+from itertools import cycle, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +24,14 @@ import requests
 import trustme
 from lab.files import write_private
 from lab.ghost_service import GhostService
+from lab.parallel import process_number
 from lab.waiting import wait_until
 from stubs.remote_server import RemoteServer
 from stubs.rooms import Room, ServerKey
 from stubs.tls_server import Request, TlsServer, http
 
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port: int = probe.getsockname()[1]
-        return port
+#: Below the ports that the system gives to connections, so that none is taken before the service listens.
+PORTS = cycle(range(19420 + 20 * process_number(), 19440 + 20 * process_number()))
 
 
 def write_certificate(ca: trustme.CA, directory: Path) -> None:
@@ -57,7 +55,7 @@ def make_service(certificates: Path, ca_file: str, tmp_path: Path) -> Iterator[M
     made: list[GhostService] = []
 
     def make(**config: Any) -> GhostService:
-        made.append(GhostService(tmp_path / "service", certificates, Path(ca_file), free_port(), free_port(), **config))
+        made.append(GhostService(tmp_path / "service", certificates, Path(ca_file), next(PORTS), next(PORTS), **config))
         return made[-1]
 
     yield make
@@ -183,7 +181,7 @@ def test_a_second_process(make_service: MakeService) -> None:
 def test_a_name_that_cannot_be_reached_from_outside(make_service: MakeService, server: RemoteServer) -> None:
     """It listens at another port than that of its name, as behind a firewall. It says so, and sends nothing."""
     service = make_service(servers=[server.server_name])
-    service.config["listen"] = [f"127.0.0.1:{free_port()}"]
+    service.config["listen"] = [f"127.0.0.1:{next(PORTS)}"]
     with service:
         wait_until(lambda: "does not lead to this service" in service.status()["problem"], "it says so")
         assert "nothing is sent" in service.log.read_text()
@@ -204,7 +202,7 @@ def test_a_name_that_is_not_ours(
         version = {"server": {"name": "Synapse", "version": "1.163.2"}}
         return http(key.key_answer() if request.target.endswith("/server") else version)
 
-    service.config["listen"] = [f"127.0.0.1:{free_port()}"]
+    service.config["listen"] = [f"127.0.0.1:{next(PORTS)}"]
     expected = "Synapse 1.163.2 answers" if kind == "homeserver" else "is not published"
     with closing(TlsServer(certificate, answer, "127.0.0.1", port)), service:
         wait_until(lambda: expected in service.status()["problem"], "it refuses to begin")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from lab.api import PASSWORD
+from lab.parallel import CLOSED_PORT
 
 from .conftest import Federation, RunModule, RunPlaybook, unchanged
 
@@ -23,12 +23,6 @@ from .conftest import Federation, RunModule, RunPlaybook, unchanged
 def nothing_is_changed(filled: Federation) -> Iterator[None]:
     with unchanged(filled.retiring):
         yield
-
-
-def closed_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def federation_url(federation: Federation) -> str:
@@ -46,7 +40,7 @@ CONNECTIONS: dict[str, tuple[Callable[[Federation], dict[str, Any]], str]] = {
         "403 M_FORBIDDEN: Invalid username or password",
     ),
     "unknown host": (lambda f: {"base_url": "http://synapse.invalid:8008"}, "connection failed"),
-    "refused": (lambda f: {"base_url": f"http://127.0.0.1:{closed_port()}"}, "Connection refused"),
+    "refused": (lambda f: {"base_url": f"http://127.0.0.1:{CLOSED_PORT}"}, "Connection refused"),
     "TLS that does not verify": (lambda f: {"base_url": federation_url(f)}, "TLS failed"),
     "TLS not checked, but no client API": (
         lambda f: {"base_url": federation_url(f), "validate_certs": False},

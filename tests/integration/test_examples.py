@@ -11,7 +11,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import subprocess
 import sys
 import threading
@@ -25,6 +24,7 @@ from typing import Any, NoReturn
 import pytest
 import yaml
 from lab import Homeserver, Lab, MissingError, populate
+from lab.parallel import CLOSED_PORT
 from lab.waiting import wait_until
 
 from .conftest import IN_PROCESS, ROOT, Federation, unchanged
@@ -303,9 +303,7 @@ def test_audit(filled: Federation, repository: Repository, skip_or_fail: Callabl
     """Of a host that can't be logged in to, but whose modules run elsewhere, with one that fails, or is off."""
     if not shutil.which("ssh"):
         skip_or_fail("no ssh here")
-    with socket.create_server(("127.0.0.1", 0)) as closed:
-        port = closed.getsockname()[1]
-    off = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": port}
+    off = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": CLOSED_PORT}
     first, second, _third = repository.variables.values()
     (documented,) = yaml_of_guide("decommission_delegate")["matrix_decommission"]["hosts"].values()
     first |= off | {"decommission_delegate": documented["decommission_delegate"]}

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import os
 
+CLOSED_PORT = 9
+"""A port that nothing listens at: its service, discard, is long out of use."""
+
 
 def process_number() -> int:
     """The number of this process, from 0, among those of pytest-xdist."""
