@@ -38,6 +38,13 @@ def map_concurrent(
         raise calls.failures[0]
 
 
+def results_by_item(function: Callable[[Item], Result], items: Iterable[Item], concurrency: int) -> dict[Item, Result]:
+    """Return what C(map_concurrent) yields, in the order of the items. I(function) is called once for equal items."""
+    unique = list(dict.fromkeys(items))
+    results = dict(map_concurrent(function, unique, concurrency))
+    return {item: results[item] for item in unique}
+
+
 class _Calls(Generic[Item, Result]):
     """The calls that are running or about to, and the errors of those that have ended."""
 

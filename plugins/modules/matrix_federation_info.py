@@ -98,7 +98,7 @@ servers:
       reason: "cannot connect to 198.51.100.7 port 8448: Connection refused"
 """
 
-from ansible_collections.matrixops.synapse.plugins.module_utils._concurrency import map_concurrent
+from ansible_collections.matrixops.synapse.plugins.module_utils._concurrency import results_by_item
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.client import FEDERATION, FederationClient
 from ansible_collections.matrixops.synapse.plugins.module_utils._federation.errors import (
     AnswerError,
@@ -130,13 +130,13 @@ def main() -> None:
     servers = list(dict.fromkeys(module.params["servers"]))
     with module.signing_key() as key, module.connect(key, servers) as connection:
         client = connection.client
-        problems = dict(map_concurrent(lambda server: problem(client, server), servers, SERVERS_AT_ONCE))
+        problems = results_by_item(lambda server: problem(client, server), servers, SERVERS_AT_ONCE)
     module.exit_json(
         changed=False,
         key_id=client.key.key_id,
         published_keys=connection.published.as_json(),
         homeserver=connection.homeserver,
-        servers=[{"server": printable(s), "answers": not problems[s], "reason": problems[s]} for s in servers],
+        servers=[{"server": printable(s), "answers": not reason, "reason": reason} for s, reason in problems.items()],
     )
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 from itertools import islice
 from typing import Dict, Iterable, NamedTuple, Sequence
 
-from .._concurrency import map_concurrent
+from .._concurrency import results_by_item
 from .._text import join_names, printable
 from .client import KEY, FederationClient, JsonDict
 from .errors import AnswerError, FederationError, SigningKeyError
@@ -68,9 +68,7 @@ def ask(client: FederationClient, servers: Iterable[str]) -> list[Source]:
         except FederationError as error:
             return Source(printable(server), {}, str(error))
 
-    asked = list(dict.fromkeys(servers))
-    found = dict(map_concurrent(source, asked, MAX_NOTARIES))
-    return [found[server] for server in asked]
+    return list(results_by_item(source, servers, MAX_NOTARIES).values())
 
 
 def no_answer(sources: Sequence[Source], server_name: str) -> str:
@@ -136,9 +134,8 @@ def assert_not_known_otherwise(client: FederationClient, servers: Iterable[str])
             return None
         return key.public_base64 in stored if stored else None
 
-    asked = list(islice(dict.fromkeys(servers), MAX_NOTARIES))
-    found = dict(map_concurrent(has_key, asked, MAX_NOTARIES))
-    others = [printable(server) for server in asked if found[server] is False]
+    found = results_by_item(has_key, islice(dict.fromkeys(servers), MAX_NOTARIES), MAX_NOTARIES)
+    others = [printable(server) for server, known in found.items() if known is False]
     if others and True not in found.values():
         raise SigningKeyError(
             f"remote servers know another key as {key.key_id}, and reject all requests (401): create a key with a new"

@@ -9,7 +9,7 @@ import threading
 from typing import Any, Callable, Iterable, Iterator
 
 import pytest
-from ansible_collections.matrixops.synapse.plugins.module_utils._concurrency import map_concurrent
+from ansible_collections.matrixops.synapse.plugins.module_utils._concurrency import map_concurrent, results_by_item
 from ansible_collections.matrixops.synapse.tests.stubs.helpers import PATIENCE
 
 
@@ -31,6 +31,24 @@ def test_one_thread_takes_one_item_after_the_other() -> None:
 
 def test_equal_items_are_called_for_each() -> None:
     assert list(map_concurrent(str, [1, 1, 1], 2)) == [(1, "1")] * 3
+
+
+def test_results_in_the_order_of_the_items() -> None:
+    """The first call ends last. Equal items are called once."""
+    called: list[int] = []
+    last_is_called = threading.Event()
+
+    def function(item: int) -> str:
+        called.append(item)
+        if item == 9:
+            assert last_is_called.wait(PATIENCE)
+        elif item == 8:
+            last_is_called.set()
+        return str(item)
+
+    results = results_by_item(function, [9, 7, 9, 8, 7], 2)
+    assert list(results.items()) == [(9, "9"), (7, "7"), (8, "8")]
+    assert sorted(called) == [7, 8, 9]
 
 
 @pytest.mark.parametrize("concurrency", [1, 3])
