@@ -21,7 +21,7 @@ from .._synapse.rooms import joined_rooms, with_local_members
 from .._text import join_names
 from .eligibility import Eligibility
 from .ghosts import Room
-from .idle_parts import describe
+from .idle_parts import describe_stale, describe_unsent
 
 MAX_ROOMS_SIZE = 8 * 1024 * 1024
 """Maximum size in bytes of the rooms in the result. Without ghost checks, all rooms are among them."""
@@ -149,13 +149,13 @@ def _propagation_problems(propagation: JsonDict, demands: Demands) -> list[str]:
     if propagation["not_sent_to"]:
         found.append(
             "remote servers may lack changes of rooms, for example new power levels:"
-            f" {'. '.join(describe(propagation['not_sent_to'], []))}, then run again, or add these servers to"
+            f" {describe_unsent(propagation['not_sent_to'])}, then run again, or add these servers to"
             " decommission_ignore_servers"
         )
     if propagation["stale_rooms"]:
         found.append(
             "accounts that are in no listing of accounts, for example of bridges, may be joined to rooms:"
-            f" {'. '.join(describe([], propagation['stale_rooms']))}, then run the stages from leave_rooms on again"
+            f" {describe_stale(propagation['stale_rooms'])}, then run the stages from leave_rooms on again"
         )
     if demands.require_confirmation and summary["refused"] + summary["unconfirmed"]:
         found.append(

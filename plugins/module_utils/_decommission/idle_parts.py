@@ -142,16 +142,27 @@ def describe(unsent: Collection[str], stale: Collection[str]) -> list[str]:
     """What seems not to run, each with its sign and what to do.
 
     :param unsent: servers of pairs that C(not_sent) returned.
+    :param stale: rooms that C(stale_rooms) returned.
     """
     found = []
     if unsent:
-        found.append(
-            f"no federation sender of Synapse has taken the last events for {join_names(unsent, most=3)}: check that"
-            " the federation senders run, and are connected to Redis"
-        )
+        found.append(describe_unsent(unsent))
     if stale:
-        found.append(
-            f"the statistics of {len(stale):,} rooms have not changed since all accounts left them: check that the"
-            " background worker of Synapse (run_background_tasks_on) runs, and is connected to Redis"
-        )
+        found.append(describe_stale(stale))
     return found
+
+
+def describe_unsent(servers: Collection[str]) -> str:
+    """The sign that no federation sender runs for these servers, and what to do."""
+    return (
+        f"no federation sender of Synapse has taken the last events for {join_names(servers, most=3)}: check that"
+        " the federation senders run, and are connected to Redis"
+    )
+
+
+def describe_stale(rooms: Collection[str]) -> str:
+    """The sign that the background worker does not run, and what to do."""
+    return (
+        f"the statistics of {len(rooms):,} rooms have not changed since all accounts left them: check that the"
+        " background worker of Synapse (run_background_tasks_on) runs, and is connected to Redis"
+    )

@@ -83,7 +83,7 @@ def select_media(client: Client, selection: str) -> SiteMedia:
     wanted = sorted(selected - people - profiles - (recorded or set()))
     files = [media for _media_id, media in client.map(reader.repository.describe, wanted)]
     is_lacking = recorded is None and is_any_erased and bool(wanted)
-    return SiteMedia(sorted(files), dict(sorted(unreadable.items())), is_lacking)
+    return SiteMedia(sorted(files), unreadable, is_lacking)
 
 
 def record_avatars(client: Client, rooms: Mapping[str, Collection[str]], *, dry_run: bool = False) -> tuple[bool, int]:
