@@ -14,7 +14,6 @@ import pytest
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import idle_parts
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission import propagation as module
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.ghosts import GhostRun, Room
-from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.idle_parts import PAUSES
 from ansible_collections.matrixops.synapse.plugins.module_utils._decommission.propagation import (
     HISTORY,
     MAX_PAUSE,
@@ -271,7 +270,7 @@ def rooms_created(world: World) -> int:
     return sum(str(request) == "POST createRoom v3" for request in world.homeserver.log)
 
 
-LOOKS = len(PAUSES) + 1
+LOOKS = len(idle_parts.PAUSES) + 1
 
 
 def test_what_was_not_sent_stays_on_record_until_it_is_sent(world: World) -> None:
